@@ -1,0 +1,35 @@
+# make demo: data, training, adversarial training, attacked tests and pictures, on synthetic street scenes
+# make test: the tests that need neither a GPU nor real data
+# Both first build .venv from wheels. Another torch: make demo TORCH="torch==2.6.0 torchvision==0.21.0"
+
+PYTHON ?= python3
+TORCH ?= torch==2.14.1 torchvision==0.29.1
+VENV := .venv
+PY := $(VENV)/bin/python
+REQUIREMENTS := setup.py $(wildcard requirements/*.txt)
+
+.PHONY: demo test test_all lint docs clean
+
+demo: $(VENV)/installed
+	$(PY) tools/demo.py
+
+test: $(VENV)/installed
+	$(PY) -m pytest
+
+test_all: $(VENV)/installed
+	$(PY) -m pytest -m ""
+
+lint: $(VENV)/installed
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+docs: $(VENV)/installed
+	$(PY) -m pip install --quiet -r requirements/docs.txt && $(PY) -m mkdocs build --strict
+
+$(VENV)/installed: $(REQUIREMENTS)
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet $(TORCH)
+	$(PY) -m pip install --quiet -r requirements/mminstall.txt -e ".[optional,tests]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) work_dirs

@@ -1,0 +1,2 @@
+# The paper's attack at 2/255: PGD with five steps of eps / 4 from a random start, both modalities at once.
+attack = dict(type='PGD', eps=2 / 255, step_size=2 / 255 / 4, steps=5, random_start=True)

@@ -1,0 +1,149 @@
+"""Attacks on OpenMMLab models: functions of (model, data batch)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paif_mm.data.colour import INFRARED, VISIBLE
+from paif_mm.registry import ATTACKS, OBJECTIVES, build
+
+from .frozen import frozen, unwrap
+from .functional import Budget, check_settings, projected_gradient
+
+MODALITIES = {'vis': VISIBLE, 'ir': INFRARED}
+
+
+@dataclass
+class AttackResult:
+    """N attacked images.
+
+    Attributes:
+        index (list[int]): their places in the batch.
+        images (list[Tensor]): (C, H_i, W_i), float, in [0, 255].
+        clean (list[Tensor]): the same before the attack.
+        losses (Tensor | None): objective per image (N,) at the result, where the attack evaluated it.
+    """
+
+    index: list[int]
+    images: list[Tensor]
+    clean: list[Tensor]
+    losses: Tensor | None
+
+
+@ATTACKS.register_module()
+class PGD:
+    """Projected gradient descent (Madry et al. 2018) on raw pixels, before the fusion and before any normalisation.
+
+    FGSM is ``steps=1, random_start=False, step_size=eps``; BIM is ``random_start=False``. A pair is one input: both
+    modalities are attacked at once (Eq. 1, 2), each within its own budget if told so.
+
+    Args:
+        eps (float | dict): radius in [0, 1] units, e.g. ``8 / 255``; or per modality ``dict(ir=..., vis=...)``.
+            For L2 a single number is the norm of the whole pair's perturbation, a dict one norm per modality.
+            0 leaves a modality untouched bit for bit.
+        step_size (float | dict | None): in the same units. Default: eps / 4, the paper's.
+        steps (int): gradient steps. Default: 5, the paper's.
+        norm (str): ``'linf'`` or ``'l2'``.
+        random_start (bool): start at a random point of the ball.
+        restarts (int): tries; the worst per image is kept.
+        keep (str): ``'worst'`` iterate per image (one more forward pass) or the ``'last'``.
+        objective (dict): what is maximised. Default: the model's own loss, ``dict(type='TaskLoss')``.
+    """
+
+    def __init__(
+        self,
+        eps: float | dict,
+        step_size: float | dict | None = None,
+        steps: int = 5,
+        norm: str = 'linf',
+        random_start: bool = True,
+        restarts: int = 1,
+        keep: str = 'worst',
+        objective: dict | None = None,
+    ):
+        check_settings(norm, keep)
+        self.eps = _checked('eps', eps, norm)
+        if step_size is None:
+            step_size = {key: value / 4 for key, value in eps.items()} if isinstance(eps, dict) else eps / 4
+        self.step_size = _checked('step_size', step_size, norm)
+        if steps < 1 or restarts < 1:
+            raise ValueError(f'steps and restarts must be at least 1, not {steps} and {restarts}')
+        self.steps = steps
+        self.norm = norm
+        self.random_start = random_start
+        self.restarts = restarts
+        self.keep = keep
+        self.objective = build(OBJECTIVES, objective or {'type': 'TaskLoss'})
+
+    def __call__(
+        self, model, data_batch: dict, index: Sequence[int] | None = None, training: bool = False
+    ) -> AttackResult:
+        """Attack some images of a batch; neither the batch nor the model is changed.
+
+        Args:
+            model (nn.Module): an OpenMMLab model, wrapped or not.
+            data_batch (dict): ``inputs`` (list of (C, H, W) or (N, C, H, W), in [0, 255]) and ``data_samples``.
+            index: places in the batch. Default: all.
+            training: whether it is a training batch (padded by the preprocessor together with its labels).
+        """
+        model = unwrap(model)
+        device = next(model.parameters()).device
+        index = list(range(len(data_batch['inputs']))) if index is None else list(index)
+        clean = [data_batch['inputs'][i].to(device).float() for i in index]
+        samples = [data_batch['data_samples'][i] for i in index]
+        budgets = self.budgets(clean[0].size(0))
+        if not any(budget.eps for budget in budgets):
+            return AttackResult(index, [image.clone() for image in clean], clean, None)
+        samples = [sample.to(device) for sample in samples]
+
+        def losses(images: list[Tensor]) -> Tensor:
+            return self.objective(model, images, samples, clean, training)
+
+        with frozen(model):
+            images, values = projected_gradient(
+                losses, clean, budgets, self.steps, self.norm, self.random_start, self.restarts, self.keep
+            )
+        return AttackResult(index, images, clean, values)
+
+    def losses(self, model, images: list[Tensor], result: AttackResult, data_batch: dict, training: bool = False):
+        """Objective (N,) of any images in the places of ``result``, e.g. of the clean ones."""
+        model = unwrap(model)
+        samples = [data_batch['data_samples'][i].to(images[0].device) for i in result.index]
+        with frozen(model), torch.no_grad():
+            return self.objective(model, images, samples, result.clean, training)
+
+    def budgets(self, channels: int) -> list[Budget]:
+        """The budgets in pixel units for images of so many channels.
+
+        Raises:
+            ValueError: budgets per modality for an image that is no pair (4 channels).
+        """
+        if not isinstance(self.eps, dict) and not isinstance(self.step_size, dict):
+            return [Budget(slice(0, channels), self.eps * 255, self.step_size * 255)]
+        if channels != 4:
+            raise ValueError(
+                f'eps per modality needs pairs (4, H, W), but the input has {channels} channels: '
+                'give one number, e.g. eps=8/255'
+            )
+        return [
+            Budget(part, _of(self.eps, name) * 255, _of(self.step_size, name) * 255)
+            for name, part in MODALITIES.items()
+        ]
+
+
+def _of(value: float | dict, modality: str) -> float:
+    return value.get(modality, 0.0) if isinstance(value, dict) else value
+
+
+def _checked(name: str, value: float | dict, norm: str) -> float | dict:
+    values = value if isinstance(value, dict) else {'vis': value}
+    unknown = set(values) - set(MODALITIES)
+    if unknown:
+        raise ValueError(f'{name} knows the modalities ir and vis, not {", ".join(sorted(unknown))}')
+    if any(number < 0 for number in values.values()):
+        raise ValueError(f'{name} must not be negative: {value}')
+    if norm == 'linf' and any(number > 1 for number in values.values()):
+        raise ValueError(f'{name} is in units of [0, 1], not of pixel values: write {value}/255 instead of {value}')
+    return value

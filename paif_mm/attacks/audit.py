@@ -1,0 +1,95 @@
+"""What an attack really did, in one line."""
+
+from dataclasses import dataclass, field
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from torch import Tensor
+
+from .attack import MODALITIES, AttackResult
+
+
+@dataclass
+class Audit:
+    """Accumulates over the attacked images of one evaluation.
+
+    Attributes:
+        images (int): number of attacked images.
+        max_delta (dict): largest |attacked - clean| per modality (``vis``, ``ir``; ``all`` for plain images), in
+            pixel values of 0..255.
+        at_bound (float): share of values whose |delta| is within 1e-3 of their modality's radius (L-inf), or of
+            images whose norm is (L2).
+        loss_before, loss_after (float): mean objective on the clean and on the attacked images.
+        untouched (bool): whether parameters, buffers and modes of the model came out as they went in.
+    """
+
+    images: int = 0
+    max_delta: dict = field(default_factory=dict)
+    bound_hits: float = 0.0
+    bound_total: float = 0.0
+    before_sum: float = 0.0
+    after_sum: float = 0.0
+    untouched: bool = True
+
+    def update(self, result: AttackResult, attack, before: Tensor, after: Tensor) -> None:
+        """Add one attacked batch with its losses (N,) before and after."""
+        self.images += len(result.images)
+        self.before_sum += float(before.sum())
+        self.after_sum += float(after.sum())
+        for image, clean in zip(result.images, result.clean, strict=True):
+            delta = image - clean
+            for name, part in MODALITIES.items() if image.size(0) == 4 else [('all', slice(None))]:
+                self.max_delta[name] = max(self.max_delta.get(name, 0.0), float(delta[part].abs().max()))
+            for budget in attack.budgets(image.size(0)):
+                if budget.eps == 0:
+                    continue
+                inside = delta[budget.channels]
+                reached = inside.norm()[None] if attack.norm == 'l2' else inside.abs()
+                self.bound_hits += float((reached >= budget.eps - 1e-3).sum())
+                self.bound_total += reached.numel()
+
+    def reduce(self) -> 'Audit':
+        """Combine the audits of all processes (in place)."""
+        if get_world_size() > 1:
+            names = sorted(MODALITIES) if 'all' not in self.max_delta else ['all']
+            largest = torch.tensor([self.max_delta.get(name, 0.0) for name in names], dtype=torch.float64)
+            sums = [self.images, self.bound_hits, self.bound_total, self.before_sum, self.after_sum]
+            sums = torch.tensor([*sums, 0.0 if self.untouched else 1.0], dtype=torch.float64)
+            all_reduce(largest, op='max')
+            all_reduce(sums, op='sum')
+            self.max_delta = dict(zip(names, largest.tolist(), strict=True))
+            self.images = int(sums[0])
+            self.bound_hits, self.bound_total, self.before_sum, self.after_sum = sums[1:5].tolist()
+            self.untouched = sums[5] == 0
+        return self
+
+    @property
+    def at_bound(self) -> float:
+        return self.bound_hits / max(self.bound_total, 1)
+
+    @property
+    def loss_before(self) -> float:
+        return self.before_sum / max(self.images, 1)
+
+    @property
+    def loss_after(self) -> float:
+        return self.after_sum / max(self.images, 1)
+
+    def to_dict(self) -> dict:
+        """The figures of the audit line as plain values."""
+        return {
+            'images': self.images,
+            'max_delta_255': dict(self.max_delta),
+            'at_bound': self.at_bound,
+            'loss_before': self.loss_before,
+            'loss_after': self.loss_after,
+            'model_unchanged': bool(self.untouched),
+        }
+
+    def __str__(self) -> str:
+        largest = ', '.join(f'{name} {value:.3f}/255' for name, value in sorted(self.max_delta.items()))
+        return (
+            f'audit: {self.images} images, max |delta| {largest or "0"}, {self.at_bound:.1%} at the bound, '
+            f'loss {self.loss_before:.4f} -> {self.loss_after:.4f}, '
+            f'model {"unchanged" if self.untouched else "CHANGED"}'
+        )

@@ -1,0 +1,141 @@
+"""What an attack maximises: functions of (model, inputs, data samples) to one loss per image.
+
+An objective is called with
+
+* ``inputs``: N raw images (C, H_i, W_i), in [0, 255], that require gradients;
+* ``data_samples``: their annotations, as the data loader made them;
+* ``clean``: the same images before the attack;
+* ``training``: whether the batch is a training batch, which the model's preprocessor pads together with its labels;
+
+and returns (N,) losses. It never changes the data samples.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paif_mm.losses.hook import fusion_loss_inputs
+from paif_mm.perception import FusionDataPreprocessor
+from paif_mm.registry import MODELS, OBJECTIVES, build
+
+
+@OBJECTIVES.register_module()
+class TaskLoss:
+    """The model's own training loss, one value per image.
+
+    A segmentor whose decode head is trained with cross-entropy is attacked per pixel, in one pass for the whole
+    batch: the head's own loss modules (class weights included) on its logits, averaged over the pixels that are not
+    ignored. Any other model is asked for its loss dict image by image, summed as in training.
+    """
+
+    def __call__(self, model, inputs, data_samples, clean, training: bool) -> Tensor:
+        if not all(has_annotations(sample) for sample in data_samples):
+            raise ValueError(
+                'the attack needs annotations, but the data samples hold none: add '
+                "dict(type='LoadAnnotations') before the Pack... transform of this dataloader's pipeline"
+            )
+        if _trained_per_pixel(model):
+            return pixel_losses(model, inputs, data_samples, training)
+        losses = []
+        for image, sample in zip(inputs, data_samples, strict=True):
+            data = model.data_preprocessor({'inputs': [image], 'data_samples': [sample.clone()]}, training)
+            losses.append(model.parse_losses(model(**data, mode='loss'))[0])
+        return torch.stack(losses)
+
+
+@OBJECTIVES.register_module()
+class FusionObjective:
+    """The fusion loss of the fused image against the clean pair: attacks the fusion network alone.
+
+    Args:
+        loss (dict): the fusion loss. Default: ``dict(type='FusionLoss')``.
+    """
+
+    def __init__(self, loss: dict | None = None):
+        self.loss = build(MODELS, loss or {'type': 'FusionLoss'})
+
+    def __call__(self, model, inputs, data_samples, clean, training: bool) -> Tensor:
+        preprocessor = model.data_preprocessor
+        if not isinstance(preprocessor, FusionDataPreprocessor):
+            raise TypeError('FusionObjective attacks a fusion network, but the model has no FusionDataPreprocessor')
+        preprocessor.fuse(inputs, clean)
+        losses = [None] * len(inputs)
+        for group in preprocessor.groups:
+            values = self.loss(*fusion_loss_inputs(group), reduction='none')
+            for place, value in zip(group.index, values, strict=True):
+                losses[place] = value
+        return torch.stack(losses)
+
+
+@OBJECTIVES.register_module()
+class WeightedSum:
+    """A weighted sum of objectives.
+
+    Args:
+        objectives (list[dict]): their configs.
+        weights (list[float]): one weight each.
+    """
+
+    def __init__(self, objectives: list[dict], weights: list[float]):
+        if len(objectives) != len(weights):
+            raise ValueError(f'WeightedSum has {len(objectives)} objectives but {len(weights)} weights')
+        self.objectives = [build(OBJECTIVES, objective) for objective in objectives]
+        self.weights = weights
+
+    def __call__(self, *args) -> Tensor:
+        return sum(w * objective(*args) for w, objective in zip(self.weights, self.objectives, strict=True))
+
+
+def has_annotations(sample) -> bool:
+    """Whether a data sample of mmseg, mmdet or mmpretrain holds ground truth."""
+    return any(key.startswith('gt_') for key in sample.keys())  # noqa: SIM118 (not a dict)
+
+
+def _trained_per_pixel(model: nn.Module) -> bool:
+    head = getattr(model, 'decode_head', None)
+    if head is None:
+        return False
+    from mmseg.models import CrossEntropyLoss
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+
+    return isinstance(head, BaseDecodeHead) and all(
+        isinstance(loss, CrossEntropyLoss) and not loss.use_sigmoid and not loss.use_mask for loss in _losses_of(head)
+    )
+
+
+def _losses_of(head) -> list[nn.Module]:
+    return list(head.loss_decode) if isinstance(head.loss_decode, nn.ModuleList) else [head.loss_decode]
+
+
+def pixel_losses(model: nn.Module, inputs: list[Tensor], data_samples: list, training: bool) -> Tensor:
+    """Mean of the decode head's loss over each image's labelled pixels, (N,); 0 where every pixel is ignored."""
+    samples = [sample.clone() for sample in data_samples] if training else data_samples
+    data = model.data_preprocessor({'inputs': inputs, 'data_samples': samples}, training)
+    logits = model(**data, mode='tensor')  # (N, K, h, w)
+    if not training:
+        logits = _crop_padding(logits, data)
+    labels = [sample.gt_sem_seg.data.to(logits.device) for sample in data['data_samples']]  # (1, H, W) each
+    head = model.decode_head
+    if len({label.shape for label in labels}) == 1:
+        return _mean_over_labelled(head, logits, torch.cat(labels))
+    return torch.cat([_mean_over_labelled(head, logits[i : i + 1], label) for i, label in enumerate(labels)])
+
+
+def _crop_padding(logits: Tensor, data: dict) -> Tensor:
+    """Drop what a test-time preprocessor padded (``img_padding_size``: left, right, top, bottom), if anything."""
+    left, right, top, bottom = data['data_samples'][0].metainfo.get('img_padding_size', (0, 0, 0, 0))
+    if not (left or right or top or bottom):
+        return logits
+    height, width = data['inputs'].shape[-2:]
+    logits = F.interpolate(logits, (height, width), mode='bilinear', align_corners=False)
+    return logits[..., top : height - bottom, left : width - right]
+
+
+def _mean_over_labelled(head, logits: Tensor, label: Tensor) -> Tensor:
+    """(N, K, h, w) and (N, H, W) -> (N,)."""
+    logits = F.interpolate(logits, label.shape[-2:], mode='bilinear', align_corners=head.align_corners)
+    losses = sum(
+        loss(logits, label, ignore_index=head.ignore_index, reduction_override='none') for loss in _losses_of(head)
+    )
+    labelled = label != head.ignore_index
+    return (losses * labelled).sum((1, 2)) / labelled.sum((1, 2)).clamp_min(1)

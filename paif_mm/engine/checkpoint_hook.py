@@ -1,0 +1,91 @@
+"""Checkpoints from which a killed run goes on as if nothing had happened."""
+
+import random
+
+import numpy as np
+import torch
+from mmengine.dist import all_gather_object, get_rank
+from mmengine.hooks import CheckpointHook
+
+from paif_mm.registry import HOOKS
+
+KEY = 'random_states'
+
+
+@HOOKS.register_module()
+class ResumableCheckpointHook(CheckpointHook):
+    """mmengine's CheckpointHook plus the random states of every process.
+
+    mmengine resumes weights, optimizer and schedule, and draws the data already seen once more to skip it. This hook
+    adds the states of Python's, NumPy's and torch's (CPU and CUDA) generators, so that augmentation, dropout and
+    random starts of attacks go on too. Validation does not disturb them: a run's training does not depend on how
+    often it is validated.
+
+    Keep at least two checkpoints (``max_keep_ckpts=2``): mmengine deletes the oldest before it writes a new one.
+    """
+
+    _resumed: dict | None = None
+
+    def _save_checkpoint_with_step(self, runner, step, meta):
+        meta[KEY] = all_gather_object(random_state())  # here, as only the main process goes on to write
+        super()._save_checkpoint_with_step(runner, step, meta)
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        states = checkpoint.get('meta', {}).get(KEY)
+        if runner._resume and states is not None and get_rank() < len(states):
+            self._resumed = states[get_rank()]
+
+    def before_train_epoch(self, runner) -> None:
+        if self._resumed is None:
+            return
+        loop, state = runner.train_loop, self._resumed
+        self._resumed = None
+        if hasattr(loop, 'dataloader_iterator'):  # iteration-based: skipping the seen data draws random numbers first
+            loop.dataloader_iterator = _RestoreAfter(loop.dataloader_iterator, loop.iter, state)
+        else:
+            set_random_state(state)
+
+    def before_val(self, runner) -> None:
+        self._before_val = random_state()
+
+    def after_val(self, runner) -> None:
+        set_random_state(self._before_val)
+
+
+class _RestoreAfter:
+    """Yields what ``iterator`` yields, and restores a random state after ``skip`` items."""
+
+    def __init__(self, iterator, skip: int, state: dict):
+        self.iterator, self.skip, self.state = iterator, skip, state
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.skip == 0:
+            set_random_state(self.state)
+        self.skip -= 1
+        return next(self.iterator)
+
+
+def random_state() -> dict:
+    """This process's random states as tensors and plain containers, which a weights-only loader reads."""
+    version, words, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state()
+    return {
+        'python': (version, list(words), gauss),
+        'numpy': (name, torch.from_numpy(keys.astype(np.int64)), *rest),
+        'torch': torch.get_rng_state(),
+        'cuda': torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def set_random_state(state: dict) -> None:
+    """Restore what :func:`random_state` returned."""
+    version, words, gauss = state['python']
+    random.setstate((version, tuple(words), gauss))
+    name, keys, *rest = state['numpy']
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state['torch'].cpu())
+    if state['cuda'] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'].cpu())

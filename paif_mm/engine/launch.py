@@ -1,0 +1,41 @@
+"""What the command-line tools share: mmseg's flags, and a config made ready to run."""
+
+import argparse
+import os
+import os.path as osp
+
+from mmengine.config import Config, DictAction
+
+from paif_mm.compat import init_cpu_distributed
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that mmseg's train and test tools have in common."""
+    parser.add_argument('--work-dir', help='folder for logs, checkpoints and results (default: work_dirs/<config>)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config: xxx=yyy, nested keys with dots, lists as key="[a,b]" or key=a,b',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)  # torch.distributed.launch passes it
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config of a tool's command line: overrides, work dir (flag > config > file name) and launcher.
+
+    Raises:
+        SystemExit: the config file does not exist.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not osp.isfile(args.config):
+        raise SystemExit(f'config {args.config} does not exist')
+    config = Config.fromfile(args.config)
+    config.launcher = args.launcher
+    if args.cfg_options:
+        config.merge_from_dict(args.cfg_options)
+    name = osp.splitext(osp.basename(args.config))[0]
+    config.work_dir = args.work_dir or config.get('work_dir') or osp.join('work_dirs', name)
+    init_cpu_distributed(config)
+    return config

@@ -1,0 +1,26 @@
+"""mmengine's Runner with a console that people can read."""
+
+import logging
+
+from mmengine.runner import Runner
+
+_HEADINGS = ('Config:', 'Hooks will be executed', 'Distributed training is not used', 'load model from')
+
+
+class QuietRunner(Runner):
+    """A Runner whose console shows progress, results and warnings; the log file in the work dir holds everything."""
+
+    def build_logger(self, log_level='INFO', log_file=None, **kwargs):
+        logger = super().build_logger(log_level, log_file, **kwargs)
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.addFilter(worth_showing)
+        return logger
+
+
+def worth_showing(record: logging.LogRecord) -> bool:
+    """Whether a log record belongs on the console: not the dumps that mmengine logs at start-up."""
+    if record.levelno >= logging.WARNING:
+        return True
+    message = record.getMessage().strip()
+    return not (message.startswith(_HEADINGS) or message.startswith('-' * 20))

@@ -1,0 +1,54 @@
+"""Drawing of pictures in a row, shared by the visualization hook and the data set browser."""
+
+import cv2
+import numpy as np
+
+CAPTION_HEIGHT = 18
+IGNORED = 128  # grey
+
+
+def draw_strip(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Draw captioned pictures of one height side by side.
+
+    Args:
+        panels (list[tuple[str, ndarray]]): captions and pictures, HxW or HxWx3 (B,G,R) in [0, 255], of any dtype.
+
+    Returns:
+        ndarray: uint8 BGR.
+    """
+    return np.concatenate([_captioned(name, image) for name, image in panels], axis=1)
+
+
+def modality_panels(image: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """The pictures in a pair HxWx4 (B,G,R,IR), or the one in an image HxWx3."""
+    if image.shape[2] == 3:
+        return [('image', image)]
+    return [('infrared', image[..., 3]), ('visible', image[..., :3])]
+
+
+def paint_labels(labels: np.ndarray, palette, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Class map HxW -> BGR picture, of ``size`` (width, height) if given; values without a colour are grey."""
+    colours = np.full((256, 3), IGNORED, np.uint8)
+    colours[: len(palette)] = np.asarray(palette, np.uint8)[:, ::-1]
+    picture = colours[labels.astype(np.uint8)]
+    return picture if size is None else cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
+
+
+def draw_legend(classes, palette, height: int) -> np.ndarray:
+    """A column of class names beside their colours, uint8 BGR, ``height`` pixels high."""
+    legend = np.zeros((height, 110, 3), np.uint8)
+    step = height / len(classes)
+    for i, (name, colour) in enumerate(zip(classes, palette, strict=True)):
+        top, bottom = int(i * step), int((i + 1) * step)
+        legend[top + 1 : bottom - 1, 2:14] = colour[::-1]
+        cv2.putText(legend, name, (18, bottom - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.35, (255,) * 3, 1, cv2.LINE_AA)
+    return legend
+
+
+def _captioned(name: str, image: np.ndarray) -> np.ndarray:
+    image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    if image.ndim == 2:
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    bar = np.zeros((CAPTION_HEIGHT, image.shape[1], 3), np.uint8)
+    cv2.putText(bar, name, (4, CAPTION_HEIGHT - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255,) * 3, 1, cv2.LINE_AA)
+    return np.concatenate([bar, image])

@@ -1,0 +1,5 @@
+"""Metrics and tables."""
+
+from .metrics import PairIoUMetric
+
+__all__ = ['PairIoUMetric']

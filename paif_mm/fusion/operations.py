@@ -1,0 +1,141 @@
+"""The searchable operations of the fusion network (PAIF, ACM MM 2023, Sec. 2.1), registered by the paper's names.
+
+Every operation maps (N, C, H, W) to (N, C, H, W) for any H, W >= 1, has no convolution bias, and is built from
+``channels`` alone: ``OPERATIONS.build(dict(type='3-DB', channels=32))``. The number in a name is the kernel size.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paif_mm.registry import OPERATIONS
+
+
+def conv(in_channels: int, out_channels: int, kernel_size: int, dilation: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution without bias whose output has the input's size; odd kernels only."""
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        padding=dilation * (kernel_size // 2),
+        dilation=dilation,
+        groups=groups,
+        bias=False,
+    )
+
+
+class DenseBlock(nn.Module):
+    """``k-DB``: three densely connected convolutions with one shared PReLU slope, ``x + 0.333333 * x3``.
+
+    Args:
+        channels (int): channels C of input and output.
+        kernel_size (int): odd kernel size of the three convolutions.
+    """
+
+    # The released network's literal, not 1/3: released weights were trained with it.
+    SCALE = 0.333333
+
+    def __init__(self, channels: int, kernel_size: int = 3):
+        super().__init__()
+        self.conv1 = conv(channels, channels, kernel_size)
+        self.conv2 = conv(2 * channels, channels, kernel_size)
+        self.conv3 = conv(3 * channels, channels, kernel_size)
+        self.act = nn.PReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x1 = self.act(self.conv1(x))
+        x2 = self.act(conv_of_concatenation(self.conv2, x, x1))
+        x3 = self.act(conv_of_concatenation(self.conv3, x, x1, x2))
+        return torch.add(x, x3, alpha=self.SCALE)
+
+
+class DilatedConv(nn.Module):
+    """``k-DC``: ReLU, depthwise convolution with dilation 2, 1x1 convolution, BatchNorm; added to the input.
+
+    Args:
+        channels (int): channels C of input and output.
+        kernel_size (int): odd kernel size of the depthwise convolution.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 3):
+        super().__init__()
+        self.depthwise = conv(channels, channels, kernel_size, dilation=2, groups=channels)
+        self.pointwise = conv(channels, channels, 1)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.norm(self.pointwise(self.depthwise(F.relu(x))))
+
+
+class ResidualBlock(nn.Module):
+    """``k-RB``: convolution, 3x3 convolution with dilation 2, 1x1 convolution, BatchNorm, PReLU; added to the input.
+
+    Args:
+        channels (int): channels C of input and output.
+        kernel_size (int): odd kernel size of the first convolution.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 7):
+        super().__init__()
+        self.conv = conv(channels, channels, kernel_size)
+        self.dilated = conv(channels, channels, 3, dilation=2)
+        self.pointwise = conv(channels, channels, 1)
+        self.norm = nn.BatchNorm2d(channels)
+        self.act = nn.PReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.act(self.norm(self.pointwise(self.dilated(self.conv(x)))))
+
+
+class ChannelAttention(nn.Module):
+    """``CA``: two 3x3 convolutions with efficient channel attention (ECA, Wang et al. 2020) and one PReLU slope.
+
+    As in the released network, the skip connection adds the output of the *first convolution*, not the input.
+
+    Args:
+        channels (int): channels C of input and output.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = conv(channels, channels, 3)
+        self.conv2 = conv(channels, channels, 3)
+        self.gate = nn.Conv1d(1, 1, 3, padding=1, bias=False)  # slides over channels
+        self.act = nn.PReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        y = self.conv2(self.act(x))
+        gate = self.gate(y.mean((2, 3)).unsqueeze(1)).sigmoid()  # (N, 1, C)
+        return self.act(torch.addcmul(x, y, gate.transpose(1, 2).unsqueeze(-1)))
+
+
+def conv_of_concatenation(layer: nn.Conv2d, *inputs: Tensor) -> Tensor:
+    """``layer(torch.cat(inputs, 1))`` without the concatenation: a convolution is linear in its input channels.
+
+    Saves writing the concatenation and, in backward, splitting its gradient.
+    """
+    weights = layer.weight.split([x.shape[1] for x in inputs], dim=1)
+    out = None
+    for x, weight in zip(inputs, weights, strict=True):
+        part = F.conv2d(x, weight, layer.bias if out is None else None, layer.stride, layer.padding, layer.dilation)
+        out = part if out is None else out.add_(part)
+    return out
+
+
+def build_operation(name: str, channels: int) -> nn.Module:
+    """Build the operation registered as ``name``; raises :class:`KeyError` for an unknown name."""
+    return OPERATIONS.build({'type': name, 'channels': channels})
+
+
+def _register(name: str, operation: type, **settings) -> None:
+    def build(channels: int) -> nn.Module:
+        return operation(channels, **settings)
+
+    OPERATIONS.register_module(name=name, module=build)
+
+
+_register('3-DB', DenseBlock, kernel_size=3)
+_register('3-DC', DilatedConv, kernel_size=3)
+_register('7-RB', ResidualBlock, kernel_size=7)
+_register('CA', ChannelAttention)

@@ -1,0 +1,62 @@
+"""Adds the fusion loss to the losses of any model, without changing the model's class."""
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from paif_mm.data.colour import bgr_to_luma, split_pair
+from paif_mm.perception import FusionDataPreprocessor
+from paif_mm.registry import HOOKS, MODELS, build
+
+
+@HOOKS.register_module()
+class FusionLossHook(Hook):
+    """L_tr = ``weight`` * L_F + ``task_weight`` * L_T (Sec. 3.1), for a model with a FusionDataPreprocessor.
+
+    L_F always compares with the clean pair, also where the network saw an attacked one, so that the fusion network
+    learns to remove perturbations. It appears in the log as ``loss_fusion``, weighted.
+
+    Args:
+        loss (dict): the fusion loss. Default: ``dict(type='FusionLoss')``.
+        weight (float): weight of the fusion loss. Default: 0.1 (the authors' release; the paper averages both).
+        task_weight (float): factor on every loss of the model itself. Default: 4 (as above).
+    """
+
+    def __init__(self, loss: dict | None = None, weight: float = 0.1, task_weight: float = 4.0):
+        self.loss = build(MODELS, loss or {'type': 'FusionLoss'})
+        self.weight = weight
+        self.task_weight = task_weight
+
+    def before_train(self, runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not isinstance(model.data_preprocessor, FusionDataPreprocessor):
+            raise TypeError(
+                'FusionLossHook needs model.data_preprocessor of type paif_mm.FusionDataPreprocessor, '
+                f'not {type(model.data_preprocessor).__name__}: wrap it (see "Drop-in use" in the README)'
+            )
+        self._handle = model.register_forward_hook(self._add_loss, with_kwargs=True)
+
+    def after_train(self, runner) -> None:
+        self._handle.remove()
+
+    def _add_loss(self, model, args, kwargs, losses):
+        """A torch forward hook: extends the model's dict of training losses. Predictions and attacks pass unchanged."""
+        if not model.training or kwargs.get('mode') != 'loss':
+            return losses
+        losses = {name: self._scale(value) if 'loss' in name else value for name, value in losses.items()}
+        losses['loss_fusion'] = self.weight * batch_fusion_loss(self.loss, model.data_preprocessor.groups)
+        return losses
+
+    def _scale(self, value):
+        return [self.task_weight * v for v in value] if isinstance(value, (list, tuple)) else self.task_weight * value
+
+
+def batch_fusion_loss(loss, groups):
+    """Mean of the fusion loss over all images of a batch, whatever their sizes."""
+    images = sum(len(group.index) for group in groups)
+    return sum(loss(*fusion_loss_inputs(group)) * len(group.index) for group in groups) / images
+
+
+def fusion_loss_inputs(group):
+    """(fused luminance, clean infrared, clean visible luminance) of a :class:`FusedGroup`, (n, 1, H, W) each."""
+    ir, visible = split_pair(group.clean)
+    return group.luma.float(), ir, bgr_to_luma(visible)

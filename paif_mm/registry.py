@@ -1,0 +1,45 @@
+"""Registries of the package, children of mmengine's.
+
+A config of any OpenMMLab library names what we register with the scope ``paif_mm``, as in
+``dict(type='paif_mm.LoadPairFromFile')``; each registry imports its ``locations`` on the first look-up.
+Inside our own modules a short name is enough: see :func:`build`.
+"""
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+SCOPE = 'paif_mm'
+
+
+def _child(parent: Registry, *locations: str) -> Registry:
+    return Registry(parent.name, parent=parent, scope=SCOPE, locations=[f'{SCOPE}.{name}' for name in locations])
+
+
+TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'data')
+DATASETS = _child(MMENGINE_DATASETS, 'data')
+MODELS = _child(MMENGINE_MODELS, 'fusion', 'perception', 'losses')
+HOOKS = _child(MMENGINE_HOOKS, 'losses', 'attacks', 'engine')
+METRICS = _child(MMENGINE_METRICS, 'evaluation')
+
+#: Operations of the fusion network, by the paper's names (``3-DB``, ``CA``, ...): ``(channels) -> nn.Module``.
+OPERATIONS = Registry('fusion operation', scope=SCOPE, locations=[f'{SCOPE}.fusion'])
+#: Attacks and their objectives.
+ATTACKS = Registry('attack', scope=SCOPE, locations=[f'{SCOPE}.attacks'])
+OBJECTIVES = Registry('attack objective', scope=SCOPE, locations=[f'{SCOPE}.attacks'])
+
+
+def build(registry: Registry, cfg: dict, **default_args):
+    """Build ``cfg`` from one of our registries, whatever the config's default scope is.
+
+    Args:
+        registry (Registry): one of this module's registries.
+        cfg (dict | object): a config with ``type``; short names are ours. Built objects pass through.
+        default_args: arguments that ``cfg`` may override.
+    """
+    if not isinstance(cfg, dict):
+        return cfg
+    return registry.build({'_scope_': SCOPE, **cfg}, default_args=default_args or None)

@@ -1,0 +1,34 @@
+"""Package description; requirements live in ``requirements/``, as in OpenMMLab's own projects."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def requirements(name: str) -> list[str]:
+    lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith('#')]
+
+
+version = re.search(r"__version__ = '(.+)'", (ROOT / 'paif_mm' / 'version.py').read_text())[1]
+
+setup(
+    name='paif_mm',
+    version=version,
+    description='Attack-tolerant perception on fused infrared-visible pairs, as a plugin for OpenMMLab 2.x',
+    long_description=(ROOT / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['paif_mm', 'paif_mm.*']),
+    python_requires='>=3.10',
+    # mmcv is left out on purpose: mmcv and mmcv-lite install the same files, and pip would put one over the other.
+    install_requires=requirements('runtime'),
+    extras_require={
+        'mminstall': requirements('mminstall'),
+        'optional': requirements('optional'),
+        'tests': requirements('tests'),
+    },
+)

@@ -1,0 +1,82 @@
+"""Small models and batches that the tests share."""
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+
+import paif_mm  # noqa: F401
+
+CLASSES = 9
+
+
+def tiny_segformer(fusion: dict | None = None, **preprocessor) -> ConfigDict:
+    """Config of a SegFormer that runs in milliseconds, behind a fusion network of 4 channels."""
+    task = {
+        'type': 'SegDataPreProcessor',
+        'mean': [123.675, 116.28, 103.53],
+        'std': [58.395, 57.12, 57.375],
+        'bgr_to_rgb': True,
+        'size_divisor': 8,
+        'pad_val': 0,
+        'seg_pad_val': 255,
+    }
+    return ConfigDict(
+        type='EncoderDecoder',
+        data_preprocessor={
+            'type': 'paif_mm.FusionDataPreprocessor',
+            'fusion': fusion or {'type': 'FusionNet', 'channels': 4},
+            'task': task,
+            **preprocessor,
+        },
+        backbone={
+            'type': 'MixVisionTransformer',
+            'in_channels': 3,
+            'embed_dims': 8,
+            'num_stages': 4,
+            'num_layers': [1, 1, 1, 1],
+            'num_heads': [1, 1, 1, 1],
+            'patch_sizes': [7, 3, 3, 3],
+            'sr_ratios': [8, 4, 2, 1],
+            'out_indices': (0, 1, 2, 3),
+            'mlp_ratio': 2,
+            'drop_path_rate': 0.1,
+        },
+        decode_head={
+            'type': 'SegformerHead',
+            'in_channels': [8, 8, 8, 8],
+            'in_index': [0, 1, 2, 3],
+            'channels': 16,
+            'dropout_ratio': 0.1,
+            'num_classes': CLASSES,
+            'norm_cfg': {'type': 'BN'},
+            'align_corners': False,
+            'loss_decode': {'type': 'CrossEntropyLoss', 'avg_non_ignore': True},
+        },
+        train_cfg={},
+        test_cfg={'mode': 'whole'},
+    )
+
+
+def build_model(config: ConfigDict, seed: int = 0):
+    init_default_scope('mmseg')
+    torch.manual_seed(seed)
+    model = MODELS.build(config)
+    model.init_weights()
+    return model
+
+
+def pair_batch(sizes=((32, 40), (32, 40)), channels: int = 4, seed: int = 0, ignored: bool = True) -> dict:
+    """A data batch of random pairs with random labels, some of them ignored, as a data loader makes it."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs, samples = [], []
+    for height, width in sizes:
+        inputs.append(torch.randint(0, 256, (channels, height, width), generator=generator, dtype=torch.uint8))
+        label = torch.randint(0, CLASSES, (1, height, width), generator=generator)
+        if ignored:
+            label[:, :4] = 255
+        sample = SegDataSample(gt_sem_seg=PixelData(data=label))
+        sample.set_metainfo({'img_shape': (height, width), 'ori_shape': (height, width), 'img_path': 'x.png'})
+        samples.append(sample)
+    return {'inputs': inputs, 'data_samples': samples}

@@ -1,0 +1,172 @@
+"""The attack core on problems whose answer is known."""
+
+import math
+
+import pytest
+import torch
+
+from paif_mm.attacks import Budget, projected_gradient
+
+WHOLE = slice(None)
+
+
+def linear(weights):
+    """Loss <w, x> of each image: its maximum over a ball is known in closed form."""
+    return lambda images: torch.stack([(w * x).sum() for w, x in zip(weights, images, strict=True)])
+
+
+@pytest.fixture
+def problem():
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(4, 6, 5), (4, 3, 7)]  # images of different sizes in one batch
+    images = [torch.randint(20, 235, size, generator=generator).float() for size in sizes]
+    weights = [torch.randn(size, generator=generator) for size in sizes]
+    return images, weights
+
+
+def test_linf_reaches_the_optimum_of_a_linear_model(problem):
+    images, weights = problem
+    adv, losses = projected_gradient(linear(weights), images, [Budget(WHOLE, 8, 2)], steps=9)
+    for x, a, w, loss in zip(images, adv, weights, losses, strict=True):
+        assert torch.equal(a, x + 8 * w.sign())
+        assert loss == pytest.approx(float((w * x).sum() + 8 * w.abs().sum()), rel=1e-5)
+
+
+def test_l2_reaches_the_optimum_of_a_linear_model(problem):
+    images, weights = problem
+    adv, _ = projected_gradient(linear(weights), images, [Budget(WHOLE, 10, 5)], steps=60, norm='l2')
+    for x, a, w in zip(images, adv, weights, strict=True):
+        torch.testing.assert_close(a - x, 10 * w / w.norm(), atol=0.05, rtol=0)
+        assert (a - x).norm() <= 10 + 1e-4
+
+
+@pytest.mark.parametrize('norm', ['linf', 'l2'])
+def test_budgets_hold_per_modality_and_zero_means_untouched(problem, norm):
+    images, weights = problem
+    budgets = [Budget(slice(0, 3), 0, 1), Budget(slice(3, 4), 4, 1)]
+    adv, _ = projected_gradient(linear(weights), images, budgets, steps=6, norm=norm)
+    for x, a in zip(images, adv, strict=True):
+        assert torch.equal(a[:3], x[:3])
+        moved = (a[3:] - x[3:]).abs().max() if norm == 'linf' else (a[3:] - x[3:]).norm()
+        assert moved == pytest.approx(4, abs=1e-4)
+
+
+def test_the_ball_is_met_exactly_in_floating_point():
+    """For pixel values and radii that have no short binary form, where x + eps rounds outwards."""
+    generator = torch.Generator().manual_seed(1)
+    image = torch.rand(3, 64, 64, generator=generator) * 255
+    eps = torch.tensor(0.7 / 3).item()
+    for sign in (1, -1):
+        adv, _ = projected_gradient(linear([sign * torch.ones_like(image)]), [image], [Budget(WHOLE, eps, eps)], 3)
+        assert (adv[0] - image).abs().max() <= torch.tensor(eps)
+    naive = (image + eps) - image
+    assert (naive > torch.tensor(eps)).any(), 'the case is not hard enough to show anything'
+
+
+def test_results_stay_in_the_box():
+    image = torch.tensor([0.0, 1.0, 254.0, 255.0]).reshape(4, 1, 1)
+    adv, _ = projected_gradient(linear([torch.tensor([-1.0, -1, 1, 1]).reshape(4, 1, 1)]), [image], [Budget(WHOLE, 8, 8)], 2)
+    assert adv[0].flatten().tolist() == [0, 0, 255, 255]
+
+
+def test_the_worst_iterate_is_kept_per_image():
+    """A loss with a bump: large steps overshoot it, so that the last iterate is not the worst."""
+
+    def bump(images):
+        return torch.stack([-(x - 103.0).abs().sum() for x in images])
+
+    images = [torch.full((1, 1, 1), 100.0), torch.full((1, 1, 1), 106.0)]
+    budgets = [Budget(WHOLE, 8, 3)]
+    worst, losses = projected_gradient(bump, images, budgets, steps=4, random_start=False)
+    last, _ = projected_gradient(bump, images, budgets, steps=4, random_start=False, keep='last')
+    assert [x.item() for x in worst] == [103, 103]
+    assert losses.tolist() == [0, 0]
+    assert bump(last).max() <= 0
+    worst, losses = projected_gradient(bump, images, [Budget(WHOLE, 8, 5)], steps=3, random_start=False)
+    last, _ = projected_gradient(bump, images, [Budget(WHOLE, 8, 5)], steps=3, random_start=False, keep='last')
+    assert (losses >= bump(last)).all()
+    assert torch.equal(losses, bump(worst))
+
+
+def test_restarts_keep_the_worst_and_never_lose_to_one_try():
+    def rugged(images):
+        return torch.stack([torch.sin(3 * x).sum() for x in images])
+
+    image = torch.full((1, 8, 8), 100.0)
+    results = {}
+    for restarts in (1, 8):
+        torch.manual_seed(0)
+        results[restarts] = projected_gradient(rugged, [image], [Budget(WHOLE, 8, 0.05)], 5, restarts=restarts)[1]
+    assert results[8] > results[1] or torch.equal(results[8], results[1])
+    torch.manual_seed(0)
+    singles = [projected_gradient(rugged, [image], [Budget(WHOLE, 8, 0.05)], 5)[1] for _ in range(8)]
+    assert results[8] == max(singles)
+
+
+def test_random_start_is_inside_the_ball_and_random():
+    image = torch.full((1, 16, 16), 100.0)
+    flat = lambda images: torch.stack([(0 * x).sum() for x in images])  # noqa: E731 (zero gradient: start stays)
+    starts = [projected_gradient(flat, [image], [Budget(WHOLE, 8, 1)], 1, keep='last')[0][0] for _ in range(2)]
+    assert not torch.equal(*starts)
+    assert 6 < (starts[0] - image).abs().max() <= 8
+    l2 = projected_gradient(flat, [image], [Budget(WHOLE, 8, 1)], 1, norm='l2', keep='last')[0][0]
+    assert 0 < (l2 - image).norm() <= 8 + 1e-4
+
+
+def test_images_of_a_batch_do_not_influence_each_other(problem):
+    images, weights = problem
+    quadratic = lambda ws: lambda xs: torch.stack([(w * x).sum().square() for w, x in zip(ws, xs, strict=True)])  # noqa: E731
+    both, _ = projected_gradient(quadratic(weights), images, [Budget(WHOLE, 8, 2)], 5, random_start=False)
+    one, _ = projected_gradient(quadratic(weights[1:]), images[1:], [Budget(WHOLE, 8, 2)], 5, random_start=False)
+    assert torch.equal(both[1], one[0])
+
+
+def test_one_step_without_random_start_is_fgsm(problem):
+    images, weights = problem
+    adv, _ = projected_gradient(linear(weights), images, [Budget(WHOLE, 4, 4)], steps=1, random_start=False)
+    assert torch.equal(adv[0], images[0] + 4 * weights[0].sign())
+
+
+@pytest.mark.parametrize(('norm', 'ours', 'theirs'), [('linf', 8, 8 / 255), ('l2', 0.5 * 255, 0.5)])
+@pytest.mark.parametrize('random_start', [False, True])
+def test_iterates_agree_with_torchattacks(norm, ours, theirs, random_start):
+    """Same model, same start: the published PGD takes the same steps in [0, 1] as ours in [0, 255]."""
+    torchattacks = pytest.importorskip('torchattacks')
+    if norm == 'l2' and random_start:
+        pytest.skip('torchattacks draws its L2 start differently')
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Tanh(), torch.nn.Flatten(), torch.nn.LazyLinear(5))
+    images, labels = torch.rand(1, 3, 12, 12), torch.tensor([3])
+    model(images)
+    model.eval()
+    if norm == 'linf':
+        reference = torchattacks.PGD(model, eps=theirs, alpha=theirs / 4, steps=5, random_start=random_start)
+    else:
+        reference = torchattacks.PGDL2(model, eps=theirs, alpha=theirs / 4, steps=5, random_start=random_start)
+    torch.manual_seed(1)
+    expected = reference(images, labels)
+
+    def loss(batch):
+        return torch.nn.functional.cross_entropy(model(torch.stack(batch) / 255), labels, reduction='none')
+
+    torch.manual_seed(1)
+    adv, _ = projected_gradient(
+        loss, [images[0] * 255], [Budget(WHOLE, ours, ours / 4)], 5, norm, random_start=random_start, keep='last'
+    )
+    assert (expected - images).abs().max() > theirs / 50
+    torch.testing.assert_close(adv[0] / 255, expected[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('argument', [{'norm': 'l1'}, {'keep': 'best'}])
+def test_unknown_settings_are_refused(argument, problem):
+    images, weights = problem
+    with pytest.raises(ValueError, match=next(iter(argument.values()))):
+        projected_gradient(linear(weights), images, [Budget(WHOLE, 1, 1)], steps=1, **argument)
+
+
+def test_l2_steps_are_normalised():
+    image = torch.full((1, 2, 2), 100.0)
+    weight = torch.tensor([3.0, 4.0, 0, 0]).reshape(1, 2, 2)
+    adv, _ = projected_gradient(linear([weight]), [image], [Budget(WHOLE, 100, 10)], 1, 'l2', random_start=False)
+    assert (adv[0] - image).norm() == pytest.approx(10, rel=1e-5)
+    assert math.isclose((adv[0] - image)[0, 0, 1].item(), 8, rel_tol=1e-5)

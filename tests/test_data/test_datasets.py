@@ -1,0 +1,93 @@
+"""MFNet's and MSRS's layouts."""
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.registry import DATASETS, init_default_scope
+
+from paif_mm.data import MFNetDataset, MSRSDataset
+
+PIPELINE = [
+    {'type': 'paif_mm.LoadPairFromFile'},
+    {'type': 'paif_mm.LoadPairAnnotations'},
+    {'type': 'PackSegInputs'},
+]
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    init_default_scope('mmseg')
+
+
+@pytest.fixture
+def msrs(tmp_path):
+    for folder in ('vi', 'ir', 'Segmentation_labels'):
+        (tmp_path / folder).mkdir()
+    for name in ('00001D', '00002N', '00003N'):
+        cv2.imwrite(str(tmp_path / 'vi' / f'{name}.jpg'), np.full((8, 10, 3), 50, np.uint8))
+        cv2.imwrite(str(tmp_path / 'ir' / f'{name}.png'), np.full((8, 10), 90, np.uint8))
+        cv2.imwrite(str(tmp_path / 'Segmentation_labels' / f'{name}.png'), np.full((8, 10), 2, np.uint8))
+    return tmp_path
+
+
+def test_msrs_pairs_files_by_id(msrs):
+    dataset = DATASETS.build({'type': 'paif_mm.MSRSDataset', 'data_root': str(msrs), 'pipeline': PIPELINE})
+    assert len(dataset) == 3
+    item = dataset[1]
+    assert item['inputs'].shape == (4, 8, 10)
+    assert (item['inputs'][3] == 90).all()
+    assert (item['data_samples'].gt_sem_seg.data == 2).all()
+    assert dataset.metainfo['classes'][:4] == ('unlabeled', 'car', 'person', 'bike')
+
+
+def test_lighting_selects_by_the_end_of_the_id(msrs):
+    assert len(MSRSDataset(data_root=str(msrs), lighting='day')) == 1
+    assert len(MSRSDataset(data_root=str(msrs), lighting='night')) == 2
+    with pytest.raises(ValueError, match='dusk'):
+        MSRSDataset(data_root=str(msrs), lighting='dusk')
+
+
+@pytest.mark.parametrize(
+    ('missing', 'message'),
+    [('ir/00002N.png', 'ir holds no 00002N.*infrared partner of .*00002N.jpg'), ('Segmentation_labels/00001D.png', 'label of')],
+)
+def test_msrs_missing_partners_are_named(msrs, missing, message):
+    (msrs / missing).unlink()
+    with pytest.raises(FileNotFoundError, match=message):
+        MSRSDataset(data_root=str(msrs))
+
+
+def test_missing_folders_and_lists_are_named(msrs, synthetic_root):
+    with pytest.raises(FileNotFoundError, match='nowhere/vi does not exist: set data_root'):
+        MSRSDataset(data_root='nowhere')
+    with pytest.raises(FileNotFoundError, match='test_day.txt does not exist'):
+        MFNetDataset(data_root=str(synthetic_root), ann_file='test_day.txt')
+
+
+def test_mfnet_follows_its_list(synthetic_root):
+    dataset = MFNetDataset(data_root=str(synthetic_root), ann_file='val.txt', pipeline=PIPELINE)
+    listed = (synthetic_root / 'val.txt').read_text().split()
+    assert [item['data_samples'].img_path.split('/')[-1][:-4] for item in dataset] == listed
+    assert dataset[0]['inputs'].shape == (4, 64, 96)
+    night = MFNetDataset(data_root=str(synthetic_root), ann_file='val.txt', lighting='night')
+    assert 0 < len(night) < len(listed)
+
+
+def test_mfnet_listed_but_missing_images_are_named(synthetic_root, tmp_path):
+    (tmp_path / 'list.txt').write_text('99999D\n')
+    with pytest.raises(FileNotFoundError, match='holds no 99999D.*list.txt'):
+        MFNetDataset(data_root=str(synthetic_root), ann_file=str(tmp_path / 'list.txt'))
+
+
+@pytest.mark.realdata
+def test_real_folders_hold_what_they_should(real_data):
+    for split, count in (('train', 730), ('val', 344)):
+        dataset = MSRSDataset(data_root=str(real_data / 'msrs_half' / split), pipeline=PIPELINE)
+        assert len(dataset) == count
+        assert dataset[count // 2]['inputs'].shape == (4, 240, 320)
+    for split, count in (('train', 36), ('val', 18)):
+        dataset = MFNetDataset(data_root=str(real_data / 'mfnet_native'), ann_file=f'{split}.txt', pipeline=PIPELINE)
+        assert len(dataset) == count
+        assert dataset[0]['inputs'].shape == (4, 480, 640)
+        days = MFNetDataset(data_root=str(real_data / 'mfnet_native'), ann_file=f'{split}.txt', lighting='day')
+        assert 0 < len(days) <= count

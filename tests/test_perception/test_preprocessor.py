@@ -1,0 +1,155 @@
+"""The fusion network in front of a task's own preprocessor."""
+
+import pytest
+import torch
+from helpers import build_model, pair_batch, tiny_segformer
+from mmengine.registry import MODELS, init_default_scope
+
+import paif_mm.registry as paif_registry
+from paif_mm.data.colour import bgr_to_luma, replace_luma, split_pair
+from paif_mm.perception import FusionDataPreprocessor
+
+SEG = {'type': 'SegDataPreProcessor', 'mean': [10.0, 20, 30], 'std': [1.0, 2, 3], 'bgr_to_rgb': True}
+
+
+@paif_registry.MODELS.register_module()
+class InfraredOnly(torch.nn.Module):
+    """A fusion with a known answer: the infrared image is the luminance, times a trainable 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, ir, vis):
+        return self.gain * ir
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    init_default_scope('mmseg')
+
+
+def make(task=SEG, **kwargs) -> FusionDataPreprocessor:
+    return FusionDataPreprocessor(fusion={'type': 'InfraredOnly'}, task=task, **kwargs)
+
+
+def test_grey_pairs_give_the_infrared_image_normalised_by_the_task():
+    batch = pair_batch([(4, 6)])
+    batch['inputs'][0][:3] = 100  # no chrominance
+    data = make()(batch, training=False)
+    ir = batch['inputs'][0][3].float()
+    expected = torch.stack([(ir - m) / s for m, s in ((10, 1), (20, 2), (30, 3))])
+    torch.testing.assert_close(data['inputs'][0], expected, atol=1e-4, rtol=0)
+
+
+def test_the_release_colour_formulas_are_kept():
+    """By hand: R, G, B = .8, .4, .2 with its own luminance comes back, up to the rounding of the formulas."""
+    bgr = torch.tensor([0.2, 0.4, 0.8]).reshape(3, 1, 1)
+    luma = 0.299 * 0.8 + 0.587 * 0.4 + 0.114 * 0.2
+    assert bgr_to_luma(bgr).item() == pytest.approx(luma)
+    torch.testing.assert_close(replace_luma(bgr, bgr_to_luma(bgr)), bgr, atol=1e-3, rtol=0)
+    cr, cb = 0.713 * (0.8 - luma), 0.564 * (0.2 - luma)
+    expected = [0.5 + 1.773 * cb, 0.5 - 0.714 * cr - 0.344 * cb, 0.5 + 1.403 * cr]
+    assert replace_luma(bgr, torch.full((1, 1, 1), 0.5)).flatten().tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_images_of_different_sizes_are_fused_at_their_own_size():
+    preprocessor = make(task={**SEG, 'size': (10, 12), 'pad_val': 0, 'seg_pad_val': 255})
+    batch = pair_batch([(4, 6), (10, 12), (4, 6)])
+    data = preprocessor(batch, training=True)
+    assert data['inputs'].shape == (3, 3, 10, 12)
+    assert sorted(group.index for group in preprocessor.groups) == [[0, 2], [1]]
+    alone = make(task={**SEG, 'size': (10, 12)})(pair_batch([(4, 6), (10, 12), (4, 6)]), training=True)
+    assert torch.equal(alone['inputs'], data['inputs'])
+    assert (data['data_samples'][0].gt_sem_seg.data[0, 4:] == 255).all()
+
+
+@pytest.mark.parametrize('stretch', [False, True])
+def test_a_pair_does_not_depend_on_its_batch(stretch):
+    batch = pair_batch([(8, 8), (8, 8)])
+    both = make(stretch=stretch)(batch, training=False)['inputs']
+    one = make(stretch=stretch)({'inputs': batch['inputs'][1:], 'data_samples': batch['data_samples'][1:]})['inputs']
+    torch.testing.assert_close(both[1], one[0])
+
+
+def test_stretch_fills_the_range_of_each_image():
+    preprocessor = make(stretch=True)
+    batch = pair_batch([(8, 8), (8, 8)])
+    batch['inputs'][1] //= 4
+    preprocessor(batch)
+    fused = preprocessor.groups[0].fused
+    assert fused.amin((1, 2, 3)).tolist() == [0, 0]
+    assert fused.amax((1, 2, 3)).tolist() == pytest.approx([1, 1])
+
+
+def test_gradients_reach_the_fusion_network_and_the_pixels():
+    preprocessor = make()
+    pixels = pair_batch([(8, 8)])['inputs'][0].float().requires_grad_()
+    preprocessor({'inputs': [pixels], 'data_samples': [None]})['inputs'].sum().backward()
+    assert preprocessor.fusion.gain.grad != 0
+    assert pixels.grad[3].abs().min() > 0
+
+
+def test_plain_images_get_an_error_that_names_the_transform():
+    with pytest.raises(ValueError, match=r'\(3, 8, 8\).*LoadPairFromFile'):
+        make()(pair_batch([(8, 8)], channels=3))
+
+
+def test_the_clean_pair_is_kept_beside_an_attacked_one():
+    preprocessor = make()
+    batch = pair_batch([(8, 8)])
+    attacked = {**batch, 'inputs': [batch['inputs'][0].float() + 1], 'clean_inputs': batch['inputs']}
+    preprocessor(attacked)
+    (group,) = preprocessor.groups
+    torch.testing.assert_close(group.pair - group.clean, torch.full_like(group.pair, 1 / 255))
+
+
+@pytest.mark.parametrize(
+    ('scope', 'task'),
+    [
+        ('mmseg', SEG),
+        ('mmdet', {'type': 'DetDataPreprocessor', 'mean': [1.0, 2, 3], 'std': [1.0, 1, 1], 'pad_size_divisor': 32}),
+        ('mmpretrain', {'type': 'ClsDataPreprocessor', 'mean': [1.0, 2, 3], 'std': [1.0, 1, 1], 'to_rgb': True}),
+    ],
+)
+def test_it_wraps_the_preprocessor_of_each_library(scope, task):
+    import mmdet.models
+    import mmpretrain.models  # noqa: F401
+
+    init_default_scope(scope)
+    cfg = {'type': 'paif_mm.FusionDataPreprocessor', 'fusion': {'type': 'InfraredOnly'}, 'task': task}
+    preprocessor = MODELS.build(cfg)
+    inputs = [image.float() for image in pair_batch([(20, 24), (20, 24)])['inputs']]
+    if scope == 'mmpretrain':  # it collates to one tensor
+        data = preprocessor({'inputs': torch.stack(inputs)}, training=False)
+    else:
+        data = preprocessor({'inputs': inputs, 'data_samples': pair_batch([(20, 24)] * 2)['data_samples']})
+    assert data['inputs'].shape[:2] == (2, 3)
+    assert data['inputs'].shape[2] in (20, 32)
+
+
+def test_a_plain_checkpoint_misses_only_the_fusion_network():
+    fused = build_model(tiny_segformer())
+    plain_config = tiny_segformer()
+    plain_config.data_preprocessor = plain_config.data_preprocessor.task
+    plain = build_model(plain_config)
+    missing, unexpected = fused.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected
+    assert missing
+    assert all(key.startswith('data_preprocessor.fusion.') for key in missing)
+
+
+def test_split_pair_takes_infrared_last():
+    ir, visible = split_pair(torch.arange(4.0).reshape(1, 4, 1, 1))
+    assert ir.flatten().tolist() == [3]
+    assert visible.flatten().tolist() == [0, 1, 2]
+
+
+def test_amp_keeps_the_fused_image_close():
+    model = build_model(tiny_segformer())
+    batch = pair_batch()
+    exact = model.data_preprocessor(batch, training=False)['inputs']
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        mixed = model.data_preprocessor(batch, training=False)['inputs']
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, exact, atol=0.15, rtol=0.05)

@@ -1,0 +1,70 @@
+"""Look at a data set: ``python tools/browse_dataset.py CONFIG [--output-dir DIR]`` writes a strip per pair.
+
+A strip shows infrared | visible | labels over the visible image | the classes' colours.
+"""
+
+import argparse
+import os.path as osp
+
+import cv2
+import numpy as np
+from mmengine.config import Config, DictAction
+from mmengine.fileio import join_path, put
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.utils import track_iter_progress
+
+import paif_mm  # noqa: F401
+from paif_mm.engine.strips import draw_legend, draw_strip, modality_panels, paint_labels
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Draw the pairs and labels of a data set')
+    parser.add_argument('config', help='config file with the dataloaders')
+    parser.add_argument('--output-dir', default='work_dirs/browse', help='folder for the strips')
+    parser.add_argument('--phase', choices=['train', 'val', 'test'], default='train')
+    parser.add_argument('--mode', choices=['original', 'transformed'], default='original', help='before or after augmentation')
+    parser.add_argument('--show-number', type=int, help='how many pairs (default: all)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    config = Config.fromfile(args.config)
+    if args.cfg_options:
+        config.merge_from_dict(args.cfg_options)
+    init_default_scope(config.get('default_scope', 'mmseg'))
+    dataset = build_dataset(config[f'{args.phase}_dataloader'].dataset, args.mode)
+    count = min(args.show_number or len(dataset), len(dataset))
+    for i in track_iter_progress(range(count)):
+        results = dataset[i]
+        name = osp.splitext(osp.basename(results['img_path']))[0] + '.png'
+        picture = draw_item(results, dataset.metainfo)
+        put(cv2.imencode('.png', picture)[1].tobytes(), join_path(args.output_dir, name))
+    print(f'\n{count} strips written to {args.output_dir}')
+
+
+def build_dataset(config, mode: str):
+    """The data set with a pipeline that ends before packing, or after loading for the original images."""
+    is_loading = [step.type.split('.')[-1].startswith('Load') for step in config.pipeline]
+    is_packing = [step.type.split('.')[-1].startswith('Pack') for step in config.pipeline]
+    keep = is_loading if mode == 'original' else [not packing for packing in is_packing]
+    config.pipeline = [step for step, kept in zip(config.pipeline, keep, strict=True) if kept]
+    return DATASETS.build(config)
+
+
+def draw_item(results: dict, meta: dict) -> np.ndarray:
+    panels = modality_panels(results['img'])
+    labels = results.get('gt_seg_map')
+    if labels is None:
+        return draw_strip(panels)
+    colours = paint_labels(labels, meta['palette'])
+    shown = ((labels > 0) & (labels < len(meta['classes'])))[..., None]
+    visible = panels[-1][1]
+    panels.append(('labels', np.where(shown, 0.4 * visible + 0.6 * colours, visible)))
+    strip = draw_strip(panels)
+    return np.concatenate([strip, draw_legend(meta['classes'], meta['palette'], len(strip))], axis=1)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Test with several processes on this machine (GPUs, or CPU processes where there are none):
+#   tools/dist_test.sh CONFIG CHECKPOINT NPROC [tools/test.py's flags]
+# Several machines: NNODES, NODE_RANK, MASTER_ADDR and PORT in the environment.
+set -e
+CONFIG=$1
+CHECKPOINT=$2
+NPROC=$3
+python -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" \
+    --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+    --master_port="${PORT:-29500}" \
+    --nproc_per_node="$NPROC" \
+    "$(dirname "$0")/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "${@:4}"

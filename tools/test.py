@@ -1,0 +1,115 @@
+"""Test a model, clean and attacked: ``python tools/test.py CONFIG CHECKPOINT [--attack ATTACK ...]`` (mmseg's flags)."""
+
+import argparse
+import os.path as osp
+from pathlib import Path
+
+import mmengine
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+
+import paif_mm  # noqa: F401 (before any OpenMMLab model library)
+from paif_mm.attacks import AdversarialAttackHook
+from paif_mm.engine import PairVisualizationHook
+from paif_mm.engine.launch import add_common_arguments, load_config
+from paif_mm.engine.runner import QuietRunner
+from paif_mm.evaluation.table import attack_table
+
+ATTACKS = Path(__file__).resolve().parent.parent / 'configs' / '_base_' / 'attacks'
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Test a model on infrared-visible pairs, clean and attacked')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--attack',
+        nargs='+',
+        default=[],
+        help='attack configs, as paths or as names of configs/_base_/attacks, e.g. pgd5_eps4 pgd5_eps8; '
+        'the clean test always runs too, and one table shows all',
+    )
+    parser.add_argument('--out', help='folder for the predictions, as PNG class maps')
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds between shown pictures')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    attacks = {name: read_attack(name) for name in args.attack}
+    config = load_config(args)
+    config.load_from = args.checkpoint
+    config.resume = False
+    if not osp.isfile(args.checkpoint) and '://' not in args.checkpoint:
+        raise SystemExit(f'checkpoint {args.checkpoint} does not exist')
+    if args.show or args.show_dir:
+        draw_predictions(config, args)
+    if args.tta:
+        config.test_dataloader.dataset.pipeline = config.tta_pipeline
+        config.tta_model.module = config.model
+        config.model = config.tta_model
+    if args.out:
+        config.test_evaluator.update(output_dir=args.out, keep_results=True)
+
+    runner = QuietRunner.from_cfg(config)
+    results = {'clean': (test_once(runner, 'clean'), None)}
+    for name, attack in attacks.items():
+        hook = AdversarialAttackHook(attack, phases=('test',))
+        runner.register_hook(hook)
+        results[name] = (test_once(runner, name), hook.audit)
+        runner.hooks.remove(hook)
+    if is_main_process():
+        report(runner, args.checkpoint, attacks, results)
+
+
+def read_attack(name: str) -> dict:
+    """The attack of a config given by path or by its name in ``configs/_base_/attacks``."""
+    path = Path(name) if name.endswith('.py') else ATTACKS / f'{name}.py'
+    if not path.is_file():
+        known = ', '.join(sorted(p.stem for p in ATTACKS.glob('*.py')))
+        raise SystemExit(f'attack {name} does not exist: give a path to a config or one of {known}')
+    config = Config.fromfile(path)
+    if 'attack' not in config:
+        raise SystemExit(f"attack config {path} defines no attack: write attack = dict(type='PGD', eps=...)")
+    return config.attack.to_dict()
+
+
+def draw_predictions(config, args) -> None:
+    hook = config.default_hooks.get('visualization')
+    if hook is None:
+        raise SystemExit('--show and --show-dir need default_hooks.visualization in the config')
+    hook.draw = True
+    if hook.type.endswith('PairVisualizationHook'):
+        if args.show:
+            raise SystemExit('PairVisualizationHook writes files: use --show-dir instead of --show')
+        hook.out_dir = args.show_dir
+    else:  # the task library's own
+        hook.show, hook.wait_time = args.show, args.wait_time
+        config.visualizer.save_dir = args.show_dir
+
+
+def test_once(runner, name: str) -> dict:
+    """Run the test loop; pictures go to the folder ``name``."""
+    for hook in runner.hooks:
+        if isinstance(hook, PairVisualizationHook):
+            hook.run = name
+    return runner.test()
+
+
+def report(runner, checkpoint: str, attacks: dict, results: dict) -> None:
+    runner.logger.info('\n' + attack_table(results))
+    path = osp.join(runner.log_dir, 'results.json')
+    rows = {
+        name: {'attack': attacks.get(name), 'metrics': metrics, 'audit': audit and audit.to_dict()}
+        for name, (metrics, audit) in results.items()
+    }
+    mmengine.dump({'checkpoint': checkpoint, 'results': rows}, path, indent=2)
+    runner.logger.info(f'results written to {path}')
+
+
+if __name__ == '__main__':
+    main()

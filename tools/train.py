@@ -1,0 +1,47 @@
+"""Train a model: ``python tools/train.py CONFIG [--resume] [--amp] ...`` (mmseg's flags)."""
+
+import argparse
+
+from mmengine.runner import Runner
+
+import paif_mm  # noqa: F401 (before any OpenMMLab model library)
+from paif_mm.engine.launch import add_common_arguments, load_config
+from paif_mm.engine.runner import QuietRunner
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a model on infrared-visible pairs')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--resume', action='store_true', help='go on from the latest checkpoint in the work dir')
+    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    config = load_config(args)
+    config.resume = args.resume
+    if args.amp:
+        enable_amp(config)
+    build_runner(config).train()
+
+
+def enable_amp(config) -> None:
+    wrapper = config.optim_wrapper
+    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise SystemExit(f'--amp needs optim_wrapper.type OptimWrapper, not {wrapper.type}')
+    wrapper.type = 'AmpOptimWrapper'
+    wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def build_runner(config) -> Runner:
+    if 'runner_type' in config:
+        from mmengine.registry import RUNNERS
+
+        return RUNNERS.build(config)
+    return QuietRunner.from_cfg(config)
+
+
+if __name__ == '__main__':
+    main()
