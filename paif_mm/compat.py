@@ -9,7 +9,7 @@
   under torch's weights-only unpickler;
 * mmengine's loader of local files reads them weights-only on every torch version.
 
-:func:`init_cpu_distributed` is for launchers: mmengine calls ``torch.cuda.set_device`` when it starts several processes.
+:func:`init_cpu_distributed` is for launchers: mmengine calls ``torch.cuda.set_device`` when it starts processes.
 """
 
 import importlib.util
@@ -216,6 +216,7 @@ def init_cpu_distributed(cfg) -> None:
         torch.distributed.init_process_group(backend='gloo')
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
+        'device_ids': None,
         'broadcast_buffers': False,
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
     }

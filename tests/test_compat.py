@@ -12,7 +12,9 @@ from mmengine.logging import HistoryBuffer
 
 from paif_mm import compat
 
-fallback = pytest.mark.skipif(compat.has_compiled_ops(), reason='the compiled mmcv is installed: nothing to fall back to')
+fallback = pytest.mark.skipif(
+    compat.has_compiled_ops(), reason='the compiled mmcv is installed: nothing to fall back to'
+)
 
 
 def run_python(code: str) -> str:

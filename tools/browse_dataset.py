@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file with the dataloaders')
     parser.add_argument('--output-dir', default='work_dirs/browse', help='folder for the strips')
     parser.add_argument('--phase', choices=['train', 'val', 'test'], default='train')
-    parser.add_argument('--mode', choices=['original', 'transformed'], default='original', help='before or after augmentation')
+    parser.add_argument('--mode', choices=['original', 'transformed'], default='original', help='augmented or not')
     parser.add_argument('--show-number', type=int, help='how many pairs (default: all)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
     return parser.parse_args()

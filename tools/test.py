@@ -1,4 +1,4 @@
-"""Test a model, clean and attacked: ``python tools/test.py CONFIG CHECKPOINT [--attack ATTACK ...]`` (mmseg's flags)."""
+"""Test a model, clean and attacked: ``python tools/test.py CONFIG CHECKPOINT [--attack ATTACK ...]``."""
 
 import argparse
 import os.path as osp
@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    attacks = {name: read_attack(name) for name in args.attack}
+    attacks = {Path(name).stem: read_attack(name) for name in args.attack}
     config = load_config(args)
     config.load_from = args.checkpoint
     config.resume = False

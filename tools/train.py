@@ -2,6 +2,7 @@
 
 import argparse
 
+import torch
 from mmengine.runner import Runner
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
@@ -28,6 +29,8 @@ def main() -> None:
 
 
 def enable_amp(config) -> None:
+    if not torch.cuda.is_available():
+        raise SystemExit('--amp needs a GPU: mmengine has no mixed precision on a CPU')
     wrapper = config.optim_wrapper
     if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise SystemExit(f'--amp needs optim_wrapper.type OptimWrapper, not {wrapper.type}')

@@ -8,7 +8,7 @@ _base_ = [
 ]
 data_root = '{{$PAIF_MM_DATA:data}}/msrs_half'
 crop_size = (192, 256)
-max_iters = 1600
+max_iters = 1000
 warmup_iters = 100
 lr = 6e-4  # from scratch: higher than the 1e-4 that fine-tunes ImageNet weights
 fusion_channels = 8

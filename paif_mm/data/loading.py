@@ -14,7 +14,7 @@ class LoadPairFromFile(BaseTransform):
     """Load a registered pair as one image of four channels, so that every geometric transform moves both alike.
 
     Required keys: ``img_path``; ``ir_path`` where the infrared image is a file of its own.
-    Added keys: ``img`` (HxWx4; B,G,R,IR in [0, 255]; uint8, or float32 with ``ir_range``), ``img_shape``, ``ori_shape``.
+    Added keys: ``img`` (HxWx4; B,G,R,IR in [0, 255]; uint8, or float32 with ``ir_range``) and its shapes.
 
     Without ``ir_path`` the file must be MFNet's kind of PNG, RGBA with the infrared image in the fourth channel.
     An infrared file may be grey or colour (its luminance is taken; equal channels come through unchanged).

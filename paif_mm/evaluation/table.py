@@ -18,7 +18,9 @@ def attack_table(results: dict) -> str:
         str: one row per test; per-class values last; what was realised of each attack; the conventions below.
     """
     names = list(next(iter(results.values()))[0])
-    table = PrettyTable(['test', *(NAMES.get(name, name.removeprefix('IoU/')) for name in names), 'max |delta|/255', 'loss'])
+    table = PrettyTable(
+        ['test', *(NAMES.get(name, name.removeprefix('IoU/')) for name in names), 'max |delta|/255', 'loss']
+    )
     for test, (metrics, audit) in results.items():
         table.add_row([test, *(_number(metrics[name]) for name in names), *_realised(audit)])
     table.align = 'r'

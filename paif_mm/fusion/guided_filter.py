@@ -64,8 +64,9 @@ def guided_projection(x: Tensor, weight: Tensor, bias: Tensor, eps: Sequence[flo
     guide = residual_guide(x)
     share = 1 / box_count(x, radius)  # (H, W)
 
-    guide_mean = box_sum(guide, radius) * share
-    guide_variance = box_sum(guide * guide, radius) * share - guide_mean * guide_mean
+    # Both in one call: a depthwise convolution of one channel is an ordinary one, with a backward pass 6 times slower.
+    guide_mean, square_mean = (box_sum(torch.cat([guide, guide * guide], 1), radius) * share).split(1, dim=1)
+    guide_variance = square_mean - guide_mean * guide_mean
     x_sum = box_sum(x, radius)
     covariance_sum = torch.addcmul(box_sum(guide * x, radius), guide_mean, x_sum, value=-1)
 

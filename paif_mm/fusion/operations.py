@@ -64,7 +64,12 @@ class DilatedConv(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.norm(self.pointwise(self.depthwise(F.relu(x))))
+        y = F.relu(x)
+        if y.device.type == 'cpu' and (y.dtype == torch.bfloat16 or torch.is_autocast_enabled('cpu')):
+            # torch 2.14 on CPUs computes a wrong, at times NaN, weight gradient for a dilated depthwise convolution
+            # in bfloat16 and channels-last layout; it is right in this layout.
+            y = y.contiguous()
+        return x + self.norm(self.pointwise(self.depthwise(y)))
 
 
 class ResidualBlock(nn.Module):

@@ -65,7 +65,9 @@ def test_the_ball_is_met_exactly_in_floating_point():
 
 def test_results_stay_in_the_box():
     image = torch.tensor([0.0, 1.0, 254.0, 255.0]).reshape(4, 1, 1)
-    adv, _ = projected_gradient(linear([torch.tensor([-1.0, -1, 1, 1]).reshape(4, 1, 1)]), [image], [Budget(WHOLE, 8, 8)], 2)
+    adv, _ = projected_gradient(
+        linear([torch.tensor([-1.0, -1, 1, 1]).reshape(4, 1, 1)]), [image], [Budget(WHOLE, 8, 8)], 2
+    )
     assert adv[0].flatten().tolist() == [0, 0, 255, 255]
 
 

@@ -49,7 +49,10 @@ def test_lighting_selects_by_the_end_of_the_id(msrs):
 
 @pytest.mark.parametrize(
     ('missing', 'message'),
-    [('ir/00002N.png', 'ir holds no 00002N.*infrared partner of .*00002N.jpg'), ('Segmentation_labels/00001D.png', 'label of')],
+    [
+        ('ir/00002N.png', 'ir holds no 00002N.*infrared partner of .*00002N.jpg'),
+        ('Segmentation_labels/00001D.png', 'label of'),
+    ],
 )
 def test_msrs_missing_partners_are_named(msrs, missing, message):
     (msrs / missing).unlink()

@@ -51,3 +51,19 @@ def test_channel_attention_skips_from_its_first_convolution():
     operation.conv2.weight.data.zero_()  # nothing but the skip is left
     x = torch.randn(1, 4, 6, 6, dtype=torch.float64)
     torch.testing.assert_close(operation(x), F.prelu(operation.conv1(x), operation.act.weight))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_parameter_gradients_in_bfloat16_are_close_to_single_precision(name):
+    torch.manual_seed(0)
+    operation = build_operation(name, channels=32).eval()
+    x = torch.randn(2, 32, 32, 32).contiguous(memory_format=torch.channels_last)
+    gradients = []
+    for enabled in (False, True):
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            y = operation(x).float()
+        scratch = [torch.full((2**i,), float('nan')) for i in range(6, 20) for _ in range(4)]
+        del scratch  # reading memory before writing it will show
+        gradients.append(torch.autograd.grad(y.square().sum(), list(operation.parameters())))
+    for single, half in zip(*gradients, strict=True):
+        assert (single - half).norm() < 0.05 * single.norm()

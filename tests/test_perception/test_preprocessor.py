@@ -113,7 +113,7 @@ def test_the_clean_pair_is_kept_beside_an_attacked_one():
     ],
 )
 def test_it_wraps_the_preprocessor_of_each_library(scope, task):
-    import mmdet.models
+    import mmdet.models  # noqa: F401
     import mmpretrain.models  # noqa: F401
 
     init_default_scope(scope)

@@ -1,0 +1,210 @@
+"""The tools as users type them, on a small synthetic set."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import REPO
+
+CONFIG = """
+_base_ = '{repo}/configs/quickstart/segformer_{kind}_synthetic.py'
+data_root = '{data}'
+model = dict(
+    data_preprocessor=dict(fusion=dict(channels=4), task=dict(size=(48, 64))),
+    backbone=dict(embed_dims=8, drop_path_rate=0.1),
+    decode_head=dict(in_channels=[8, 16, 40, 64], channels=16, dropout_ratio=0.1),
+)
+train_pipeline = [
+    dict(type='paif_mm.LoadPairFromFile'),
+    dict(type='paif_mm.LoadPairAnnotations'),
+    dict(type='RandomResize', scale=(96, 64), ratio_range=(0.8, 1.5), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=(48, 64)),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='paif_mm.VisibleOnly', transforms=[dict(type='PhotoMetricDistortion')]),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,
+                        dataset=dict(data_root=data_root, pipeline=train_pipeline))
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root))
+test_dataloader = val_dataloader
+train_cfg = dict(max_iters={iters}, val_interval=3)
+default_hooks = dict(logger=dict(interval=2), checkpoint=dict(interval=2))
+"""
+
+
+no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+
+
+def run(tool: str, *args, check: bool = True) -> subprocess.CompletedProcess:
+    command = [sys.executable, '-W', 'ignore', str(REPO / 'tools' / tool), *map(str, args)]
+    done = subprocess.run(command, cwd=REPO, env=environment(), capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def launch(script: list[str], env: dict) -> None:
+    done = subprocess.run(script, cwd=REPO, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def environment() -> dict:
+    return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(REPO)}
+
+
+def config_file(folder, data, kind='sat', iters=6):
+    path = folder / f'{kind}.py'
+    path.write_text(CONFIG.format(repo=REPO, kind=kind, data=data, iters=iters))
+    return path
+
+
+def weights(work_dir, iteration: int) -> dict:
+    return torch.load(work_dir / f'iter_{iteration}.pth', weights_only=False)['state_dict']
+
+
+def latest_results(work_dir) -> dict:
+    return json.loads(max(work_dir.glob('*/results.json')).read_text())['results']
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, synthetic_root):
+    """A config and the work dir of an uninterrupted adversarial training of 6 iterations."""
+    folder = tmp_path_factory.mktemp('trained')
+    config = config_file(folder, synthetic_root)
+    done = run('train.py', config, '--work-dir', folder / 'run')
+    return config, folder / 'run', done
+
+
+def test_training_logs_the_fusion_loss_and_a_readable_console(trained):
+    _, work_dir, done = trained
+    console = done.stdout + done.stderr
+    assert 'loss_fusion' in console
+    assert 'eta' in console
+    assert len(console.splitlines()) < 120
+    assert 'System environment' not in console
+    (log,) = work_dir.glob('*/*.log')
+    assert 'System environment' in log.read_text()
+
+
+def test_training_moves_both_networks(trained):
+    _, work_dir, _ = trained
+    early, late = weights(work_dir, 4), weights(work_dir, 6)
+    for prefix in ('data_preprocessor.fusion.ir.', 'backbone.', 'decode_head.'):
+        moved = [not torch.equal(early[key], late[key]) for key in early if key.startswith(prefix)]
+        assert sum(moved) > len(moved) / 2
+
+
+def test_clean_and_attacked_tests_share_a_table(trained, tmp_path):
+    config, work_dir, _ = trained
+    attack = tmp_path / 'none.py'
+    attack.write_text("attack = dict(type='PGD', eps=0)\n")
+    args = ['--attack', 'pgd5_eps8', attack, '--show-dir', tmp_path / 'strips', '--work-dir', tmp_path / 'run']
+    done = run('test.py', config, work_dir / 'iter_6.pth', *args)
+    results = latest_results(tmp_path / 'run')
+    clean, attacked, nothing = results['clean'], results['pgd5_eps8'], results['none']
+    assert nothing['metrics'] == clean['metrics'], 'eps = 0 must reproduce the clean metrics exactly'
+    assert nothing['audit']['max_delta_255'] == {'ir': 0, 'vis': 0}
+    assert attacked['audit']['loss_after'] > attacked['audit']['loss_before']
+    assert attacked['audit']['max_delta_255'] == pytest.approx({'ir': 8, 'vis': 8}, abs=1e-3)
+    assert attacked['audit']['model_unchanged']
+    assert attacked['audit']['images'] == 4
+    assert attacked['metrics'] != clean['metrics']
+    assert 'mIoU (paper)' in done.stdout + done.stderr
+    assert 'audit: 4 images, max |delta| ir 8.000/255' in done.stdout + done.stderr
+    for folder, panels in (('clean', 5), ('pgd5_eps8', 9)):
+        strips = sorted((tmp_path / 'strips' / folder).glob('*.png'))
+        assert len(strips) == 4
+        assert png_size(strips[0]) == (panels * 96, 64 + 18)
+
+
+def png_size(path) -> tuple[int, int]:
+    header = path.read_bytes()[16:24]
+    return int.from_bytes(header[:4], 'big'), int.from_bytes(header[4:], 'big')
+
+
+def test_a_killed_run_resumes_as_if_nothing_had_happened(trained, tmp_path):
+    """SIGKILL after the second of three checkpoints; the resumed run ends with the same weights, bit for bit."""
+    config, uninterrupted, _ = trained
+    command = [sys.executable, '-W', 'ignore', str(REPO / 'tools' / 'train.py'), str(config)]
+    process = subprocess.Popen(
+        [*command, '--work-dir', str(tmp_path)],
+        cwd=REPO,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.time() + 120
+    while not (tmp_path / 'last_checkpoint').exists() or 'iter_4' not in (tmp_path / 'last_checkpoint').read_text():
+        assert process.poll() is None or (tmp_path / 'iter_4.pth').exists()
+        assert time.time() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (tmp_path / 'iter_6.pth').unlink(missing_ok=True)  # in case the last two iterations were faster than the signal
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_4.pth'))
+    done = run('train.py', config, '--work-dir', tmp_path, '--resume')
+    assert 'resumed epoch: 0, iter: 4' in done.stdout + done.stderr
+    expected, resumed = weights(uninterrupted, 6), weights(tmp_path, 6)
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+
+
+def test_two_processes_train_and_test(trained, synthetic_root, tmp_path):
+    """Gloo on CPU through the launch scripts: both ranks hold the same weights, the test counts every image once."""
+    config, work_dir, _ = trained
+    script = [str(REPO / 'tools' / 'dist_train.sh'), str(config), '2', '--work-dir', str(tmp_path / 'run')]
+    env = {**environment(), 'PORT': '29611', 'PATH': f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'}
+    launch(script, env)
+    single, double = weights(work_dir, 6), weights(tmp_path / 'run', 6)
+    assert single.keys() == double.keys()
+    assert any(not torch.equal(single[key], double[key]) for key in single), 'two ranks see other batches'
+    meta = torch.load(tmp_path / 'run' / 'iter_6.pth', weights_only=False)['meta']
+    assert len(meta['random_states']) == 2
+    script = [str(REPO / 'tools' / 'dist_test.sh'), str(config), str(tmp_path / 'run' / 'iter_6.pth'), '2']
+    script += ['--attack', 'fgsm_eps4', '--work-dir', str(tmp_path / 'test')]
+    launch(script, env)
+    run('test.py', config, tmp_path / 'run' / 'iter_6.pth', '--attack', 'fgsm_eps4', '--work-dir', tmp_path / 'one')
+    two, one = latest_results(tmp_path / 'test'), latest_results(tmp_path / 'one')
+    assert two['clean']['metrics'] == one['clean']['metrics']
+    assert two['fgsm_eps4']['audit']['images'] == one['fgsm_eps4']['audit']['images'] == 4
+    assert two['fgsm_eps4']['metrics']['mIoU'] == pytest.approx(one['fgsm_eps4']['metrics']['mIoU'], abs=0.05)
+
+
+@pytest.mark.gpu
+def test_amp_trains(trained, tmp_path):
+    config, _, _ = trained
+    done = run('train.py', config, '--work-dir', tmp_path, '--amp', '--cfg-options', 'train_cfg.max_iters=2')
+    assert 'loss_fusion' in done.stdout + done.stderr
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path, 2).values())
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['test.py', 'nowhere.py', 'x.pth'], 'config nowhere.py does not exist'),
+        (['train.py', 'nowhere.py'], 'config nowhere.py does not exist'),
+        pytest.param(['train.py', '{config}', '--amp'], '--amp needs a GPU', marks=no_gpu),
+        (['test.py', '{config}', 'x.pth'], 'checkpoint x.pth does not exist'),
+        (['test.py', '{config}', 'x.pth', '--attack', 'pgd7'], 'attack pgd7 does not exist: .*pgd5_eps4'),
+    ],
+)
+def test_bad_arguments_get_one_line(trained, args, message):
+    tool, *rest = [arg.format(config=trained[0]) for arg in args]
+    done = run(tool, *rest, check=False)
+    assert done.returncode != 0
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert re.search(message, done.stderr)
+
+
+def test_browse_dataset_draws_pairs_with_labels(trained, tmp_path):
+    for mode, size in (('original', (96, 64)), ('transformed', (64, 48))):
+        out = tmp_path / mode
+        done = run('browse_dataset.py', trained[0], '--output-dir', out, '--show-number', 3, '--mode', mode)
+        assert f'3 strips written to {out}' in done.stdout
+        pictures = sorted(out.glob('*.png'))
+        assert len(pictures) == 3
+        assert png_size(pictures[0]) == (3 * size[0] + 110, size[1] + 18)
