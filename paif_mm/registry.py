@@ -21,7 +21,7 @@ def _child(parent: Registry, *locations: str) -> Registry:
 
 TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'data')
 DATASETS = _child(MMENGINE_DATASETS, 'data')
-MODELS = _child(MMENGINE_MODELS, 'fusion', 'perception', 'losses')
+MODELS = _child(MMENGINE_MODELS, 'fusion', 'perception', 'perception.released_head', 'losses')
 HOOKS = _child(MMENGINE_HOOKS, 'losses', 'attacks', 'engine')
 METRICS = _child(MMENGINE_METRICS, 'evaluation')
 

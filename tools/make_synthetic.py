@@ -23,9 +23,10 @@ def main() -> None:
     args = parser.parse_args()
     try:
         made = make_synthetic(args.out, args.train, args.val, args.size, args.seed)
-    except (ValueError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from None
-    print(f'\n{args.train} + {args.val} pairs in {args.out} ({made} made now)')
+    news = f'{made} made now' if made else 'all there already: nothing to do'
+    print(f'\n{args.train} + {args.val} pairs in {args.out} ({news})')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,5 @@
 # Testing the authors' released weights, converted by tools/model_converters/paif_release.py.
-_base_ = ['./segformer_general_mfnet.py']
-custom_imports = dict(imports=['paif_mm', 'paif_mm.perception.released_head'])
+_base_ = './segformer_general_mfnet.py'
 
 model = dict(
     data_preprocessor=dict(stretch=True),  # min-max stretch per image, as those weights expect

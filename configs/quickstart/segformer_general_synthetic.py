@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/schedules/schedule_20k.py',
     '../_base_/default_runtime.py',
 ]
-max_iters = 500
+max_iters = 400
 warmup_iters = 50
 lr = 2e-3  # from scratch, small network
 fusion_channels = 8
@@ -20,7 +20,7 @@ model = dict(
         dropout_ratio=0.0,
     ),
 )
-train_dataloader = dict(batch_size=8)
+train_dataloader = dict(batch_size=4)
 
 optim_wrapper = dict(optimizer=dict(lr=lr))
 param_scheduler = [

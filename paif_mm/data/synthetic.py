@@ -24,16 +24,19 @@ CAR, PERSON, BIKE, CURVE, CAR_STOP, GUARDRAIL, CONE, BUMP = range(1, 9)
 SPLITS = ('train', 'val')
 MANIFEST = 'synthetic.json'
 FOLDERS = ('images', 'labels')
-#: How likely a scene holds each kind of object, and how many at most.
+#: Raised whenever the drawings change, so that no folder is continued with scenes of another kind.
+VERSION = 1
+#: How likely a scene holds each kind of object, how many at most, and their depths: 0 (horizon) to 1 (camera).
+#: Kerbs lie flat from near to far: at depth 0 they are drawn first, under everything that stands on the street.
 OBJECTS = {
-    CAR: (0.85, 3),
-    PERSON: (0.85, 4),
-    BIKE: (0.5, 2),
-    CURVE: (0.5, 1),
-    CAR_STOP: (0.35, 2),
-    GUARDRAIL: (0.25, 1),
-    CONE: (0.45, 3),
-    BUMP: (0.3, 1),
+    CAR: (0.85, 3, (0.05, 1)),
+    PERSON: (0.85, 4, (0.05, 1)),
+    BIKE: (0.5, 2, (0.05, 1)),
+    CURVE: (0.5, 1, (0, 0)),
+    CAR_STOP: (0.35, 2, (0.05, 1)),
+    GUARDRAIL: (0.3, 1, (0.05, 0.6)),
+    CONE: (0.45, 3, (0.05, 1)),
+    BUMP: (0.3, 1, (0.3, 0.85)),
 }
 
 
@@ -59,7 +62,7 @@ def make_synthetic(out, train: int, val: int, size: tuple[int, int], seed: int =
     if train < 1 or val < 1 or min(size) < 32:
         raise ValueError(f'need at least one pair per split and 32x32 pixels, not {train}, {val}, {size[0]}x{size[1]}')
     out = Path(out)
-    _claim(out, {'train': train, 'val': val, 'size': list(size), 'seed': seed})
+    _claim(out, {'train': train, 'val': val, 'size': list(size), 'seed': seed, 'version': VERSION})
     counts = dict(zip(SPLITS, (train, val), strict=True))
     for split, count in counts.items():
         (out / f'{split}.txt').write_text(''.join(f'{scene_id(split, i)}\n' for i in range(count)))
@@ -71,7 +74,7 @@ def make_synthetic(out, train: int, val: int, size: tuple[int, int], seed: int =
         rng = np.random.default_rng([seed, SPLITS.index(split), index])
         pair, label = render_scene(rng, size, night=name.endswith('N'))
         for folder, image in zip(FOLDERS, (pair, label), strict=True):
-            _write(out / folder / f'{name}.png', image)
+            _write(out / folder / f'{name}.png', cv2.imencode('.png', image)[1].tobytes())
         if bar:
             bar.update()
     return len(missing)
@@ -97,15 +100,16 @@ def _claim(out: Path, arguments: dict) -> None:
             raise FileExistsError(f'{out} holds another synthetic set ({found}): delete it or choose another folder')
     elif out.is_dir() and any(out.iterdir()):
         raise FileExistsError(f'{out} is not empty and holds no {MANIFEST}: choose another folder')
+    out.mkdir(parents=True, exist_ok=True)
+    _write(manifest, json.dumps(arguments).encode())  # before anything else: a killed run can then be continued
     for folder in FOLDERS:
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    manifest.write_text(json.dumps(arguments))
+        (out / folder).mkdir(exist_ok=True)
 
 
-def _write(path: Path, image: np.ndarray) -> None:
-    """Write a png in one step, so that a killed run leaves no half of it."""
+def _write(path: Path, data: bytes) -> None:
+    """Write a file in one step, so that a killed run leaves no half of it."""
     partial = path.with_suffix('.tmp')
-    partial.write_bytes(cv2.imencode('.png', image)[1].tobytes())
+    partial.write_bytes(data)
     os.replace(partial, path)
 
 
@@ -124,8 +128,8 @@ def render_scene(rng: np.random.Generator, size: tuple[int, int], night: bool) -
     _draw_background(canvas)
     _draw_clutter(canvas)
     jobs = [
-        (rng.uniform(0.05, 1), kind)
-        for kind, (chance, most) in OBJECTS.items()
+        (rng.uniform(*depths), kind)
+        for kind, (chance, most, depths) in OBJECTS.items()
         if rng.random() < chance
         for _ in range(rng.integers(1, most + 1))
     ]
@@ -179,15 +183,16 @@ class _Canvas:
         """Light and noise turn reflectance and temperature into a pair, HxWx4 uint8."""
         rng = self.rng
         if night:
-            light = rng.uniform(0.08, 0.2) + cv2.GaussianBlur(self.light, (0, 0), self.height / 12) / 255
-            noise = 7
+            lamps = cv2.GaussianBlur(self.light, (0, 0), self.height / 12).astype(np.float32) / 255
+            light, noise = np.float32(rng.uniform(0.08, 0.2)) + lamps[..., None], 7
         else:
-            light = np.full(self.light.shape, rng.uniform(0.75, 1.1))
-            noise = 3
-        visible = self.visible * light[..., None] + rng.normal(0, noise, self.visible.shape)
-        heat = cv2.GaussianBlur(self.heat, (0, 0), 0.7).astype(np.float32)
-        heat = heat * rng.uniform(0.85, 1.1) + rng.uniform(-10, 10) + rng.normal(0, 4, heat.shape)
-        return np.clip(np.rint(np.dstack([visible, heat])), 0, 255).astype(np.uint8)
+            light, noise = np.float32(rng.uniform(0.75, 1.1)), 3
+        visible = cv2.GaussianBlur(self.visible, (0, 0), 0.5) * light
+        heat = cv2.GaussianBlur(self.heat, (0, 0), 0.7) * np.float32(rng.uniform(0.85, 1.1)) + rng.integers(-10, 11)
+        pair = np.empty((self.height, self.width, 4), np.float32)
+        pair[..., :3], pair[..., 3] = visible, heat
+        pair += rng.standard_normal(pair.shape, np.float32) * np.float32([noise, noise, noise, 4])
+        return np.clip(np.rint(pair), 0, 255).astype(np.uint8)
 
 
 def _draw_background(c: _Canvas) -> None:
@@ -336,7 +341,7 @@ def _car_stop(c: _Canvas, depth: float) -> None:
 
 
 def _guardrail(c: _Canvas, depth: float) -> None:
-    _, y, s = c.place(depth * 0.6)
+    _, y, s = c.place(depth)
     x0 = c.width * c.rng.uniform(-0.1, 0.6)
     x1 = x0 + c.width * c.rng.uniform(0.3, 0.6)
     for level in (0.45, 0.85):
@@ -353,7 +358,7 @@ def _cone(c: _Canvas, depth: float) -> None:
 
 
 def _bump(c: _Canvas, depth: float) -> None:
-    _, y, s = c.place(0.25 + 0.6 * depth)
+    _, y, s = c.place(depth)
     x0, x1 = c.width * c.rng.uniform(0.05, 0.3), c.width * c.rng.uniform(0.7, 0.95)
     edges = np.linspace(x0, x1, 13)
     for i, (left, right) in enumerate(zip(edges[:-1], edges[1:], strict=True)):

@@ -4,7 +4,8 @@ import logging
 
 from mmengine.runner import Runner
 
-_HEADINGS = ('Config:', 'Hooks will be executed', 'Distributed training is not used', 'load model from')
+_DUMPS = ('-' * 20, 'Config:', 'Hooks will be executed', 'Distributed training is not used', 'load model from')
+_OWN_DEPRECATIONS = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')  # mmengine about itself
 
 
 class QuietRunner(Runner):
@@ -20,7 +21,7 @@ class QuietRunner(Runner):
 
 def worth_showing(record: logging.LogRecord) -> bool:
     """Whether a log record belongs on the console: not the dumps that mmengine logs at start-up."""
-    if record.levelno >= logging.WARNING:
-        return True
     message = record.getMessage().strip()
-    return not (message.startswith(_HEADINGS) or message.startswith('-' * 20))
+    if record.levelno >= logging.WARNING:
+        return not message.startswith(_OWN_DEPRECATIONS)
+    return not message.startswith(_DUMPS)

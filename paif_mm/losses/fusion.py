@@ -8,19 +8,70 @@ from paif_mm.registry import MODELS
 
 from .saliency import saliency_weights
 
-FORMS = ('target', 'paper')
+SSIM_WEIGHTS = {'target': 1.1, 'paper': 1.0}  # default of each form
 WINDOW = 11  # of SSIM's Gaussian, pixels (Wang et al. 2004)
+
+
+def fusion_loss(
+    fused: Tensor,
+    ir: Tensor,
+    vis: Tensor,
+    form: str = 'target',
+    intensity_weight: float = 1.0,
+    ssim_weight: float | None = None,
+    reduction: str = 'mean',
+) -> Tensor:
+    """How far a fused luminance u is from the salient parts of its **clean** sources x (infrared) and y (visible).
+
+    See :class:`FusionLoss` for the two forms. Computed in fp32, also under autocast. Only ``fused`` gets a gradient:
+    the sources say what the result ought to be.
+
+    Args:
+        fused (Tensor): u, (N, 1, H, W).
+        ir, vis (Tensor): the clean luminances, (N, 1, H, W) in [0, 1], also where the network saw attacked ones.
+        form, intensity_weight, ssim_weight: see :class:`FusionLoss`.
+        reduction (str): ``'mean'`` over the images, or ``'none'`` for one value per image, (N,).
+
+    Raises:
+        ValueError: an unknown form or reduction, shapes that differ or are not (N, 1, H, W), or images smaller than
+            SSIM's window of 11 x 11 pixels.
+    """
+    _check_choice('form', form, SSIM_WEIGHTS)
+    _check_choice('reduction', reduction, ('mean', 'none'))
+    shape = tuple(fused.shape)
+    if not fused.shape == ir.shape == vis.shape or fused.dim() != 4 or fused.size(1) != 1:
+        raise ValueError(
+            f'the fusion loss compares luminances of one shape (N, 1, H, W), not fused {shape}, '
+            f'ir {tuple(ir.shape)} and vis {tuple(vis.shape)}'
+        )
+    if min(shape[-2:]) < WINDOW:
+        raise ValueError(f'the fusion loss needs images of at least {WINDOW} x {WINDOW}, not {shape}')
+    if ssim_weight is None:
+        ssim_weight = SSIM_WEIGHTS[form]
+
+    with torch.autocast(fused.device.type, enabled=False):  # SSIM subtracts nearly equal squares
+        fused, ir, vis = fused.float(), ir.detach().float(), vis.detach().float()
+        weight_ir, weight_vis = saliency_weights(ir, vis)
+        shares = weight_ir * ir, weight_vis * vis
+        target = shares[0] + shares[1]
+        if form == 'target':
+            intensity = (fused - target).abs().mean((1, 2, 3))
+        else:
+            intensity = sum((fused - share).square().mean((1, 2, 3)) for share in shares)
+        structure = 1 - ssim(fused, target, data_range=1, size_average=False, win_size=WINDOW)
+        losses = intensity_weight * intensity + ssim_weight * structure  # (N,)
+    return losses.mean() if reduction == 'mean' else losses
 
 
 @MODELS.register_module()
 class FusionLoss(nn.Module):
-    """How far a fused luminance u is from the salient parts of its **clean** sources x (infrared) and y (visible).
+    """:func:`fusion_loss` as a module.
 
     With the saliency weights M_x + M_y = 1 of :func:`saliency_weights` and the target t = M_x x + M_y y:
 
     * ``form='target'`` (the authors' release): ``intensity_weight * L1(u, t) + ssim_weight * (1 - SSIM(u, t))``;
-    * ``form='paper'`` (Eq. 6 as printed): ``intensity_weight * (MSE(u, M_x x) + MSE(u, M_y y)) + ssim_weight *
-      (1 - SSIM(u, t))``. Eq. 6 prints SSIM itself, which a loss cannot mean.
+    * ``form='paper'`` (Eq. 6): ``intensity_weight * (MSE(u, M_x x) + MSE(u, M_y y)) + ssim_weight * (1 - SSIM(u, t))``.
+      Eq. 6 prints norms, which its text calls MSE, and SSIM itself, which a loss to be minimised cannot mean.
 
     The default is 'target': Eq. 6's two intensity terms ask u to equal both shares of t at once, so that they are
     least at u = t / 2, a fused image of half the brightness, against which its SSIM term pulls. ``benchmarks/
@@ -30,40 +81,23 @@ class FusionLoss(nn.Module):
         form (str): ``'target'`` or ``'paper'``.
         intensity_weight (float): weight of the intensity term(s). Default: 1.
         ssim_weight (float): weight of the SSIM term. Default: 1.1 for 'target' (the release), 1 for 'paper'.
+
+    Raises:
+        ValueError: an unknown form.
     """
 
     def __init__(self, form: str = 'target', intensity_weight: float = 1.0, ssim_weight: float | None = None):
         super().__init__()
-        if form not in FORMS:
-            raise ValueError(f'form must be one of {", ".join(FORMS)}, not {form!r}')
+        _check_choice('form', form, SSIM_WEIGHTS)
         self.form = form
         self.intensity_weight = intensity_weight
-        self.ssim_weight = ssim_weight if ssim_weight is not None else (1.1 if form == 'target' else 1.0)
+        self.ssim_weight = SSIM_WEIGHTS[form] if ssim_weight is None else ssim_weight
 
     def forward(self, fused: Tensor, ir: Tensor, vis: Tensor, reduction: str = 'mean') -> Tensor:
-        """Compute the loss.
+        """Compute the loss; arguments, result and errors as in :func:`fusion_loss`."""
+        return fusion_loss(fused, ir, vis, self.form, self.intensity_weight, self.ssim_weight, reduction)
 
-        Args:
-            fused (Tensor): u, (N, 1, H, W).
-            ir, vis (Tensor): the clean luminances, (N, 1, H, W) in [0, 1], also where the network saw attacked ones.
-            reduction (str): ``'mean'`` over the images, or ``'none'`` for one value per image, (N,).
 
-        Raises:
-            ValueError: an image is smaller than SSIM's window of 11 x 11 pixels.
-        """
-        if min(fused.shape[-2:]) < WINDOW:
-            raise ValueError(f'the fusion loss needs images of at least {WINDOW} x {WINDOW}, not {tuple(fused.shape)}')
-        with torch.autocast(fused.device.type, enabled=False):  # SSIM subtracts nearly equal squares
-            losses = self._per_image(fused.float(), ir.float(), vis.float())
-        return losses.mean() if reduction == 'mean' else losses
-
-    def _per_image(self, fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
-        weight_ir, weight_vis = saliency_weights(ir, vis)
-        shares = weight_ir * ir, weight_vis * vis
-        target = shares[0] + shares[1]
-        if self.form == 'target':
-            intensity = (fused - target).abs().mean((1, 2, 3))
-        else:
-            intensity = sum((fused - share).square().mean((1, 2, 3)) for share in shares)
-        structure = 1 - ssim(fused, target, data_range=1, size_average=False, win_size=WINDOW)
-        return self.intensity_weight * intensity + self.ssim_weight * structure
+def _check_choice(name: str, value: str, choices) -> None:
+    if value not in choices:
+        raise ValueError(f'{name} must be one of {", ".join(choices)}, not {value!r}')

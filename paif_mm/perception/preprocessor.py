@@ -57,6 +57,11 @@ class FusionDataPreprocessor(BaseDataPreprocessor):
         self.stretch = stretch
         self.groups: list[FusedGroup] = []  # of the last batch, for the fusion loss and for pictures
 
+    def init_weights(self) -> None:
+        """Initialise the fusion network; the model's own ``init_weights`` calls it, as it does its other children's."""
+        if hasattr(self.fusion, 'init_weights'):
+            self.fusion.init_weights()
+
     def forward(self, data: dict, training: bool = False) -> dict:
         """Fuse ``data['inputs']`` (a list of (4, H, W), or (N, 4, H, W); B,G,R,IR in [0, 255]), then do T's own steps.
 

@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 import pytest
+from conftest import REPO
+from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from paif_mm.data import MFNetDataset, MSRSDataset
@@ -80,6 +82,41 @@ def test_mfnet_listed_but_missing_images_are_named(synthetic_root, tmp_path):
     (tmp_path / 'list.txt').write_text('99999D\n')
     with pytest.raises(FileNotFoundError, match='holds no 99999D.*list.txt'):
         MFNetDataset(data_root=str(synthetic_root), ann_file=str(tmp_path / 'list.txt'))
+
+
+def test_a_subset_of_the_classes_is_mapped_and_the_rest_ignored(msrs):
+    cv2.imwrite(str(msrs / 'Segmentation_labels' / '00001D.png'), np.repeat([[0, 1, 2, 3, 8, 0, 1, 2, 3, 8]], 8, 0))
+    dataset = MSRSDataset(data_root=str(msrs), metainfo={'classes': ('unlabeled', 'person')}, pipeline=PIPELINE)
+    labels = dataset[0]['data_samples'].gt_sem_seg.data[0, 0]
+    assert labels.tolist() == [0, 255, 1, 255, 255] * 2
+    assert dataset.metainfo['palette'] == [[0, 0, 0], [64, 64, 0]]
+
+
+@pytest.mark.parametrize(('name', 'shape'), [('mfnet', (480, 640)), ('synthetic', (96, 128))])
+def test_dataset_configs_load_scenes(synthetic_root, name, shape):
+    config = Config.fromfile(REPO / f'configs/_base_/datasets/{name}.py')
+    assert config.train_dataloader.sampler.type == 'InfiniteSampler'
+    for split, size in (('train', shape), ('val', (64, 96)), ('test', (64, 96))):
+        loader = config[f'{split}_dataloader']
+        assert loader.persistent_workers == (loader.num_workers > 0)
+        wanted = {'data_root': str(synthetic_root)}
+        if split == 'test':
+            wanted['ann_file'] = 'val.txt'
+        dataset = DATASETS.build({**loader.dataset, **wanted})
+        item = dataset[0]
+        assert len(dataset) == (8 if split == 'train' else 4)
+        assert item['inputs'].shape[0] == 4
+        # resized at random before the crop, which may leave less than the crop size
+        assert all(0.5 * a <= b <= a for a, b in zip(size, item['inputs'].shape[1:], strict=True))
+        assert item['data_samples'].gt_sem_seg.data.shape[1:] == item['inputs'].shape[1:]
+
+
+def test_the_msrs_config_loads_both_splits(msrs):
+    config = Config.fromfile(REPO / 'configs/_base_/datasets/msrs.py')
+    for split in ('train', 'val', 'test'):
+        dataset = config[f'{split}_dataloader'].dataset
+        assert dataset.data_root == f'data/msrs/{"train" if split == "train" else "val"}'
+        assert DATASETS.build({**dataset, 'data_root': str(msrs)})[0]['inputs'].shape[0] == 4
 
 
 @pytest.mark.realdata

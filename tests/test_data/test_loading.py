@@ -86,6 +86,10 @@ def test_errors_name_the_files(save, tmp_path):
             load(img_path=visible, ir_path=path)
     with pytest.raises(ValueError, match=r'vi.png has 3 channel\(s\) but no infrared one'):
         load(img_path=visible)
+    deep = save('deep.png', np.full((4, 4, 4), 500, np.uint16))
+    for settings in ({}, {'ir_range': (0, 65535)}):
+        with pytest.raises(ValueError, match='deep.png is uint16: an RGBA pair must have 8 bits'):
+            load(img_path=deep, settings=settings)
     with pytest.raises(ValueError, match='low < high'):
         LoadPairFromFile(ir_range=(5, 5))
 
@@ -100,6 +104,7 @@ GEOMETRIC = [
     {'type': 'mmdet.Resize', 'scale': (60, 60), 'keep_ratio': True},
     {'type': 'mmdet.RandomCrop', 'crop_size': (16, 24)},
     {'type': 'mmcv.Pad', 'size': (50, 60)},
+    {'type': 'mmcv.Pad', 'size_divisor': 16, 'pad_val': {'img': (7, 7, 7, 7), 'seg': 255}},
 ]
 
 
@@ -120,6 +125,53 @@ def test_geometric_transforms_move_both_modalities_alike(transform, dtype):
     assert out.shape != pair.shape or not np.array_equal(out, pair)
 
 
+PIPELINE = [
+    {'type': 'paif_mm.LoadPairFromFile'},
+    {'type': 'Resize', 'scale': (120, 90)},
+    {'type': 'RandomFlip', 'prob': 1.0},
+    {'type': 'RandomCrop', 'crop_size': (70, 80)},
+]
+
+
+def test_a_marker_stays_at_one_place_in_both_modalities(save):
+    """A bright square at the same place of two dark files, with its label, ends at the same place of the pair."""
+    visible, infrared, label = (
+        np.zeros((30, 40, 3), np.uint8),
+        np.zeros((30, 40), np.uint8),
+        np.zeros((30, 40), np.uint8),
+    )
+    for image, value in ((visible, 250), (infrared, 200), (label, 2)):
+        image[12:18, 15:24] = value
+    paths = {'img_path': save('vi.png', visible), 'ir_path': save('ir.png', infrared)}
+    label = {'seg_map_path': save('label.png', label), 'num_labels': 9, 'reduce_zero_label': False, 'seg_fields': []}
+    pipeline = Compose([PIPELINE[0], {'type': 'paif_mm.LoadPairAnnotations'}, *PIPELINE[1:]])
+    results = pipeline({**paths, **label})
+    masks = [results['img'][..., 1] > 125, results['img'][..., 3] > 100, results['gt_seg_map'] == 2]
+    centres = [np.argwhere(mask).mean(0) for mask in masks]
+    assert np.array_equal(masks[0], masks[1])
+    assert np.abs(centres[0] - centres[2]).max() < 2
+    assert masks[0].sum() == pytest.approx(9 * 6 * 9, rel=0.1)
+    assert np.abs(centres[0] - [14.5, 19]).max() > 5, 'the marker must have moved'
+
+
+@pytest.mark.parametrize(
+    ('pack', 'extra'),
+    [('mmseg.PackSegInputs', {}), ('mmdet.PackDetInputs', {'img_id': 1}), ('mmpretrain.PackInputs', {'gt_label': 1})],
+)
+def test_every_library_packs_pairs(save, pack, extra):
+    import mmdet.datasets  # noqa: F401
+    import mmpretrain.datasets  # noqa: F401
+
+    paths = {'img_path': save('vi.png', VISIBLE), 'ir_path': save('ir.png', INFRARED)}
+    packed = Compose([PIPELINE[0], {'type': pack}])({**paths, **extra})
+    assert packed['inputs'].shape == (4, 30, 40)
+    assert np.array_equal(packed['inputs'].numpy().transpose(1, 2, 0), np.dstack([VISIBLE, INFRARED]))
+    assert packed['data_samples'].ori_shape == (30, 40)
+    moved = Compose([*PIPELINE, {'type': pack}])({**paths, **extra})
+    assert moved['inputs'].shape == (4, 70, 80)
+    assert moved['data_samples'].img_shape == (70, 80)
+
+
 def test_visible_only_spares_the_infrared_image_bit_for_bit():
     transform = VisibleOnly([{'type': 'PhotoMetricDistortion'}])
     pair = np.dstack([VISIBLE, INFRARED])
@@ -135,9 +187,41 @@ def test_visible_only_spares_the_infrared_image_bit_for_bit():
     assert np.array_equal(transform({'img': precise})['img'][..., 3], precise[..., 3])
 
 
-def test_visible_only_refuses_geometric_transforms():
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
+@pytest.mark.parametrize('view', [np.s_[:, ::-1], np.s_[::-1], np.s_[5:20, 3:30], np.s_[:, :, ::-1]], ids=str)
+def test_visible_only_takes_flipped_and_cropped_views(view, dtype):
+    pair = np.dstack([VISIBLE, INFRARED]).astype(dtype)[view]
+    out = VisibleOnly([])({'img': pair})['img']
+    assert out.dtype == dtype
+    assert np.array_equal(out, pair)
+
+
+def test_visible_only_brings_values_back_into_range():
+    """mmdet's distortion returns floats beyond [0, 255]; as uint8 they must saturate, not wrap around."""
+    import mmdet.datasets  # noqa: F401
+
+    transform = VisibleOnly(
+        [{'type': 'mmdet.PhotoMetricDistortion', 'brightness_delta': 0, 'contrast_range': (1.5, 1.5)}]
+    )
+    pair = np.full((4, 5, 4), 240, np.uint8)
+    for image in (pair, pair.astype(np.float32)):
+        values = {tuple(transform({'img': image})['img'][0, 0].tolist()) for _ in range(20)}
+        assert values == {(240, 240, 240, 240), (255, 255, 255, 240)}
+
+
+@pytest.mark.parametrize(
+    'transform',
+    [
+        {'type': 'Resize', 'scale': (20, 20)},
+        {'type': 'RandomFlip', 'prob': 1.0},
+        {'type': 'RandomRotate', 'prob': 1.0, 'degree': (20, 30)},
+    ],
+    ids=lambda t: t['type'],
+)
+def test_visible_only_refuses_geometric_transforms(transform):
+    results = {'img': np.dstack([VISIBLE, INFRARED]), 'gt_seg_map': INFRARED % 9, 'seg_fields': ['gt_seg_map']}
     with pytest.raises(ValueError, match='belong outside'):
-        VisibleOnly([{'type': 'Resize', 'scale': (20, 20)}])({'img': np.dstack([VISIBLE, INFRARED])})
+        VisibleOnly([transform])(results)
 
 
 def annotations(path: str, shape=(30, 40)):
@@ -156,3 +240,17 @@ def test_labels_are_checked(save):
         annotations(save('label.png', INFRARED % 9), shape=(60, 80))
     with pytest.raises(FileNotFoundError, match=r'none.png does not exist: the label of vi.png'):
         annotations('none.png')
+    with pytest.raises(ValueError, match=r'colour.png has 3 channels'):
+        annotations(save('colour.png', VISIBLE))
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [lambda data: b'', lambda data: b'no image', lambda data: data[: len(data) // 2]],
+    ids=['empty', 'no image', 'cut off'],
+)
+def test_damaged_labels_are_named(save, tmp_path, damage):
+    save('label.png', INFRARED % 9)
+    (tmp_path / 'damaged.png').write_bytes(damage((tmp_path / 'label.png').read_bytes()))
+    with pytest.raises(ValueError, match=r'damaged.png cannot be read'):
+        annotations(str(tmp_path / 'damaged.png'))

@@ -1,16 +1,20 @@
 """Synthetic scenes: deterministic, complete, and solvable with both modalities only."""
 
 import hashlib
+import json
+import os
 import subprocess
 import sys
 
 import cv2
+import make_synthetic as make_synthetic_tool
 import numpy as np
 import pytest
 import torch
 from conftest import REPO
 
-from paif_mm.data.synthetic import PERSON, make_synthetic, render_scene
+from paif_mm.data import synthetic
+from paif_mm.data.synthetic import CURVE, DRAWERS, PERSON, _Canvas, make_synthetic, render_scene
 
 SIZE = (60, 80)
 
@@ -64,13 +68,48 @@ def test_foreign_folders_are_left_alone(tmp_path):
     make_synthetic(tmp_path / 'set', 1, 1, SIZE, progress=False)
     with pytest.raises(FileExistsError, match='another synthetic set'):
         make_synthetic(tmp_path / 'set', 1, 1, SIZE, seed=1, progress=False)
+    manifest = tmp_path / 'set' / 'synthetic.json'
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), 'version': 0}))
+    with pytest.raises(FileExistsError, match='another synthetic set'):
+        make_synthetic(tmp_path / 'set', 1, 1, SIZE, progress=False)
     with pytest.raises(ValueError, match='32x32'):
         make_synthetic(tmp_path / 'tiny', 1, 1, (16, 80), progress=False)
 
 
 def test_every_class_occurs_and_no_other():
-    labels = np.stack([label for _, label in scenes(60)])
+    labels = np.stack([label for _, label in scenes(40)])
     assert set(np.unique(labels)) == set(range(9))
+    frequent = [(labels == kind).any((1, 2)).mean() for kind in range(1, 9)]
+    assert min(frequent) > 0.15, 'each class in at least one scene of seven'
+    assert 0.1 < (labels > 0).mean() < 0.35
+
+
+def test_near_objects_are_drawn_over_far_ones_and_kerbs_under_all(monkeypatch):
+    feet, kinds = [], []
+
+    def place(canvas, depth, original=_Canvas.place):
+        feet[-1].append(original(canvas, depth)[1])
+        return original(canvas, depth)
+
+    def recorded(kind, draw):
+        def record(canvas, depth):
+            kinds[-1].append(kind)
+            draw(canvas, depth)
+
+        return record
+
+    monkeypatch.setattr(_Canvas, 'place', place)
+    for kind, draw in DRAWERS.items():
+        monkeypatch.setitem(DRAWERS, kind, recorded(kind, draw))
+    clutter = synthetic._draw_clutter
+    monkeypatch.setattr(synthetic, '_draw_clutter', lambda canvas: (clutter(canvas), feet[-1].clear()))
+    for i in range(20):
+        feet.append([])
+        kinds.append([])
+        render_scene(np.random.default_rng(i), SIZE, night=False)
+    assert all(order == sorted(order) for order in feet)
+    assert sum(CURVE in order for order in kinds) > 3
+    assert all(CURVE not in order[1:] for order in kinds)
 
 
 def test_nights_are_dark_in_the_visible_image_alone():
@@ -142,11 +181,28 @@ def test_neither_modality_suffices():
     assert both > infrared + 0.1
 
 
-def test_the_command_makes_a_set_and_refuses_nonsense(tmp_path):
-    command = [sys.executable, 'tools/make_synthetic.py', str(tmp_path / 'set'), '--train', '2', '--val', '1', '--size']
-    done = subprocess.run([*command, '40x48'], cwd=REPO, capture_output=True, text=True, check=True)
-    assert '2 + 1 pairs' in done.stdout
+def test_the_command_makes_a_set(tmp_path):
+    command = [sys.executable, 'tools/make_synthetic.py', str(tmp_path / 'set'), '--train', '2', '--val', '1']
+    environment = {**os.environ, 'PYTHONPATH': str(REPO)}
+    done = subprocess.run([*command, '--size', '40x48'], cwd=REPO, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b'2 + 1 pairs' in done.stdout
     assert len(digest(tmp_path / 'set')) == 6
-    refused = subprocess.run([*command, '40'], cwd=REPO, capture_output=True, text=True, check=False)
-    assert refused.returncode != 0
-    assert 'HEIGHTxWIDTH' in refused.stderr
+
+
+def test_the_command_reuses_its_set_and_refuses_nonsense_in_one_line(tmp_path, monkeypatch, capsys):
+    def run(size):
+        command = ['make_synthetic.py', str(tmp_path / 'set'), '--train', '2', '--val', '1', '--size', size]
+        monkeypatch.setattr(sys, 'argv', command)
+        make_synthetic_tool.main()
+        return capsys.readouterr().out
+
+    assert '3 made now' in run('40x48')
+    assert 'nothing to do' in run('40x48')
+    for size, message in (('16x48', 'at least one pair per split and 32x32'), ('64x96', 'another synthetic set')):
+        with pytest.raises(SystemExit, match=message) as refusal:
+            run(size)
+        assert '\n' not in str(refusal.value)
+    with pytest.raises(SystemExit):
+        run('40')
+    assert 'HEIGHTxWIDTH' in capsys.readouterr().err

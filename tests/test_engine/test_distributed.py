@@ -1,0 +1,65 @@
+"""Two CPU processes: gradients are shared, N's included."""
+
+import os
+import subprocess
+import sys
+
+from conftest import REPO
+
+WORKER = """
+import os, sys, torch
+from mmengine.config import ConfigDict
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from helpers import build_model, pair_batch, tiny_segformer
+from paif_mm.compat import init_cpu_distributed
+
+def deterministic(model):
+    # No randomness, and no statistics that two ranks would compute from half the batch each.
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.train = lambda mode=True, module=module: module
+            module.training = False
+        if isinstance(module, (torch.nn.Dropout, torch.nn.Dropout2d)):
+            module.p = 0.0
+        if hasattr(module, 'drop_prob'):
+            module.drop_prob = 0.0
+    return model
+
+config = ConfigDict(launcher='pytorch', model=dict(head=[dict(type='SyncBN')]))
+init_cpu_distributed(config)
+assert config.model.head[0].type == 'BN'
+rank = torch.distributed.get_rank()
+model = deterministic(build_model(tiny_segformer()))
+batch = pair_batch([(32, 32), (32, 32)], ignored=False)
+mine = {key: value[rank:rank + 1] for key, value in batch.items()}
+wrapped = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False)
+wrapped.train()
+wrapped.train_step(mine, OptimWrapper(torch.optim.SGD(wrapped.parameters(), lr=0.1)))
+if rank == 0:
+    single = deterministic(build_model(tiny_segformer()))
+    start = {key: value.clone() for key, value in single.state_dict().items()}
+    single.train()
+    single.train_step(batch, OptimWrapper(torch.optim.SGD(single.parameters(), lr=0.1)))
+    for (name, a), b in zip(single.named_parameters(), model.parameters()):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4, msg=lambda m: name + ': ' + m)
+    moved = [not torch.equal(start[key], value) for key, value in single.state_dict().items() if 'fusion' in key]
+    assert sum(moved) > len(moved) / 2
+    print('equal')
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_ranks_equal_one_rank_with_both_batches(tmp_path):
+    worker = tmp_path / 'worker.py'
+    worker.write_text(WORKER)
+    path = os.pathsep.join([str(REPO), str(REPO / 'tests')])
+    done = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29612', str(worker)],
+        env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'equal' in done.stdout

@@ -1,0 +1,58 @@
+"""A stock mmseg config becomes a fused one, in a project with its own tools/train.py."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mmseg
+import torch
+from conftest import REPO
+from mmengine.config import Config
+
+CONFIG = REPO / 'configs' / 'dropin' / 'segformer_mit-b0_mfnet.py'
+
+
+def test_readme_shows_the_tested_config():
+    assert CONFIG.read_text().strip() in (REPO / 'README.md').read_text()
+
+
+def test_the_stock_parts_stay_what_they_were():
+    stock = Config.fromfile(
+        Path(mmseg.__file__).parent / '.mim/configs/segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'
+    )
+    fused = Config.fromfile(CONFIG)
+    task = {key: value for key, value in fused.model.data_preprocessor.task.items() if key != '_scope_'}
+    assert task == stock.data_preprocessor.to_dict()
+    for part in ('backbone', 'train_cfg', 'test_cfg'):
+        theirs = {key: value for key, value in fused.model[part].items() if key != '_scope_'}
+        assert theirs.keys() == stock.model[part].keys()
+    assert fused.optim_wrapper.optimizer.lr == stock.optim_wrapper.optimizer.lr
+
+
+def test_a_foreign_project_trains_it_with_mmsegs_own_tool(synthetic_root, tmp_path):
+    project = tmp_path / 'project'
+    (project / 'tools').mkdir(parents=True)
+    shutil.copy(Path(mmseg.__file__).parent / '.mim' / 'tools' / 'train.py', project / 'tools' / 'train.py')
+    shutil.copy(CONFIG, project / 'fused.py')
+    options = [f'{loader}_dataloader.dataset.data_root={synthetic_root}' for loader in ('train', 'val', 'test')]
+    options += [f'{loader}_dataloader.num_workers=0' for loader in ('train', 'val', 'test')]
+    options += [f'{loader}_dataloader.persistent_workers=False' for loader in ('train', 'val', 'test')]
+    options += ['model.backbone.init_cfg=None', 'model.data_preprocessor.fusion.channels=4']
+    options += ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
+    options += ['default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1']
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', 'tools/train.py', 'fused.py', '--work-dir', 'run', '--cfg-options', *options],
+        cwd=project,
+        env={**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'loss_fusion' in done.stdout + done.stderr
+    assert 'mIoU' in done.stdout + done.stderr
+    state = torch.load(project / 'run' / 'iter_2.pth', weights_only=False)['state_dict']
+    prefixes = {key.split('.')[0] for key in state}
+    assert prefixes == {'data_preprocessor', 'backbone', 'decode_head'}
