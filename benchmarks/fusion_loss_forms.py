@@ -10,7 +10,8 @@ t = M_x x + M_y y and of both sources:
 * ``entropy``: of the 256-level histogram, bits;
 * ``spatial_frequency``, ``average_gradient``: contrast between neighbouring pixels, on the scale of 0 to 255.
 
-``last_tenth`` is how much of its value the loss still lost in the last tenth of the steps. Ends with one JSON line.
+The loss of 'target' is 0 at t, so that its row should equal t's. ``last_tenth`` is by how much the loss still fell in
+the last tenth of the steps. Ends with one JSON line.
 """
 
 import argparse
@@ -98,7 +99,7 @@ def optimise(form: str, ir: Tensor, vis: Tensor, steps: int, lr: float) -> tuple
             fused.clamp_(0, 1)
         losses.append(loss.item() / len(ir))
     seconds = (time.perf_counter() - start) / steps
-    last_tenth = 1 - losses[-1] / losses[-1 - max(steps // 10, 1)] if steps > 1 else float('nan')
+    last_tenth = losses[-1 - steps // 10] - losses[-1]
     return fused.detach(), {'loss': losses[-1], 'last_tenth': last_tenth, 'seconds_per_step': seconds}
 
 

@@ -1,7 +1,7 @@
 """The project's main job in minutes: ``make demo`` or ``python tools/demo.py [--work-dir DIR]``.
 
-Makes synthetic street scenes, trains a small fused SegFormer twice (in general, and adversarially), tests both clean and
-under attack, and prints one table. An interrupted demo goes on where it stopped.
+Makes synthetic street scenes, trains a small fused SegFormer twice (in general, and adversarially), tests both clean
+and under attack, and prints one table. An interrupted demo goes on where it stopped.
 """
 
 import argparse

@@ -168,9 +168,10 @@ class VisibleOnly(BaseTransform):
                     f'a transform inside VisibleOnly set {key!r}: geometric transforms belong outside, where they '
                     'move both modalities'
                 )
-        out = cv2.cvtColor(_saturated(changed, pair.dtype), cv2.COLOR_BGR2BGRA)
-        cv2.mixChannels([pair], [out], [3, 3])
-        results['img'] = out
+        # Channel by channel in memory, as tensors are: packing, usually next, is then free instead of a slow copy.
+        planes = np.empty((4, *pair.shape[:2]), pair.dtype)
+        cv2.mixChannels([_saturated(changed, pair.dtype), pair], list(planes), [0, 0, 1, 1, 2, 2, 6, 3])
+        results['img'] = planes.transpose(1, 2, 0)
         return results
 
     def __repr__(self) -> str:

@@ -73,9 +73,11 @@ class FusionLoss(nn.Module):
     * ``form='paper'`` (Eq. 6): ``intensity_weight * (MSE(u, M_x x) + MSE(u, M_y y)) + ssim_weight * (1 - SSIM(u, t))``.
       Eq. 6 prints norms, which its text calls MSE, and SSIM itself, which a loss to be minimised cannot mean.
 
-    The default is 'target': Eq. 6's two intensity terms ask u to equal both shares of t at once, so that they are
-    least at u = t / 2, a fused image of half the brightness, against which its SSIM term pulls. ``benchmarks/
-    fusion_loss_forms.py`` measures it on real pairs.
+    The default is 'target'. Eq. 6's two intensity terms, 2 (u - t / 2)^2 plus a constant at every pixel, ask for half
+    of t's brightness, and its SSIM term for t: the result lies between, mostly with SSIM. Optimising u itself (8 pairs
+    of MSRS, 300 steps, ``benchmarks/fusion_loss_forms.py``), 'paper' ends at .91 of t's brightness, entropy 6.06 bits,
+    spatial frequency 12.3 and SSIM .612 to infrared and .796 to visible; 'target' reaches t: 6.21, 13.3, .596 and .817.
+    So 'target' gives the brighter and crisper image, by a small margin, and 'paper' one slightly closer to infrared.
 
     Args:
         form (str): ``'target'`` or ``'paper'``.

@@ -17,8 +17,14 @@ def saliency(luma: Tensor) -> Tensor:
         luma (Tensor): (N, 1, H, W) in [0, 1]; values outside are clamped.
 
     Returns:
-        Tensor: (N, 1, H, W) in [0, 1], without gradient. An image of one level is nowhere salient: 0.
+        Tensor: (N, 1, H, W) in [0, 1], without gradient. Where all pixels of an image are equally salient, as in one
+        of a single level, it is 0.
+
+    Raises:
+        ValueError: the shape is not (N, 1, H, W).
     """
+    if luma.dim() != 4 or luma.size(1) != 1:
+        raise ValueError(f'saliency is that of a luminance (N, 1, H, W), not of {tuple(luma.shape)}')
     n, _, h, w = luma.shape
     levels = (luma.reshape(n, h * w).clamp(0, 1) * (LEVELS - 1)).round().long()
     histogram = torch.zeros(n, LEVELS, dtype=torch.float64, device=luma.device)
@@ -33,8 +39,9 @@ def saliency(luma: Tensor) -> Tensor:
 def saliency_weights(ir: Tensor, vis: Tensor) -> tuple[Tensor, Tensor]:
     """M_x = (1 + S_x - S_y) / 2 and M_y = 1 - M_x (Ma et al. 2017, base layers): the salient source weighs more.
 
-    The paper's Eq. 6 names M_x and M_y 'salient maps' after Ma et al. and leaves their normalisation open; weights
-    that add up to one keep M_x x + M_y y an image in the range of its sources.
+    The PAIF paper's Eq. 6 calls M_x and M_y 'salient maps' after Ma et al. and leaves their normalisation open, as do
+    its authors, whose release takes them precomputed. Weights that add up to one keep M_x x + M_y y an image in the
+    range of its sources.
 
     Args:
         ir, vis (Tensor): clean luminances, (N, 1, H, W) in [0, 1].

@@ -48,12 +48,14 @@ class FusionDataPreprocessor(BaseDataPreprocessor):
             It receives the fused image as (3, H, W) B,G,R in [0, 255].
         stretch (bool): stretch each fused image linearly to [0, 1]. Checkpoints of the authors' release need it
             (theirs stretches the whole batch, the same at batch size 1). Default: False.
+        task_defaults: settings that a model class adds to its preprocessor's config (mmpretrain's ``batch_augments``),
+            handed on to ``task``.
     """
 
-    def __init__(self, fusion: dict, task: dict, stretch: bool = False, non_blocking: bool = False):
-        super().__init__(non_blocking=non_blocking)
+    def __init__(self, fusion: dict, task: dict, stretch: bool = False, **task_defaults):
+        super().__init__()
         self.fusion = build(MODELS, fusion)
-        self.task = MMENGINE_MODELS.build(task)
+        self.task = MMENGINE_MODELS.build({**task_defaults, **task})
         self.stretch = stretch
         self.groups: list[FusedGroup] = []  # of the last batch, for the fusion loss and for pictures
 

@@ -163,10 +163,12 @@ def test_every_library_packs_pairs(save, pack, extra):
     import mmpretrain.datasets  # noqa: F401
 
     paths = {'img_path': save('vi.png', VISIBLE), 'ir_path': save('ir.png', INFRARED)}
-    packed = Compose([PIPELINE[0], {'type': pack}])({**paths, **extra})
-    assert packed['inputs'].shape == (4, 30, 40)
-    assert np.array_equal(packed['inputs'].numpy().transpose(1, 2, 0), np.dstack([VISIBLE, INFRARED]))
-    assert packed['data_samples'].ori_shape == (30, 40)
+    for photometric in ([], [{'type': 'paif_mm.VisibleOnly', 'transforms': []}]):
+        packed = Compose([PIPELINE[0], *photometric, {'type': pack}])({**paths, **extra})
+        assert packed['inputs'].shape == (4, 30, 40)
+        assert packed['inputs'].is_contiguous()
+        assert np.array_equal(packed['inputs'].numpy().transpose(1, 2, 0), np.dstack([VISIBLE, INFRARED]))
+        assert packed['data_samples'].ori_shape == (30, 40)
     moved = Compose([*PIPELINE, {'type': pack}])({**paths, **extra})
     assert moved['inputs'].shape == (4, 70, 80)
     assert moved['data_samples'].img_shape == (70, 80)

@@ -85,8 +85,6 @@ def segformer() -> SegFormer:
 
 def our_model(checkpoint: Path):
     """mmseg's SegFormer behind the fusion network, wired as in configs/paif/segformer_released_mfnet.py."""
-    import paif_mm.perception.released_head  # noqa: F401
-
     config = tiny_segformer({'type': 'FusionNet'}, stretch=True)
     config.backbone.update(embed_dims=8, num_heads=HEADS, num_layers=DEPTHS, mlp_ratio=4)
     config.decode_head.update(type='paif_mm.ReleasedSegformerHead', in_channels=WIDTHS)

@@ -1,0 +1,42 @@
+"""Every shipped config can be built."""
+
+import pytest
+from conftest import REPO
+from mmengine.config import Config
+from mmengine.registry import HOOKS, MODELS, init_default_scope
+
+from paif_mm.registry import ATTACKS, build
+
+CONFIGS = sorted(p for p in (REPO / 'configs').rglob('*.py') if '_base_' not in p.parts)
+ATTACK_CONFIGS = sorted((REPO / 'configs' / '_base_' / 'attacks').glob('*.py'))
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
+def test_models_and_hooks_build(path):
+    config = Config.fromfile(path)
+    init_default_scope(config.default_scope)
+    model = MODELS.build(config.model)
+    assert model.decode_head.num_classes == 9
+    if 'stretch' not in config.model.data_preprocessor:
+        assert any(type(HOOKS.build(hook)).__name__ == 'FusionLossHook' for hook in config.custom_hooks)
+    assert config.train_dataloader.dataset.pipeline[0].type == 'paif_mm.LoadPairFromFile'
+
+
+@pytest.mark.parametrize('path', ATTACK_CONFIGS, ids=lambda p: p.stem)
+def test_attacks_build_with_the_budget_of_their_name(path):
+    attack = build(ATTACKS, Config.fromfile(path).attack)
+    eps = max(attack.eps.values()) if isinstance(attack.eps, dict) else attack.eps
+    assert path.stem.endswith(f'eps{round(eps * 255)}')
+    assert attack.steps == int(''.join(c for c in path.stem.split('_')[0].split('x')[0] if c.isdigit()) or 1)
+
+
+def test_the_paper_settings_are_the_papers():
+    config = Config.fromfile(REPO / 'configs/paif/segformer_sat_mfnet.py')
+    hook = HOOKS.build(config.custom_hooks[1])
+    assert hook.ratio == 0.5
+    assert hook.attack.eps == 8 / 255
+    assert hook.attack.step_size == hook.attack.eps / 4
+    assert hook.attack.steps == 5
+    assert config.model.backbone.num_layers == [3, 4, 18, 3]
+    assert config.train_cfg.max_iters == 20000
+    assert config.optim_wrapper.optimizer.type == 'AdamW'
