@@ -5,7 +5,8 @@ import logging
 from mmengine.runner import Runner
 
 _DUMPS = ('-' * 20, 'Config:', 'Hooks will be executed', 'Distributed training is not used', 'load model from')
-_OWN_DEPRECATIONS = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')  # mmengine about itself
+#: Warnings that say nothing about the user's run.
+_NOISE = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias', 'The prefix is not set in metric class')
 
 
 class QuietRunner(Runner):
@@ -23,5 +24,5 @@ def worth_showing(record: logging.LogRecord) -> bool:
     """Whether a log record belongs on the console: not the dumps that mmengine logs at start-up."""
     message = record.getMessage().strip()
     if record.levelno >= logging.WARNING:
-        return not message.startswith(_OWN_DEPRECATIONS)
+        return not message.startswith(_NOISE)
     return not message.startswith(_DUMPS)

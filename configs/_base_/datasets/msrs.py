@@ -1,39 +1,12 @@
 # MSRS layout: data/msrs/{train,val}/{vi,ir,Segmentation_labels}/ID.{png,jpg}
 # MSRS's own test split shares video frames with its train split: use MFNet's block-wise split.
+_base_ = './mfnet.py'
+
 dataset_type = 'paif_mm.MSRSDataset'
 data_root = 'data/msrs'
-crop_size = (480, 640)
-batch_size = 4
-num_workers = 4
 
-train_pipeline = [
-    dict(type='paif_mm.LoadPairFromFile'),
-    dict(type='paif_mm.LoadPairAnnotations'),
-    dict(type='RandomResize', scale=crop_size[::-1], ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.95),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='paif_mm.VisibleOnly', transforms=[dict(type='PhotoMetricDistortion')]),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='paif_mm.LoadPairFromFile'),
-    dict(type='paif_mm.LoadPairAnnotations'),
-    dict(type='PackSegInputs'),
-]
-train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=num_workers,
-    persistent_workers=num_workers > 0,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(type=dataset_type, data_root=f'{data_root}/train', pipeline=train_pipeline),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=num_workers,
-    persistent_workers=num_workers > 0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type=dataset_type, data_root=f'{data_root}/val', test_mode=True, pipeline=test_pipeline),
-)
-test_dataloader = val_dataloader
-val_evaluator = dict(type='paif_mm.PairIoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator
+train_set = dict(type=dataset_type, data_root=f'{data_root}/train', pipeline={{_base_.train_pipeline}})
+val_set = dict(type=dataset_type, data_root=f'{data_root}/val', test_mode=True, pipeline={{_base_.test_pipeline}})
+train_dataloader = dict(dataset=dict(_delete_=True, **train_set))
+val_dataloader = dict(dataset=dict(_delete_=True, **val_set))
+test_dataloader = dict(dataset=dict(_delete_=True, **val_set))
