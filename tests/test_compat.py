@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from conftest import REPO
 from mmengine.logging import HistoryBuffer
 
 from paif_mm import compat
@@ -162,3 +163,19 @@ def test_damaged_and_missing_checkpoints_are_named(tmp_path):
     (tmp_path / 'text.pth').write_bytes(pickle.dumps(Planted()))
     with pytest.raises(RuntimeError, match='text.pth'):
         compat.load_checkpoint_file(tmp_path / 'text.pth')
+
+
+@pytest.mark.parametrize('name', ['mmengine', 'mmsegmentation', 'mmdet', 'mmpretrain'])
+def test_nothing_we_require_brings_an_mmcv_of_its_own(name):
+    """mmcv and mmcv-lite install the same files: a requirement on either would overwrite the one that is there."""
+    from importlib.metadata import requires
+
+    unconditional = [line for line in requires(name) or [] if 'extra ==' not in line]
+    assert not [line for line in unconditional if line.lower().startswith('mmcv')]
+
+
+def test_our_own_requirements_leave_mmcv_to_the_user():
+    lines = (REPO / 'requirements' / 'runtime.txt').read_text().splitlines()
+    lines += (REPO / 'requirements' / 'optional.txt').read_text().splitlines()
+    assert not [line for line in lines if line.startswith('mmcv')]
+    assert "install_requires=requirements('runtime')" in (REPO / 'setup.py').read_text()
