@@ -18,7 +18,7 @@ MODELS = {
     'general': 'configs/quickstart/segformer_general_synthetic.py',
     'SAT': 'configs/quickstart/segformer_sat_synthetic.py',
 }
-ATTACKS = ['pgd5_eps2', 'pgd5_eps4', 'pgd5_eps8']
+ATTACKS = ['pgd5_eps4', 'pgd5_eps8']
 DATA = 'data/synthetic'
 
 

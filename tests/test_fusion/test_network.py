@@ -9,7 +9,7 @@ from test_fusion.fusion_nets import network, pair
 from test_fusion.textbook import textbook_fusion
 
 from paif_mm.fusion import FusionNet
-from paif_mm.registry import MODELS
+from paif_mm.registry import MODELS, build
 
 
 @pytest.mark.realdata
@@ -124,7 +124,7 @@ def test_network_is_registered_and_initialised_from_a_checkpoint(tmp_path):
         'channels': 4,
         'init_cfg': {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'n.pth')},
     }
-    built = MODELS.build(cfg)
+    built = build(MODELS, cfg)
     built.init_weights()
     torch.testing.assert_close(dict(built.state_dict()), dict(saved.float().state_dict()))
 
