@@ -28,7 +28,13 @@ _EXT = 'mmcv._ext'
 
 
 def install() -> None:
-    """Install the operator fallback (if it is needed) and safe checkpoint loading. Idempotent."""
+    """Install the operator fallback (if it is needed) and safe checkpoint loading. Idempotent.
+
+    Raises:
+        ImportError: there is no mmcv at all.
+    """
+    if importlib.util.find_spec('mmcv') is None:
+        raise ImportError('paif_mm needs mmcv 2.x: pip install "mmcv-lite>=2.1,<2.2", or the compiled mmcv')
     if not has_compiled_ops() and _EXT not in sys.modules:
         import mmcv
 

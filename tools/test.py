@@ -40,6 +40,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    if args.tta and args.attack:
+        raise SystemExit('--tta and --attack exclude each other: attacks differentiate one plain forward pass')
     attacks = {Path(name).stem: read_attack(name) for name in args.attack}
     config = load_config(args)
     config.load_from = args.checkpoint

@@ -40,7 +40,6 @@ class AdversarialAttackHook(Hook):
         self.ratio = ratio
         self.phases = tuple(phases)
         self.audit = Audit()
-        self.result: AttackResult | None = None  # of the last batch, for pictures
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
         if 'train' not in self.phases:
@@ -72,7 +71,7 @@ class AdversarialAttackHook(Hook):
     def _evaluate(self, runner, data_batch: dict, phase: str) -> None:
         if phase not in self.phases:
             return
-        self.result = result = self.attack(runner.model, data_batch)
+        result = self.attack(runner.model, data_batch)
         before = self.attack.losses(runner.model, result.clean, result, data_batch)
         after = result.losses
         if after is None:

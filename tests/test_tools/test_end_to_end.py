@@ -189,6 +189,7 @@ def test_amp_trains(trained, tmp_path):
         (['train.py', 'nowhere.py'], 'config nowhere.py does not exist'),
         pytest.param(['train.py', '{config}', '--amp'], '--amp needs a GPU', marks=no_gpu),
         (['test.py', '{config}', 'x.pth'], 'checkpoint x.pth does not exist'),
+        (['test.py', '{config}', 'x.pth', '--attack', 'pgd5_eps4', '--tta'], '--tta and --attack exclude each other'),
         (['test.py', '{config}', 'x.pth', '--attack', 'pgd7'], 'attack pgd7 does not exist: .*pgd5_eps4'),
     ],
 )
