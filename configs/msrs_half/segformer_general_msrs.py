@@ -1,4 +1,4 @@
-# MSRS at half resolution (320x240), SegFormer MiT-B0 from scratch: about 20 minutes on two CPU cores.
+# MSRS at half resolution (320x240), SegFormer MiT-B0 from scratch: about 15 minutes on two CPU cores.
 # The folder is $PAIF_MM_DATA/msrs_half, or data/msrs_half.
 _base_ = [
     '../_base_/models/segformer_mit-b0.py',

@@ -1,4 +1,4 @@
-# As segformer_general_msrs.py with half of each batch attacked by PGD-5 at 8/255: about 3.5 times as long.
+# As segformer_general_msrs.py with half of each batch attacked by PGD-5 at 8/255; several times as long.
 _base_ = './segformer_general_msrs.py'
 
 # The last iterate, as in the paper: keeping the worst would cost one more forward pass per batch.
