@@ -179,3 +179,22 @@ def test_our_own_requirements_leave_mmcv_to_the_user():
     lines += (REPO / 'requirements' / 'optional.txt').read_text().splitlines()
     assert not [line for line in lines if line.startswith('mmcv')]
     assert "install_requires=requirements('runtime')" in (REPO / 'setup.py').read_text()
+
+
+@fallback
+@pytest.mark.gpu
+def test_the_fallback_gives_the_same_on_a_gpu():
+    from mmcv.ops import nms, sigmoid_focal_loss
+
+    torch.manual_seed(0)
+    logits, target = torch.randn(7, 3), torch.randint(0, 4, (7,))
+    boxes = torch.rand(20, 4).cumsum(1) * 10
+    results = []
+    for device in ('cpu', 'cuda'):
+        x = logits.to(device).requires_grad_()
+        loss = sigmoid_focal_loss(x, target.to(device), 2.0, 0.25, None, 'sum')
+        loss.backward()
+        kept = nms(boxes.to(device), boxes[:, 0].contiguous().to(device), 0.3)[1]
+        results.append((loss.detach().cpu(), x.grad.cpu(), kept.cpu()))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)

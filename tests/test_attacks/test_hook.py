@@ -270,3 +270,16 @@ def test_hook_settings_are_checked():
         AdversarialAttackHook({'type': 'PGD', 'eps': EPS}, ratio=2)
     with pytest.raises(ValueError, match='validate'):
         AdversarialAttackHook({'type': 'PGD', 'eps': EPS}, phases=('validate',))
+
+
+@pytest.mark.gpu
+def test_it_runs_on_a_gpu():
+    """Batches come from the CPU, the attack runs where the model is; both agree with the CPU's losses."""
+    model = build_model(tiny_segformer())
+    batch = pair_batch()
+    attack = PGD(eps=EPS, steps=3, random_start=False)
+    on_cpu = attack(model, batch)
+    on_gpu = attack(model.cuda(), batch)
+    assert on_gpu.images[0].is_cuda
+    assert max(float((a - c).abs().max()) for a, c in zip(on_gpu.images, on_gpu.clean, strict=True)) <= 8
+    torch.testing.assert_close(on_gpu.losses.cpu(), on_cpu.losses, rtol=0.02, atol=0.02)
