@@ -7,8 +7,10 @@ Inside our own modules a short name is enough: see :func:`build`.
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -22,7 +24,9 @@ def _child(parent: Registry, *locations: str) -> Registry:
 TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'data')
 DATASETS = _child(MMENGINE_DATASETS, 'data')
 MODELS = _child(MMENGINE_MODELS, 'fusion', 'perception', 'perception.released_head', 'losses')
-HOOKS = _child(MMENGINE_HOOKS, 'losses', 'attacks', 'engine')
+HOOKS = _child(MMENGINE_HOOKS, 'losses', 'attacks', 'engine', 'search')
+LOOPS = _child(MMENGINE_LOOPS, 'search')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'search')
 METRICS = _child(MMENGINE_METRICS, 'evaluation')
 
 #: Operations of the fusion network, by the paper's names (``3-DB``, ``CA``, ...): ``(channels) -> nn.Module``.

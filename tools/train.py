@@ -31,7 +31,7 @@ def main() -> None:
 def enable_amp(config) -> None:
     if not torch.cuda.is_available():
         raise SystemExit('--amp needs a GPU: mmengine has no mixed precision on a CPU')
-    wrapper = config.optim_wrapper
+    wrapper = config.optim_wrapper.get('weights', config.optim_wrapper)  # of a search: the weights' own
     if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise SystemExit(f'--amp needs optim_wrapper.type OptimWrapper, not {wrapper.type}')
     wrapper.type = 'AmpOptimWrapper'

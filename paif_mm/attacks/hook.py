@@ -28,9 +28,10 @@ class AdversarialAttackHook(Hook):
         ratio (float): share of the training images that are attacked. Exact: 0.25 of 4 is always one image, and
             where it leaves a fraction, it is carried to the next iteration. Which images is drawn at random.
         phases (tuple[str]): of ``'train'``, ``'val'``, ``'test'``.
+        begin (int): training iterations on clean images before the first attack (a warm start). Default: 0.
     """
 
-    def __init__(self, attack: dict, ratio: float = 1.0, phases: Sequence[str] = ('train',)):
+    def __init__(self, attack: dict, ratio: float = 1.0, phases: Sequence[str] = ('train',), begin: int = 0):
         if not 0 <= ratio <= 1:
             raise ValueError(f'ratio must be within [0, 1], not {ratio}')
         unknown = set(phases) - set(PHASES)
@@ -39,10 +40,11 @@ class AdversarialAttackHook(Hook):
         self.attack: PGD = build(ATTACKS, attack)
         self.ratio = ratio
         self.phases = tuple(phases)
+        self.begin = begin
         self.audit = Audit()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        if 'train' not in self.phases:
+        if 'train' not in self.phases or runner.iter < self.begin:
             return
         size = len(data_batch['inputs'])
         count = attacked_count(runner.iter, size, self.ratio)

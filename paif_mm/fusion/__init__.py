@@ -1,25 +1,45 @@
 """Fusion networks: ``(ir, vis luminance) -> fused luminance``."""
 
-from .genotype import CHAINS, GENOTYPES, load_genotype, save_genotype
+from .batch_norm import untracked_statistics
+from .genotype import CANDIDATES, CHAINS, GENOTYPES, load_genotype, read_notes, save_genotype
 from .guided_filter import GuidedDecomposition
 from .network import Chain, DecompositionFusion, FusionNet, FusionNetwork
-from .operations import ChannelAttention, DenseBlock, DilatedConv, ResidualBlock, build_operation
+from .operations import (
+    ChannelAttention,
+    Convolution,
+    DenseBlock,
+    DilatedConv,
+    ResidualBlock,
+    SpatialAttention,
+    TransformerBlock,
+    build_operation,
+)
 from .rules import AdaptiveAverage
+from .supernet import FusionSupernet, MixedOperation, find_supernet
 
 __all__ = [
+    'CANDIDATES',
     'CHAINS',
     'GENOTYPES',
     'AdaptiveAverage',
     'Chain',
     'ChannelAttention',
+    'Convolution',
     'DecompositionFusion',
     'DenseBlock',
     'DilatedConv',
     'FusionNet',
     'FusionNetwork',
+    'FusionSupernet',
     'GuidedDecomposition',
+    'MixedOperation',
     'ResidualBlock',
+    'SpatialAttention',
+    'TransformerBlock',
     'build_operation',
+    'find_supernet',
     'load_genotype',
+    'read_notes',
     'save_genotype',
+    'untracked_statistics',
 ]

@@ -14,8 +14,14 @@ from paif_mm.registry import OPERATIONS
 #: Chain -> number of places in it: infrared features, visible features, fused features.
 CHAINS = {'ir': 2, 'vis': 2, 'fused': 2}
 
-#: Genotypes known by name; 'paif' is the released one (PAIF, ACM MM 2023).
-GENOTYPES = {'paif': {'ir': ['3-DB', '3-DC'], 'vis': ['3-DB', '3-DB'], 'fused': ['CA', '7-RB']}}
+#: The paper's search space (PAIF, ACM MM 2023, Sec. 2.2).
+CANDIDATES = ('3-DC', '7-RB', '3-DB', 'CA')
+
+#: Genotypes known by name: 'paif' is the released one, 'all-<operation>' have one operation at all places (Table 4).
+GENOTYPES = {
+    'paif': {'ir': ['3-DB', '3-DC'], 'vis': ['3-DB', '3-DB'], 'fused': ['CA', '7-RB']},
+    **{f'all-{name}': {chain: [name] * length for chain, length in CHAINS.items()} for name in CANDIDATES},
+}
 
 Genotype = dict[str, list[str]]
 
@@ -37,22 +43,36 @@ def load_genotype(source: str | Path | Mapping) -> Genotype:
         return _validate(source, 'genotype')
     if str(source) in GENOTYPES:
         return _validate(GENOTYPES[str(source)], f"genotype '{source}'")
-    path = Path(source)
-    if not path.is_file():
-        raise FileNotFoundError(f"genotype '{source}' is neither a file nor one of {sorted(GENOTYPES)}")
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise ValueError(f"genotype file '{path}' is not valid JSON (cut off?): {error}") from error
-    return _validate(content, f"genotype file '{path}'")
+    return _validate(_read(Path(source)), f"genotype file '{source}'")
 
 
 def save_genotype(genotype: Mapping, path: str | Path, **notes) -> None:
-    """Write a genotype, checked first, and JSON-serialisable notes to ``path``; parent folders are created."""
+    """Write a genotype, checked first, and JSON-serialisable notes to ``path``; parent folders are created.
+
+    A crash leaves the former file or the new one, never half of it.
+    """
     content = {**_validate(genotype, 'genotype'), **notes}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+    partial = path.with_name(path.name + '.partial')
+    partial.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+    partial.replace(path)
+
+
+def read_notes(path: str | Path) -> dict:
+    """What a genotype file holds beside the genotype; the errors are those of :func:`load_genotype`."""
+    if str(path) in GENOTYPES:
+        return {}
+    return {key: value for key, value in _read(Path(path)).items() if key not in CHAINS}
+
+
+def _read(path: Path) -> object:
+    if not path.is_file():
+        raise FileNotFoundError(f"genotype '{path}' is neither a file nor one of {sorted(GENOTYPES)}")
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f"genotype file '{path}' is not valid JSON (cut off?): {error}") from error
 
 
 def _validate(content: object, where: str) -> Genotype:

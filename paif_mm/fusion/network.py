@@ -9,10 +9,12 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from paif_mm.compat import load_checkpoint_file
 from paif_mm.registry import MODELS
 
 from .genotype import CHAINS, load_genotype
 from .guided_filter import GuidedDecomposition
+from .inherit import derived_state
 from .operations import build_operation, conv
 from .rules import AdaptiveAverage
 
@@ -123,6 +125,8 @@ class FusionNet(DecompositionFusion):
             genotype's JSON file, or a dict; see :mod:`paif_mm.fusion.genotype`, also for the errors raised.
         channels (int): C, even.
         compile (bool): run through ``torch.compile``; see :class:`FusionNetwork`.
+        init_from_supernet (str | Path, optional): checkpoint of a search; :meth:`init_weights` then starts from the
+            weights that the search found for these operations.
         init_cfg (dict, optional): initialisation as in mmengine.
     """
 
@@ -131,11 +135,41 @@ class FusionNet(DecompositionFusion):
         genotype: str | Path | Mapping = 'paif',
         channels: int = 32,
         compile: bool = False,
+        init_from_supernet: str | Path | None = None,
         init_cfg: dict | None = None,
     ):
         genotype = load_genotype(genotype)
         super().__init__(lambda chain, i: build_operation(genotype[chain][i], channels), channels, compile, init_cfg)
         self.genotype = genotype
+        self.supernet_checkpoint = init_from_supernet
+
+    def init_weights(self) -> None:
+        """Initialise as ``init_cfg`` and ``init_from_supernet`` say."""
+        super().init_weights()
+        if self.supernet_checkpoint is not None:
+            self.init_from_supernet(self.supernet_checkpoint)
+
+    def init_from_supernet(self, source: nn.Module | Mapping[str, Tensor] | str | Path) -> None:
+        """Take over the weights of a supernet with as many channels.
+
+        Args:
+            source: a :class:`FusionSupernet`, a model that holds one, the state dict of either, or the checkpoint of
+                a search.
+
+        Raises:
+            ValueError: there is no supernet in ``source``, or it lacks one of the operations.
+            RuntimeError: it has another number of channels.
+        """
+        where = f'checkpoint {source}' if isinstance(source, str | Path) else 'the source'
+        if isinstance(source, str | Path):
+            content = load_checkpoint_file(str(source), map_location='cpu')
+            source = content.get('state_dict', content)
+        state = source.state_dict() if isinstance(source, nn.Module) else source
+        try:
+            state = derived_state(state, self.genotype)
+        except KeyError as error:
+            raise ValueError(f'init_from_supernet: {where} {error.args[0]}') from None
+        self.load_state_dict(state)
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from paif_mm.registry import OPERATIONS
 
+KERNEL_SIZES = (3, 5, 7)
+
 
 def conv(in_channels: int, out_channels: int, kernel_size: int, dilation: int = 1, groups: int = 1) -> nn.Conv2d:
     """A convolution without bias whose output has the input's size; odd kernels only."""
@@ -22,6 +24,23 @@ def conv(in_channels: int, out_channels: int, kernel_size: int, dilation: int = 
         groups=groups,
         bias=False,
     )
+
+
+class Convolution(nn.Module):
+    """``k-C``: one convolution and a PReLU; the only operation without a skip connection.
+
+    Args:
+        channels (int): channels C of input and output.
+        kernel_size (int): odd kernel size.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 3):
+        super().__init__()
+        self.conv = conv(channels, channels, kernel_size)
+        self.act = nn.PReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.conv(x))
 
 
 class DenseBlock(nn.Module):
@@ -111,8 +130,75 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
         y = self.conv2(self.act(x))
+        return self.act(torch.addcmul(x, y, self.attention(y)))
+
+    def attention(self, y: Tensor) -> Tensor:
+        """One weight in (0, 1) per channel: (N, C, H, W) -> (N, C, 1, 1)."""
         gate = self.gate(y.mean((2, 3)).unsqueeze(1)).sigmoid()  # (N, 1, C)
-        return self.act(torch.addcmul(x, y, gate.transpose(1, 2).unsqueeze(-1)))
+        return gate.transpose(1, 2).unsqueeze(-1)
+
+
+class SpatialAttention(ChannelAttention):
+    """``SA``: as ``CA`` with one weight per pixel instead of one per channel (CBAM's, Woo et al. 2018).
+
+    The weight is sigmoid(conv7x7([max_c y, mean_c y])). Everything else equals ``CA``, so that comparing the two
+    compares the attentions.
+
+    Args:
+        channels (int): channels C of input and output.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__(channels)
+        self.gate = conv(2, 1, 7)
+
+    def attention(self, y: Tensor) -> Tensor:
+        """One weight in (0, 1) per pixel: (N, C, H, W) -> (N, 1, H, W)."""
+        return self.gate(torch.cat([y.amax(1, keepdim=True), y.mean(1, keepdim=True)], 1)).sigmoid()
+
+
+class TransformerBlock(nn.Module):
+    """``TB``: pre-norm transformer block, ``x + attention(norm(x))`` and then ``x + mlp(norm(x))``.
+
+    Attention is linear in the number of pixels (Shen et al. 2021, 'Efficient Attention'): keys are normalised over all
+    pixels, queries over their features, and the d x d context softmax(K)^T V of a head is formed first. So every pixel
+    sees the whole image at any size, 480x640 included, without windows or padding. The MLP holds a depthwise 3x3
+    convolution, which tells positions apart (as in SegFormer's Mix-FFN).
+
+    Args:
+        channels (int): channels C of input and output.
+        head_channels (int): features per head; a C that it does not divide makes one head.
+        expansion (int): hidden channels of the MLP, in multiples of C.
+    """
+
+    def __init__(self, channels: int, head_channels: int = 8, expansion: int = 2):
+        super().__init__()
+        self.heads = channels // head_channels if channels % head_channels == 0 else 1
+        self.norm1 = nn.LayerNorm(channels)
+        self.qkv = conv(channels, 3 * channels, 1)
+        self.out = conv(channels, channels, 1)
+        self.norm2 = nn.LayerNorm(channels)
+        hidden = expansion * channels
+        self.mlp = nn.Sequential(
+            conv(channels, hidden, 1), conv(hidden, hidden, 3, groups=hidden), nn.GELU(), conv(hidden, channels, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.out(self.attention(_norm_channels(self.norm1, x)))
+        return x + self.mlp(_norm_channels(self.norm2, x))
+
+    def attention(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        pixels = self.qkv(x).permute(0, 2, 3, 1).reshape(n, h * w, 3, self.heads, c // self.heads)
+        query, key, value = pixels.permute(2, 0, 3, 1, 4)  # (N, heads, HW, d) each
+        context = key.softmax(-2).transpose(-1, -2) @ value  # (N, heads, d, d)
+        result = query.softmax(-1) @ context
+        return result.transpose(1, 2).reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def _norm_channels(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """Layer norm over the channels of each pixel; free of copies in channels-last layout."""
+    return norm(x.permute(0, 2, 3, 1)).to(x.dtype).permute(0, 3, 1, 2)
 
 
 def conv_of_concatenation(layer: nn.Conv2d, *inputs: Tensor) -> Tensor:
@@ -140,7 +226,9 @@ def _register(name: str, operation: type, **settings) -> None:
     OPERATIONS.register_module(name=name, module=build)
 
 
-_register('3-DB', DenseBlock, kernel_size=3)
-_register('3-DC', DilatedConv, kernel_size=3)
-_register('7-RB', ResidualBlock, kernel_size=7)
+for _name, _operation in (('C', Convolution), ('DC', DilatedConv), ('RB', ResidualBlock), ('DB', DenseBlock)):
+    for _size in KERNEL_SIZES:
+        _register(f'{_size}-{_name}', _operation, kernel_size=_size)
 _register('CA', ChannelAttention)
+_register('SA', SpatialAttention)
+_register('TB', TransformerBlock)

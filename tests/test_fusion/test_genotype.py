@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from paif_mm.fusion import GENOTYPES, FusionNet, load_genotype, save_genotype
+from paif_mm.fusion import GENOTYPES, FusionNet, load_genotype, read_notes, save_genotype
 
 OTHER = {'ir': ['CA', 'CA'], 'vis': ['7-RB', '3-DC'], 'fused': ['3-DB', '3-DB']}
 
@@ -61,7 +61,7 @@ def test_truncated_file_is_named(tmp_path):
 
 
 def test_missing_file_is_named_with_the_known_names():
-    with pytest.raises(FileNotFoundError, match=r"'nowhere.json' is neither a file nor one of \['paif'\]"):
+    with pytest.raises(FileNotFoundError, match=r"'nowhere.json' is neither a file nor one of .*'all-CA', 'paif'\]"):
         load_genotype('nowhere.json')
 
 
@@ -69,3 +69,15 @@ def test_wrong_genotype_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match='unknown operation'):
         save_genotype({**OTHER, 'ir': ['CA', 'C']}, tmp_path / 'g.json')
     assert not (tmp_path / 'g.json').exists()
+
+
+def test_single_operation_networks_have_names():
+    for name in ('3-DC', '7-RB', '3-DB', 'CA'):
+        assert load_genotype(f'all-{name}') == {'ir': [name] * 2, 'vis': [name] * 2, 'fused': [name] * 2}
+
+
+def test_notes_are_what_a_network_does_not_read(tmp_path):
+    save_genotype(OTHER, tmp_path / 'g.json', iteration=3)
+    assert read_notes(tmp_path / 'g.json') == {'iteration': 3}
+    assert read_notes('paif') == {}
+    assert [path.name for path in tmp_path.iterdir()] == ['g.json'], 'no partial file is left'

@@ -7,7 +7,8 @@ from paif_mm.fusion import build_operation
 from paif_mm.fusion.operations import conv_of_concatenation
 from paif_mm.registry import OPERATIONS
 
-NAMES = ['3-DB', '3-DC', '7-RB', 'CA']
+SEARCHED = ['3-DB', '3-DC', '7-RB', 'CA']
+NAMES = [f'{k}-{kind}' for kind in ('C', 'DC', 'RB', 'DB') for k in (3, 5, 7)] + ['SA', 'CA', 'TB']
 FORMULAS = {
     '3-DB': textbook.dense_block,
     '3-DC': textbook.dilated_conv,
@@ -16,7 +17,11 @@ FORMULAS = {
 }
 
 
-@pytest.mark.parametrize('name', NAMES)
+def test_the_papers_operations_are_registered():
+    assert set(NAMES) <= set(OPERATIONS.module_dict)
+
+
+@pytest.mark.parametrize('name', SEARCHED)
 def test_operation_equals_its_formula(name):
     torch.manual_seed(0)
     operation = build_operation(name, channels=6).double().eval()
@@ -67,3 +72,44 @@ def test_parameter_gradients_in_bfloat16_are_close_to_single_precision(name):
         gradients.append(torch.autograd.grad(y.square().sum(), list(operation.parameters())))
     for single, half in zip(*gradients, strict=True):
         assert (single - half).norm() < 0.05 * single.norm()
+
+
+@pytest.mark.parametrize('kind', ['C', 'DC', 'RB', 'DB'])
+@pytest.mark.parametrize('kernel_size', [3, 5, 7])
+def test_the_number_in_a_name_is_the_kernel_size(kind, kernel_size):
+    operation = build_operation(f'{kernel_size}-{kind}', channels=4)
+    first = next(m for m in operation.modules() if isinstance(m, torch.nn.Conv2d))
+    assert first.kernel_size == (kernel_size, kernel_size)
+
+
+def test_spatial_attention_equals_its_formula():
+    operation = build_operation('SA', channels=4).double()
+    x = torch.randn(2, 4, 6, 5, dtype=torch.float64)
+    first = operation.conv1(x)
+    y = operation.conv2(F.prelu(first, operation.act.weight))
+    gate = F.conv2d(torch.stack([y.max(1).values, y.mean(1)], 1), operation.gate.weight, padding=3).sigmoid()
+    torch.testing.assert_close(operation(x), F.prelu(first + gate * y, operation.act.weight))
+
+
+def test_transformer_attention_equals_the_quadratic_form():
+    """softmax(Q) (softmax(K)^T V) = (softmax(Q) softmax(K)^T) V, head by head."""
+    operation = build_operation('TB', channels=16).double()
+    x = torch.randn(2, 16, 3, 5, dtype=torch.float64)
+    q, k, v = operation.qkv(x).flatten(2).transpose(1, 2).chunk(3, -1)  # (N, HW, C) each
+    heads = []
+    for part in (slice(0, 8), slice(8, 16)):
+        attention = q[..., part].softmax(-1) @ k[..., part].softmax(1).transpose(1, 2)  # (N, HW, HW)
+        torch.testing.assert_close(attention.sum(-1), torch.ones(2, 15, dtype=torch.float64))
+        heads.append(attention @ v[..., part])
+    expected = torch.cat(heads, -1).transpose(1, 2).reshape(2, 16, 3, 5)
+    torch.testing.assert_close(operation.attention(x), expected)
+
+
+def test_transformer_block_sees_the_whole_image_and_fits_the_papers_size():
+    operation = build_operation('TB', channels=8).eval()
+    x = torch.zeros(1, 8, 480, 640)
+    with torch.no_grad():
+        before = operation(x)
+        x[0, :, 0, 0] = torch.arange(8.0)
+        assert (operation(x)[0, :, -1, -1] - before[0, :, -1, -1]).abs().max() > 0
+    assert build_operation('TB', channels=12).heads == 1
