@@ -1,6 +1,7 @@
 # make demo: data, training, adversarial training, attacked tests and pictures, on synthetic street scenes
+# make search: architecture search, the found network drawn, retrained and attacked, on the same scenes
 # make test: the tests that need neither a GPU nor real data
-# Both first build .venv from wheels. Another torch: make demo TORCH="torch==2.6.0 torchvision==0.21.0"
+# All first build .venv from wheels. Another torch: make demo TORCH="torch==2.6.0 torchvision==0.21.0"
 
 PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
@@ -8,10 +9,13 @@ VENV := .venv
 PY := $(VENV)/bin/python
 REQUIREMENTS := setup.py $(wildcard requirements/*.txt)
 
-.PHONY: demo test test_all lint docs clean
+.PHONY: demo search test test_all lint docs clean
 
 demo: $(VENV)/installed
 	$(PY) tools/demo.py
+
+search: $(VENV)/installed
+	$(PY) tools/demo_search.py
 
 test: $(VENV)/installed
 	$(PY) -m pytest

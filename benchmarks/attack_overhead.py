@@ -61,7 +61,7 @@ def build(args):
 def gradient_by_hand(model, batch) -> torch.Tensor:
     """d cross-entropy / d pixels, as anyone would write it."""
     device = next(model.parameters()).device
-    pixels = batch['inputs'][0].to(device, copy=True).requires_grad_()
+    pixels = batch['inputs'][0].to(device, torch.float32, copy=True).requires_grad_()
     label = batch['data_samples'][0].gt_sem_seg.data.to(device)
     with frozen(model):
         logits = model(**model.data_preprocessor({'inputs': [pixels], 'data_samples': None}), mode='tensor')

@@ -14,12 +14,22 @@ ATTACK_CONFIGS = sorted((REPO / 'configs' / '_base_' / 'attacks').glob('*.py'))
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
 def test_models_and_hooks_build(path):
     config = Config.fromfile(path)
+    if 'retrain' in path.stem:  # what its search will have written
+        assert config.model.data_preprocessor.fusion.genotype == searched_by(path)
+        config.model.data_preprocessor.fusion.genotype = 'paif'
     init_default_scope(config.default_scope)
     model = MODELS.build(config.model)
     assert model.decode_head.num_classes == 9
     if 'stretch' not in config.model.data_preprocessor:
         assert any(type(HOOKS.build(hook)).__name__ == 'FusionLossHook' for hook in config.custom_hooks)
     assert config.train_dataloader.dataset.pipeline[0].type == 'paif_mm.LoadPairFromFile'
+
+
+def searched_by(retrain_config) -> str:
+    """The genotype that the search beside a retraining config writes by default."""
+    search = retrain_config.stem.replace('_retrain_sat', '')
+    assert (retrain_config.parent / f'{search}.py').is_file()
+    return f'work_dirs/{search}/genotype.json'
 
 
 @pytest.mark.parametrize('path', ATTACK_CONFIGS, ids=lambda p: p.stem)
@@ -40,3 +50,29 @@ def test_the_paper_settings_are_the_papers():
     assert config.model.backbone.num_layers == [3, 4, 18, 3]
     assert config.train_cfg.max_iters == 20000
     assert config.optim_wrapper.optimizer.type == 'AdamW'
+
+
+def test_the_search_settings_are_the_papers():
+    config = Config.fromfile(REPO / 'configs/paif/segformer_hds_mfnet.py')
+    assert config.train_cfg.type == 'paif_mm.HDSTrainLoop'
+    assert config.train_cfg.max_iters == 100000
+    assert config.train_cfg.arch_interval == 5
+    assert config.train_cfg.bilevel == 'best_response'
+    assert config.train_dataloader.batch_size == 4
+    assert config.optim_wrapper.weights.optimizer.type == 'AdamW'
+    assert config.optim_wrapper.weights.optimizer.lr == 8e-5
+    assert config.optim_wrapper.alphas.optimizer == {'type': 'SGD', 'lr': 5e-3}
+    hook = HOOKS.build(config.custom_hooks[1])
+    assert hook.ratio == 0.25
+    assert hook.attack.eps == 2 / 255
+    assert hook.attack.steps == 3
+    assert hook.begin == config.train_cfg.warmup_iters
+    assert config.model.data_preprocessor.fusion.candidates == ['3-DC', '7-RB', '3-DB', 'CA']
+
+
+@pytest.mark.parametrize('path', [p for p in CONFIGS if '_hds_retrain' not in p.stem and '_hds' in p.stem], ids=str)
+def test_the_original_search_differs_in_its_two_settings(path):
+    config, original = (Config.fromfile(p) for p in (path, str(path).replace('_hds_', '_darts_')))
+    assert original.train_cfg == {**config.train_cfg, 'bilevel': 'one_step', 'upper_level': 'mixed'}
+    config.train_cfg = original.train_cfg
+    assert original.to_dict() == config.to_dict()

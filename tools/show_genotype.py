@@ -13,9 +13,7 @@ from paif_mm.search.pictures import draw_genotype
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Show the network of a genotype, as a table and as a picture')
     parser.add_argument('genotype', help=f'genotype file, as a search writes it, or one of {", ".join(GENOTYPES)}')
-    parser.add_argument(
-        '--channels', type=int, help='channels of the fusion network (default: those of the search, or 32)'
-    )
+    parser.add_argument('--channels', type=int, help='of the fusion network (default: those of the search, or 32)')
     parser.add_argument('--size', type=size, default='480x640', help='height x width of the pairs, for the cost')
     parser.add_argument('--out', type=Path, help='picture to write (default: the genotype file with .png)')
     return parser.parse_args()

@@ -5,7 +5,7 @@ crop_size = (128, 160)
 max_iters = 1100
 warmup_iters = 200
 lr = 6e-4
-alpha_lr = 5.0  # 180 architecture steps instead of 19000 call for longer ones than the paper's 5e-3
+alpha_lr = 2.0  # 180 architecture steps instead of 19000 call for longer ones than the paper's 5e-3
 fusion_channels = 8
 
 model = dict(

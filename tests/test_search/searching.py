@@ -69,7 +69,7 @@ def make_runner(work_dir, model=None, optim=None, hooks=(), cfg=None, launcher='
         log_processor={'by_epoch': False},
         randomness={'seed': 0},
         launcher=launcher,
-        cfg=Config(cfg or {'work_dir': str(work_dir)}),
+        cfg=cfg or Config({'work_dir': str(work_dir)}),
         experiment_name=str(work_dir).replace('/', '_'),
         default_scope='mmseg',
         log_level='WARNING',

@@ -1,74 +1,15 @@
 """The tools as users type them, on a small synthetic set."""
 
-import json
 import os
 import re
-import signal
-import subprocess
 import sys
-import time
 
 import pytest
 import torch
 from conftest import REPO
-
-CONFIG = """
-_base_ = '{repo}/configs/quickstart/segformer_{kind}_synthetic.py'
-data_root = '{data}'
-model = dict(
-    data_preprocessor=dict(fusion=dict(channels=4), task=dict(size=(48, 64))),
-    backbone=dict(embed_dims=8, drop_path_rate=0.1),
-    decode_head=dict(in_channels=[8, 16, 40, 64], channels=16, dropout_ratio=0.1),
-)
-train_pipeline = [
-    dict(type='paif_mm.LoadPairFromFile'),
-    dict(type='paif_mm.LoadPairAnnotations'),
-    dict(type='RandomResize', scale=(96, 64), ratio_range=(0.8, 1.5), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(48, 64)),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='paif_mm.VisibleOnly', transforms=[dict(type='PhotoMetricDistortion')]),
-    dict(type='PackSegInputs'),
-]
-train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,
-                        dataset=dict(data_root=data_root, pipeline=train_pipeline))
-val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root))
-test_dataloader = val_dataloader
-train_cfg = dict(max_iters={iters}, val_interval=3)
-default_hooks = dict(logger=dict(interval=2), checkpoint=dict(interval=2))
-"""
-
+from test_tools.commands import config_file, environment, kill_after, latest_results, launch, run, weights
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
-
-
-def run(tool: str, *args, check: bool = True) -> subprocess.CompletedProcess:
-    command = [sys.executable, '-W', 'ignore', str(REPO / 'tools' / tool), *map(str, args)]
-    done = subprocess.run(command, cwd=REPO, env=environment(), capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, done.stderr[-3000:]
-    return done
-
-
-def launch(script: list[str], env: dict) -> None:
-    done = subprocess.run(script, cwd=REPO, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-def environment() -> dict:
-    return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(REPO)}
-
-
-def config_file(folder, data, kind='sat', iters=6):
-    path = folder / f'{kind}.py'
-    path.write_text(CONFIG.format(repo=REPO, kind=kind, data=data, iters=iters))
-    return path
-
-
-def weights(work_dir, iteration: int) -> dict:
-    return torch.load(work_dir / f'iter_{iteration}.pth', weights_only=False)['state_dict']
-
-
-def latest_results(work_dir) -> dict:
-    return json.loads(max(work_dir.glob('*/results.json')).read_text())['results']
 
 
 @pytest.fixture(scope='module')
@@ -130,23 +71,7 @@ def png_size(path) -> tuple[int, int]:
 def test_a_killed_run_resumes_as_if_nothing_had_happened(trained, tmp_path):
     """SIGKILL after the second of three checkpoints; the resumed run ends with the same weights, bit for bit."""
     config, uninterrupted, _ = trained
-    command = [sys.executable, '-W', 'ignore', str(REPO / 'tools' / 'train.py'), str(config)]
-    process = subprocess.Popen(
-        [*command, '--work-dir', str(tmp_path)],
-        cwd=REPO,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.time() + 120
-    while not (tmp_path / 'last_checkpoint').exists() or 'iter_4' not in (tmp_path / 'last_checkpoint').read_text():
-        assert process.poll() is None or (tmp_path / 'iter_4.pth').exists()
-        assert time.time() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    (tmp_path / 'iter_6.pth').unlink(missing_ok=True)  # in case the last two iterations were faster than the signal
-    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_4.pth'))
+    kill_after(4, config, tmp_path)
     done = run('train.py', config, '--work-dir', tmp_path, '--resume')
     assert 'resumed epoch: 0, iter: 4' in done.stdout + done.stderr
     expected, resumed = weights(uninterrupted, 6), weights(tmp_path, 6)
