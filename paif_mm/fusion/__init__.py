@@ -1,5 +1,6 @@
 """Fusion networks: ``(ir, vis luminance) -> fused luminance``."""
 
+from .baseline import FusionBaseline
 from .batch_norm import untracked_statistics
 from .genotype import CANDIDATES, CHAINS, GENOTYPES, load_genotype, read_notes, save_genotype
 from .guided_filter import GuidedDecomposition
@@ -14,13 +15,14 @@ from .operations import (
     TransformerBlock,
     build_operation,
 )
-from .rules import AdaptiveAverage
+from .rules import RULES, AdaptiveAverage
 from .supernet import FusionSupernet, MixedOperation, find_supernet
 
 __all__ = [
     'CANDIDATES',
     'CHAINS',
     'GENOTYPES',
+    'RULES',
     'AdaptiveAverage',
     'Chain',
     'ChannelAttention',
@@ -28,6 +30,7 @@ __all__ = [
     'DecompositionFusion',
     'DenseBlock',
     'DilatedConv',
+    'FusionBaseline',
     'FusionNet',
     'FusionNetwork',
     'FusionSupernet',

@@ -99,8 +99,9 @@ class MixedOperation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = None
-        for weight, operation in zip(self.probabilities().to(x.dtype), self.candidates.values(), strict=True):
+        for weight, operation in zip(self.probabilities(), self.candidates.values(), strict=True):
             y = self._run(operation, x)
+            weight = weight.to(y.dtype)
             out = y * weight if out is None else torch.addcmul(out, y, weight)
         return out
 

@@ -138,6 +138,14 @@ def test_checkpointed_candidates_keep_fewer_activations():
     assert kept[1] < 0.6 * kept[0]
 
 
+def test_mixed_precision_is_close_to_single_precision():
+    network = supernet(channels=8).float().eval()
+    ir, vis = pair().float()
+    with torch.autocast('cpu', torch.bfloat16):
+        half = network(ir, vis)
+    assert 0 < (half.float() - network(ir, vis)).abs().max() < 0.02
+
+
 def test_the_guided_filter_runs_once_per_modality():
     network = supernet()
     calls = []

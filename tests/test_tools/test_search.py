@@ -26,6 +26,14 @@ def search_config(folder, data, kind='hds'):
     return path
 
 
+@pytest.mark.gpu
+def test_a_search_runs_in_mixed_precision(synthetic_root, tmp_path):
+    run('train.py', search_config(tmp_path, synthetic_root), '--work-dir', tmp_path / 'run', '--amp')
+    state = weights(tmp_path / 'run', 6)
+    assert all(torch.isfinite(value).all() for value in state.values())
+    assert all(value.abs().max() > 0 for value in alphas(state).values())
+
+
 @pytest.fixture(scope='module')
 def searched(tmp_path_factory, synthetic_root):
     """A config and the work dir of an uninterrupted search of 6 iterations, two of them with an architecture step."""

@@ -1,0 +1,5 @@
+"""Meta-initialisation of the fusion network against attacks of several strengths."""
+
+from .aat import Scene, adapt, functional_loss, hessian_product, loss_and_gradient, meta_gradient
+
+__all__ = ['Scene', 'adapt', 'functional_loss', 'hessian_product', 'loss_and_gradient', 'meta_gradient']
