@@ -4,7 +4,7 @@ _base_ = './segformer_general_synthetic.py'
 max_iters = 400
 warmup_iters = 100
 lr = 2e-3
-alpha_lr = 1.0  # 60 architecture steps instead of 19000 call for longer ones than the paper's 5e-3
+alpha_lr = 3.0  # 60 architecture steps instead of 19000 call for longer ones than the paper's 5e-3
 
 model = dict(
     data_preprocessor=dict(

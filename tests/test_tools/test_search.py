@@ -55,7 +55,7 @@ def test_a_search_reports_and_writes_its_genotype(searched):
     console = done.stdout + done.stderr
     assert 'architecture: ir.0 ' in console
     assert 'eta' in console
-    assert 'alphas.lr: 1.0000e+00' in console
+    assert 'alphas.lr: 3.0000e+00' in console
     assert 'loss_val' in console
     assert 'genotype written to' in console
     assert len(console.splitlines()) < 120
@@ -85,7 +85,7 @@ def test_a_killed_search_resumes_as_if_nothing_had_happened(searched, tmp_path):
     optimizers = [torch.load(f / 'iter_6.pth', weights_only=False)['optimizer'] for f in (tmp_path, uninterrupted)]
     for a, b in zip(*(list(o['weights']['state'].values()) for o in optimizers), strict=True):
         assert all(torch.equal(a[key], b[key]) for key in a)
-    assert [o['alphas']['param_groups'][0]['lr'] for o in optimizers] == [1.0, 1.0]
+    assert [o['alphas']['param_groups'][0]['lr'] for o in optimizers] == [3.0, 3.0]
 
 
 def test_the_second_command_retrains_what_was_found(searched, synthetic_root, tmp_path):

@@ -1,0 +1,224 @@
+"""Making an attack bank (PAIF, ACM MM 2023, Sec. 2.3: transferred attacks of three strengths, made offline)."""
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.utils import ProgressBar
+from mmseg.evaluation import IoUMetric
+from torch import Tensor
+
+from paif_mm.attacks import PGD
+from paif_mm.attacks.attack import MODALITIES
+
+from .bank import CLEAN, MANIFEST, VERSION, AttackBank, round_into_ball, write_json, write_pair
+
+SETTINGS, PROGRESS = 'settings.json', 'progress.jsonl'
+
+
+def craft(
+    source,
+    dataset,
+    out: str | Path,
+    levels: Mapping[str, float],
+    num: int,
+    seed: int = 0,
+    steps: int = 10,
+    notes: Mapping | None = None,
+    progress: bool = True,
+) -> AttackBank:
+    """Attack randomly chosen pairs through a source model and store them; an interrupted call is continued.
+
+    Every attacked pair is rounded to 8 bits inside its ball. Which pairs, and each attack's random start, depend on
+    ``seed`` alone, so that an interrupted bank ends as an uninterrupted one.
+
+    Args:
+        source (nn.Module): the segmentor whose loss is attacked (PGD, step eps / 4, worst iterate).
+        dataset: pairs with labels, not augmented; items as mmseg packs them.
+        out: folder, new or begun with the same settings.
+        levels: name -> radius in [0, 1] units, each at least 1/255.
+        num: pairs to choose; all if the data set has fewer.
+        seed: of the choice and of the random starts.
+        steps: of PGD.
+        notes: further facts for the manifest (source config, checkpoint hash); part of the settings.
+        progress: draw a progress bar.
+
+    Returns:
+        AttackBank: the finished bank.
+
+    Raises:
+        FileExistsError: the folder holds a bank, or the beginning of one, with other settings.
+        ValueError: a level is too small for 8 bits, or is called ``clean``.
+    """
+    _check_levels(levels)
+    out = Path(out)
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:num].tolist()
+    settings = {
+        'version': VERSION,
+        'levels': dict(levels),
+        'num': len(order),
+        'seed': seed,
+        'steps': steps,
+        **(notes or {}),
+    }
+    if not _begin(out, settings):
+        return AttackBank(out)
+
+    done = {(line['name'], line['level']): line for line in _lines(out / PROGRESS)}
+    bar = ProgressBar(len(order) * len(levels), start=False) if progress else None
+    if bar:
+        bar.start()
+    with open(out / PROGRESS, 'a', encoding='utf-8') as file:
+        for index in order:
+            name = f'{index:06d}'
+            missing = [level for level in levels if (name, level) not in done]
+            if missing:
+                pair = _clean_pair(dataset[index])
+            for level in levels:
+                if level in missing:
+                    line = _attack(source, pair, name, level, levels[level], steps, seed, out)
+                    done[name, level] = line
+                    file.write(json.dumps(line) + '\n')
+                    file.flush()
+                if bar:
+                    bar.update()
+    _finish(out, settings, done, dataset, order)
+    return AttackBank(out)
+
+
+def transfer(model, dataset, bank: AttackBank) -> dict[str, dict[str, float]]:
+    """How a model fares on a bank: level ('clean' too) -> mean loss per image and mIoU (mmseg's, percent).
+
+    Args:
+        model (nn.Module): a segmentor, the source or any other.
+        dataset: the data set that the bank was made from, for its labels.
+    """
+    rows = {}
+    for level in (CLEAN, *bank.levels):
+        losses, areas = [], []
+        for name in bank.names:
+            batch = _batch(bank.read(level, name)[0], dataset[int(name)]['data_samples'])
+            losses.append(_loss(model, batch))
+            areas.append(_areas(model, batch))
+        rows[level] = {'loss': float(np.mean(losses)), 'mIoU': mean_iou(areas)}
+    return rows
+
+
+def mean_iou(areas: list) -> float:
+    """mIoU in percent over classes that occur, from (intersections, unions) of images."""
+    intersect, union = (np.sum(part, axis=0) for part in zip(*areas, strict=True))
+    occurs = union > 0
+    return float((intersect[occurs] / union[occurs]).mean() * 100)
+
+
+def _attack(source, pair: dict, name: str, level: str, eps: float, steps: int, seed: int, out: Path) -> dict:
+    """Attack one pair at one level, write it, and tell what happened."""
+    clean = pair['inputs'][0]
+    attack = PGD(eps=eps, steps=steps)
+    torch.manual_seed(hash_seed(seed, name, level))
+    attacked = round_into_ball(attack(source, pair).images[0], clean, eps)
+    after = _batch(attacked, pair['data_samples'][0])
+    delta = attacked.int() - clean.int()
+    return {
+        'name': name,
+        'level': level,
+        'files': {
+            f'{folder}/{name}.png': write_pair(out / folder / f'{name}.png', image)
+            for folder, image in ((CLEAN, clean), (level, attacked))
+        },
+        'max_delta_255': {modality: int(delta[part].abs().max()) for modality, part in MODALITIES.items()},
+        'loss': [_loss(source, pair), _loss(source, after)],
+        'areas': [_areas(source, pair), _areas(source, after)],
+    }
+
+
+def hash_seed(*parts) -> int:
+    """A seed from anything printable."""
+    return zlib.crc32(repr(parts).encode())
+
+
+def _batch(pair: Tensor, sample) -> dict:
+    return {'inputs': [pair], 'data_samples': [sample.clone()]}
+
+
+def _clean_pair(item: dict) -> dict:
+    """The item as a batch of one, its pair rounded to 8 bits."""
+    return _batch(item['inputs'].float().round().clamp(0, 255).to(torch.uint8), item['data_samples'])
+
+
+def _loss(model, batch: dict) -> float:
+    """The task loss of a batch of one, as the attack sees it."""
+    attack = PGD(eps=0)
+    result = attack(model, batch)
+    return attack.losses(model, result.images, result, batch).item()
+
+
+@torch.no_grad()
+def _areas(model, batch: dict) -> list:
+    """(intersections, unions) per class of the model's prediction."""
+    model.eval()
+    (sample,) = model.test_step({'inputs': list(batch['inputs']), 'data_samples': [batch['data_samples'][0].clone()]})
+    label = batch['data_samples'][0].gt_sem_seg.data.squeeze().cpu()
+    prediction = sample.pred_sem_seg.data.squeeze().cpu()
+    intersect, union, *_ = IoUMetric.intersect_and_union(prediction, label, model.num_classes, ignore_index=255)
+    return [intersect.tolist(), union.tolist()]
+
+
+def _check_levels(levels: Mapping[str, float]) -> None:
+    for name, eps in levels.items():
+        if name == CLEAN:
+            raise ValueError("a level can't be called 'clean': that is where the clean pairs go")
+        if not 1 / 255 <= eps + 1e-9 <= 1:
+            raise ValueError(f'level {name}={eps} is no radius between 1/255 and 1, the least that 8 bits can hold')
+
+
+def _begin(out: Path, settings: dict) -> bool:
+    """Whether there is work to do; notes the settings of a new bank."""
+    out.mkdir(parents=True, exist_ok=True)
+    for path in (out / MANIFEST, out / SETTINGS):
+        if path.is_file():
+            found = json.loads(path.read_text(encoding='utf-8'))
+            found = found.get('settings', found)
+            different = sorted(key for key in {*found, *settings} if found.get(key) != settings.get(key))
+            if different:
+                raise FileExistsError(f'{out} holds a bank with other {", ".join(different)}: give another folder')
+            return path.name == SETTINGS
+    write_json(out / SETTINGS, settings)
+    return True
+
+
+def _lines(path: Path) -> Iterator[dict]:
+    """Finished pairs; the line that was being written when a call was interrupted does not count."""
+    if not path.is_file():
+        return
+    text = path.read_text(encoding='utf-8')
+    if not text.endswith('\n') and text:
+        text = text[: text.rfind('\n') + 1]
+        path.write_text(text, encoding='utf-8')
+    yield from map(json.loads, text.splitlines())
+
+
+def _finish(out: Path, settings: dict, done: dict, dataset, order: list[int]) -> None:
+    levels = {}
+    for level, eps in settings['levels'].items():
+        lines = [line for (_, name), line in done.items() if name == level]
+        levels[level] = {
+            'eps': eps,
+            'max_delta_255': {m: max(line['max_delta_255'][m] for line in lines) for m in MODALITIES},
+            **{
+                f'{key}_{when}': value
+                for i, when in enumerate(('before', 'after'))
+                for key, value in (
+                    ('loss', float(np.mean([line['loss'][i] for line in lines]))),
+                    ('mIoU', mean_iou([line['areas'][i] for line in lines])),
+                )
+            },
+        }
+    files = {path: digest for line in done.values() for path, digest in line['files'].items()}
+    pairs = {f'{index:06d}': Path(dataset.get_data_info(index)['img_path']).name for index in order}
+    write_json(out / MANIFEST, {'settings': settings, 'levels': levels, 'pairs': pairs, 'files': files})
+    (out / SETTINGS).unlink()
+    (out / PROGRESS).unlink()

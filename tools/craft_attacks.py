@@ -1,0 +1,114 @@
+"""Make an attack bank: ``python tools/craft_attacks.py SOURCE_CONFIG SOURCE_CHECKPOINT OUT [--victim CONFIG CKPT]``.
+
+Attacks randomly chosen training pairs through a source model at several strengths, offline, for meta-initialisation.
+The same command continues an interrupted bank; with ``--victim`` it measures how far the attacks transfer.
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
+from prettytable import PrettyTable
+
+import paif_mm  # noqa: F401 (before any OpenMMLab model library)
+from paif_mm.meta_init.bank import file_hash
+from paif_mm.meta_init.craft import craft, transfer
+
+LEVELS = ['small=1/255', 'moderate=2/255', 'heavy=4/255']  # the paper's
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Attack training pairs through a source model and store them')
+    parser.add_argument('config', help='config of the source model')
+    parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_argument('out', help='folder of the bank')
+    parser.add_argument('--levels', nargs='+', type=level, default=LEVELS, help='NAME=EPS, e.g. small=1/255')
+    parser.add_argument('--num', type=int, default=200, help='number of pairs (default: 200)')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--steps', type=int, default=10, help='steps of PGD (default: 10)')
+    parser.add_argument(
+        '--victim', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='another model, to measure the transfer to it'
+    )
+    return parser.parse_args()
+
+
+def level(text: str) -> tuple[str, float]:
+    """'small=1/255' -> ('small', 1 / 255)."""
+    name, _, value = text.partition('=')
+    numerator, _, denominator = value.partition('/')
+    return name, float(numerator) / float(denominator or 1)
+
+
+def main() -> None:
+    args = parse_args()
+    levels = dict(level(item) if isinstance(item, str) else item for item in args.levels)
+    for path in (args.config, args.checkpoint, *(args.victim or ())):
+        if not Path(path).is_file():
+            raise SystemExit(f'{path} does not exist')
+    source, config = load_model(args.config, args.checkpoint)
+    dataset = unaugmented_training_set(config)
+    notes = {'source_config': config_text_hash(config), 'source_checkpoint': file_hash(args.checkpoint)}
+    try:
+        bank = craft(source, dataset, args.out, levels, args.num, args.seed, args.steps, notes)
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from None
+    print(f'\n{source_table(bank)}\n{len(bank.names)} pairs at {len(levels)} levels in {args.out}')
+    if args.victim:
+        victim, _ = load_model(*args.victim)
+        rows = {'source': transfer(source, dataset, bank), 'victim': transfer(victim, dataset, bank)}
+        print(f'\n{transfer_table(rows)}')
+
+
+def load_model(config: str, checkpoint: str):
+    config = Config.fromfile(config)
+    init_default_scope(config.get('default_scope', 'mmseg'))
+    model = MODELS.build(config.model)
+    load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+    if not torch.cuda.is_available():
+        model = revert_sync_batchnorm(model)
+    return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval(), config
+
+
+def unaugmented_training_set(config: Config):
+    """The training pairs and labels as they are on disk."""
+    dataset = config.train_dataloader.dataset
+    if 'pipeline' not in dataset:
+        raise SystemExit(
+            f'train_dataloader.dataset ({dataset.type}) has no pipeline of its own: name the inner data set'
+        )
+    return DATASETS.build({**dataset, 'pipeline': config.test_dataloader.dataset.pipeline})
+
+
+def config_text_hash(config: Config) -> str:
+    return hashlib.sha256(repr(config.model.to_dict()).encode()).hexdigest()
+
+
+def source_table(bank) -> str:
+    """What the attacks did to the source."""
+    drawn = PrettyTable(
+        ['level', '255 eps', '|delta| ir, vis', 'loss before', 'loss after', 'mIoU before, %', 'mIoU after']
+    )
+    for name, row in bank.manifest['levels'].items():
+        delta = row['max_delta_255']
+        numbers = [f'{row[key]:.3f}' for key in ('loss_before', 'loss_after')]
+        numbers += [f'{row[key]:.2f}' for key in ('mIoU_before', 'mIoU_after')]
+        drawn.add_row([name, f'{row["eps"] * 255:g}', f'{delta["ir"]}, {delta["vis"]}', *numbers])
+    return drawn.get_string()
+
+
+def transfer_table(rows: dict) -> str:
+    """Loss and mIoU of source and victim on the bank."""
+    levels = list(next(iter(rows.values())))
+    drawn = PrettyTable(['model', *(f'{level}: {what}' for level in levels for what in ('loss', 'mIoU, %'))])
+    for name, row in rows.items():
+        drawn.add_row([name, *(f'{row[level][key]:.3f}' for level in levels for key in ('loss', 'mIoU'))])
+    return drawn.get_string()
+
+
+if __name__ == '__main__':
+    main()
