@@ -94,14 +94,20 @@ def hessian_product(loss: Loss, weights: Weights, vector: Weights) -> dict[str, 
     return dict(zip(leaves, products, strict=True))
 
 
-def functional_loss(network: nn.Module, inputs: Sequence[Tensor], criterion: Callable[[Tensor], Tensor]) -> Loss:
+def functional_loss(
+    network: nn.Module,
+    inputs: Sequence[Tensor],
+    criterion: Callable[[Tensor], Tensor],
+    track_statistics: bool = False,
+) -> Loss:
     """``criterion(network(*inputs))`` as a function of the network's weights.
 
-    The network's buffers (batch-norm statistics) are copied for every call, so that no call changes them.
+    Unless ``track_statistics``, the network's buffers (batch-norm statistics) are copied for every call, so that no
+    call changes them.
     """
 
     def loss(weights: Weights) -> Tensor:
-        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+        buffers = {} if track_statistics else {name: buffer.clone() for name, buffer in network.named_buffers()}
         return criterion(functional_call(network, {**weights, **buffers}, tuple(inputs)))
 
     return loss

@@ -1,0 +1,234 @@
+"""Alg. 2 of the paper, up to the training itself."""
+
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from mmengine.dist import all_reduce, all_reduce_params, get_rank, is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import OPTIMIZERS
+from torch import Tensor
+
+from paif_mm.attacks.frozen import unwrap
+from paif_mm.compat import load_checkpoint_file
+from paif_mm.data.colour import bgr_to_luma, split_pair
+from paif_mm.perception import FusionDataPreprocessor
+from paif_mm.registry import HOOKS, MODELS, build
+
+from .aat import Scene, adapt, functional_loss, loss_and_gradient, meta_gradient
+from .bank import AttackBank
+from .batches import MetaBatches, iterate
+
+STATE, RESULT = 'meta_init.pth', 'theta_prime.pth'
+
+
+@HOOKS.register_module()
+class AATMetaInitHook(Hook):
+    """Meta-initialises the fusion network N against the attacks of a bank, before training starts (PAIF, Alg. 2).
+
+    First the pretext defence initialisation (lines 2-7): every iteration adapts N to each scene by ``inner_steps``
+    gradient steps and moves N by the gradient of the losses there. Then the warm start (line 9): plain descent on all
+    scenes together. The result theta' is saved as ``theta_prime.pth`` in the work dir, which
+    ``FusionNet(init_cfg=dict(type='Pretrained', checkpoint=...))`` reads, and training goes on with it; together with
+    an ``AdversarialAttackHook`` that is line 11. The target of the fusion loss is always the clean pair.
+
+    It works for any registered fusion network. A run resumed from a training checkpoint skips it; one killed during it
+    goes on with ``--resume``. Several processes draw batches of their own and average their gradients.
+
+    Args:
+        bank (str): folder of the attack bank, as ``tools/craft_attacks.py`` writes it.
+        iters (int): meta-iterations.
+        inner_steps (int): gradient steps per scene. Default: 10, the paper's.
+        inner_lr (float): their length. Default: 1e-4, the paper's.
+        optimizer (dict): of the outer step. Default: SGD with lr 1e-3, the paper's.
+        second_order (bool): exact meta-gradient instead of first order; see :func:`~.aat.meta_gradient`.
+        warm_start_iters (int): iterations of the warm start, which also sets the batch-norm statistics.
+        warm_start_optimizer (dict): of the warm start. Default: SGD with lr 1e-4.
+        clean_scene (bool): count the unattacked pairs as a scene.
+        batch_size (int): pairs per batch.
+        crop_size (tuple[int, int], optional): height and width of random crops. Default: whole pairs.
+        val_share (float): share of the bank's pairs for the outer step.
+        loss (dict): the fusion loss. Default: ``dict(type='FusionLoss')``.
+        seed (int): of the split and the batches.
+        num_workers (int): processes that read the bank ahead.
+        log_interval, save_interval (int): iterations between log lines, and between states for resuming.
+    """
+
+    priority = 'HIGH'
+
+    def __init__(
+        self,
+        bank: str,
+        iters: int = 200,
+        inner_steps: int = 10,
+        inner_lr: float = 1e-4,
+        optimizer: dict | None = None,
+        second_order: bool = False,
+        warm_start_iters: int = 200,
+        warm_start_optimizer: dict | None = None,
+        clean_scene: bool = False,
+        batch_size: int = 4,
+        crop_size: tuple[int, int] | None = None,
+        val_share: float = 0.5,
+        loss: dict | None = None,
+        seed: int = 0,
+        num_workers: int = 2,
+        log_interval: int = 10,
+        save_interval: int = 50,
+    ):
+        self.bank = bank
+        self.iters = iters
+        self.inner_steps = inner_steps
+        self.inner_lr = inner_lr
+        self.optimizer = optimizer or {'type': 'SGD', 'lr': 1e-3}
+        self.second_order = second_order
+        self.warm_start_iters = warm_start_iters
+        self.warm_start_optimizer = warm_start_optimizer or {'type': 'SGD', 'lr': 1e-4}
+        self.clean_scene = clean_scene
+        self.batch_size = batch_size
+        self.crop_size = tuple(crop_size) if crop_size else None
+        self.val_share = val_share
+        self.loss = build(MODELS, loss or {'type': 'FusionLoss'})
+        self.seed = seed
+        self.num_workers = num_workers
+        self.log_interval = log_interval
+        self.save_interval = save_interval
+
+    def before_train(self, runner) -> None:
+        if runner.iter > 0:
+            runner.logger.info('meta-initialisation skipped: training goes on from a checkpoint')
+            return
+        preprocessor = unwrap(runner.model).data_preprocessor
+        if not isinstance(preprocessor, FusionDataPreprocessor):
+            raise TypeError(
+                'AATMetaInitHook needs model.data_preprocessor of type paif_mm.FusionDataPreprocessor, '
+                f'not {type(preprocessor).__name__}: wrap it (see "Drop-in use" in the README)'
+            )
+        self.runner = runner
+        self.network = preprocessor.fusion.train()
+        self.device = next(self.network.parameters()).device
+        self.folder = Path(runner.work_dir)
+        bank = AttackBank(self.bank)
+        self._stages(bank)
+
+    def _stages(self, bank: AttackBank) -> None:
+        """Lines 2-7, then line 9."""
+        state = self._load() if self.runner._resume else None
+        meta, warm = self._batches(bank, self.inner_steps, self.iters), self._batches(bank, 0, self.warm_start_iters)
+        if state is None or state['stage'] == 'meta':
+            self._report(bank, 'before')
+            self._descend('meta', self.optimizer, meta, self._meta_step, state)
+            state = None
+        self._descend('warm start', self.warm_start_optimizer, warm, self._warm_step, state)
+        self._average_statistics()
+        self._report(bank, 'after')
+        if is_main_process():
+            path = self.folder / RESULT
+            torch.save({'state_dict': self.network.state_dict(), 'meta': {'bank': str(self.bank)}}, path)
+            (self.folder / STATE).unlink(missing_ok=True)
+            self.runner.logger.info(f"theta' written to {path}")
+
+    def _batches(self, bank: AttackBank, inner_steps: int, length: int) -> MetaBatches:
+        return MetaBatches(
+            bank,
+            inner_steps,
+            self.batch_size,
+            self.crop_size,
+            self.clean_scene,
+            length,
+            self.val_share,
+            self.seed,
+            get_rank(),
+        )
+
+    def _descend(self, stage: str, optimizer: dict, batches: MetaBatches, step, state: dict | None) -> None:
+        """Run one stage, or the rest of it, with progress and states to resume from."""
+        weights = self._weights()
+        optimizer = OPTIMIZERS.build({**optimizer, 'params': list(weights.values())})
+        start = 0
+        if state is not None and state['stage'] == stage:
+            start = state['iter']
+            optimizer.load_state_dict(state['optimizer'])
+        begun = time.time()
+        for i, batch in enumerate(iterate(batches, start, self.num_workers), start + 1):
+            gradient, losses = step(weights, batch)
+            all_reduce_params(list(gradient.values()), op='mean')
+            for name, weight in weights.items():
+                weight.grad = gradient[name]
+            optimizer.step()
+            optimizer.zero_grad()
+            if i % self.log_interval == 0 or i == len(batches):
+                eta = timedelta(seconds=int((time.time() - begun) / (i - start) * (len(batches) - i)))
+                each = '  '.join(f'{scene} {float(loss):.4f}' for scene, loss in zip(batch, losses, strict=True))
+                self.runner.logger.info(f'AAT {stage} [{i}/{len(batches)}]  eta: {eta}  L_F: {each}')
+            if i % self.save_interval == 0:
+                self._save(stage, i, optimizer)
+
+    def _meta_step(self, weights: dict, batch: dict) -> tuple[dict, list[Tensor]]:
+        scenes = []
+        for pairs in batch.values():
+            *train, val = (self._loss(*pair) for pair in pairs)
+            scenes.append(Scene(train, val))
+        return meta_gradient(weights, scenes, self.inner_lr, self.second_order)
+
+    def _warm_step(self, weights: dict, batch: dict) -> tuple[dict, list[Tensor]]:
+        losses = [self._loss(*pairs[-1], track_statistics=True) for pairs in batch.values()]
+        values = []
+
+        def union(weights):
+            values[:] = [loss(weights) for loss in losses]
+            return sum(values)
+
+        _, gradient = loss_and_gradient(union, weights)
+        return gradient, [value.detach() for value in values]
+
+    def _loss(self, attacked: Tensor, clean: Tensor, track_statistics: bool = False):
+        """L_F of an attacked batch (B, 4, H, W) with the clean one as its target, as a function of N's weights."""
+        attacked, clean = (x.to(self.device).float() / 255 for x in (attacked, clean))
+        ir, visible = split_pair(attacked)
+        target_ir, target_visible = split_pair(clean)
+        target = target_ir, bgr_to_luma(target_visible)
+        return functional_loss(
+            self.network,
+            (ir, bgr_to_luma(visible)),
+            lambda fused: self.loss(fused.float(), *target),
+            track_statistics,
+        )
+
+    def _weights(self) -> dict[str, torch.nn.Parameter]:
+        return {name: weight for name, weight in self.network.named_parameters() if weight.requires_grad}
+
+    def _report(self, bank: AttackBank, when: str) -> None:
+        """Per scene: L_F on D_val before and after adaptation to D_tr, on batches that are always the same."""
+        batch = self._batches(bank, self.inner_steps, 1)[0]
+        parts = []
+        for scene, pairs in batch.items():
+            *train, val = (self._loss(*pair) for pair in pairs)
+            path = adapt(self._weights(), train, self.inner_lr)
+            with torch.no_grad():
+                parts.append(f'{scene} {float(val(path[0])):.4f} -> {float(val(path[-1])):.4f}')
+        self.runner.logger.info(f'L_F {when} meta-initialisation, unadapted -> adapted: {", ".join(parts)}')
+
+    def _average_statistics(self) -> None:
+        """Batch-norm statistics of all processes' warm starts."""
+        for buffer in self.network.buffers():
+            if buffer.is_floating_point():
+                all_reduce(buffer, op='mean')
+
+    def _save(self, stage: str, iteration: int, optimizer) -> None:
+        if is_main_process():
+            content = {'stage': stage, 'iter': iteration, 'network': self.network.state_dict()}
+            partial = self.folder / f'{STATE}.partial'
+            torch.save({**content, 'optimizer': optimizer.state_dict()}, partial)
+            partial.replace(self.folder / STATE)
+
+    def _load(self) -> dict | None:
+        """The state of a killed run, its weights already in the network; None where there is none."""
+        path = self.folder / STATE
+        if not path.is_file():
+            return None
+        state = load_checkpoint_file(str(path), map_location='cpu')
+        self.network.load_state_dict(state['network'])
+        self.runner.logger.info(f'meta-initialisation goes on: {state["stage"]}, iteration {state["iter"]}')
+        return state

@@ -1,0 +1,212 @@
+"""Meta-initialisation before training: what it changes, saves, resumes and shares."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import REPO
+from helpers import build_model, tiny_segformer
+from test_meta_init.banks import noise_bank
+
+from paif_mm.compat import load_checkpoint_file
+from paif_mm.fusion import FusionNet
+from paif_mm.meta_init import AATMetaInitHook, MetaBatches
+from paif_mm.perception import FusionDataPreprocessor
+
+FAST = {
+    'iters': 3,
+    'inner_steps': 2,
+    'inner_lr': 0.01,
+    'optimizer': {'type': 'SGD', 'lr': 0.02, 'momentum': 0.9},
+    'warm_start_iters': 3,
+    'warm_start_optimizer': {'type': 'Adam', 'lr': 1e-3},
+    'batch_size': 2,
+    'crop_size': (24, 32),
+    'num_workers': 0,
+    'save_interval': 1,
+    'log_interval': 1,
+}
+
+
+@pytest.fixture(scope='module')
+def bank(tmp_path_factory):
+    return noise_bank(tmp_path_factory.mktemp('bank'))
+
+
+def fake_runner(work_dir, fusion=None, resume=False, iteration=0, lines=None):
+    logger = SimpleNamespace(info=lambda line: lines.append(line) if lines is not None else None)
+    return SimpleNamespace(
+        model=build_model(tiny_segformer(fusion)), work_dir=str(work_dir), iter=iteration, _resume=resume, logger=logger
+    )
+
+
+def run(work_dir, bank, fusion=None, resume=False, lines=None, **settings) -> dict:
+    work_dir.mkdir(exist_ok=True)
+    runner = fake_runner(work_dir, fusion, resume, lines=lines)
+    AATMetaInitHook(str(bank.folder), **{**FAST, **settings}).before_train(runner)
+    return {key: value.clone() for key, value in runner.model.data_preprocessor.fusion.state_dict().items()}
+
+
+def test_it_moves_the_fusion_network_alone_and_saves_it_for_use_on_its_own(bank, tmp_path):
+    runner = fake_runner(tmp_path)
+    before = {key: value.clone() for key, value in runner.model.state_dict().items()}
+    AATMetaInitHook(str(bank.folder), **FAST).before_train(runner)
+    after = runner.model.state_dict()
+    prefix = 'data_preprocessor.fusion.'
+    assert all(torch.equal(before[key], after[key]) for key in before if not key.startswith(prefix))
+    weights = [key for key in before if key.startswith(prefix) and key.endswith('weight')]
+    assert all(not torch.equal(before[key], after[key]) for key in weights)
+    statistics = [key for key in before if key.endswith('fusion.chain.1.norm.running_mean')]
+    assert statistics
+    assert not torch.equal(before[statistics[0]], after[statistics[0]]), 'set by the warm start'
+    alone = FusionNet(channels=4, init_cfg={'type': 'Pretrained', 'checkpoint': str(tmp_path / 'theta_prime.pth')})
+    alone.init_weights()
+    assert all(torch.equal(value, after[prefix + key]) for key, value in alone.state_dict().items())
+    assert not (tmp_path / 'meta_init.pth').exists()
+
+
+def losses(line: str) -> dict:
+    """'L_F before ...: small .1 -> .2, ...' -> {'small': (.1, .2), ...}."""
+    scenes = (part.split() for part in line.split(': ')[1].split(', '))
+    return {name: (float(before), float(after)) for name, before, _, after in scenes}
+
+
+def test_the_fusion_loss_of_every_scene_falls(bank, tmp_path):
+    lines = []
+    run(tmp_path, bank, lines=lines, iters=15, warm_start_iters=5, optimizer={'type': 'Adam', 'lr': 5e-3})
+    before, after = (losses(next(line for line in lines if f'L_F {when}' in line)) for when in ('before', 'after'))
+    assert list(before) == ['small', 'moderate', 'heavy']
+    assert all(after[scene][0] < before[scene][0] for scene in before)
+    assert all(adapted < unadapted for unadapted, adapted in before.values()), 'inner steps adapt'
+    progress = [line for line in lines if line.startswith('AAT meta [')]
+    assert len(progress) == 15
+    assert 'eta: ' in progress[0]
+    assert 'heavy' in progress[0]
+
+
+@pytest.mark.parametrize('second_order', [False, True])
+@pytest.mark.parametrize('stop', [2, 4], ids=['in the meta stage', 'in the warm start'])
+def test_killed_and_resumed_equals_uninterrupted(bank, tmp_path, monkeypatch, second_order, stop):
+    expected = run(tmp_path / 'a', bank, second_order=second_order)
+    state = torch.get_rng_state()
+    saved, calls = AATMetaInitHook._save, []
+
+    def killed(self, *args):
+        saved(self, *args)
+        calls.append(1)
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(AATMetaInitHook, '_save', killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / 'b', bank, second_order=second_order)
+    monkeypatch.setattr(AATMetaInitHook, '_save', saved)
+    resumed = run(tmp_path / 'b', bank, resume=True, second_order=second_order)
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+    assert torch.equal(state, torch.get_rng_state()), 'training draws the same numbers after it'
+
+
+def test_orders_differ(bank, tmp_path):
+    first, second = (run(tmp_path / str(order), bank, second_order=order) for order in (False, True))
+    assert any(not torch.allclose(first[key], second[key], rtol=1e-4, atol=1e-6) for key in first)
+
+
+def test_a_clean_scene_can_be_added(bank, tmp_path):
+    lines = []
+    run(tmp_path, bank, lines=lines, clean_scene=True, iters=1, warm_start_iters=1)
+    assert list(losses(next(line for line in lines if 'L_F before' in line))) == ['clean', 'small', 'moderate', 'heavy']
+
+
+def test_any_registered_fusion_network_can_be_initialised(bank, tmp_path):
+    fusion = {'type': 'FusionBaseline', 'operation': '3-RB', 'rule': 'MAX', 'channels': 4, 'depth': 1}
+    state = run(tmp_path, bank, fusion=fusion)
+    start = build_model(tiny_segformer(fusion)).data_preprocessor.fusion.state_dict()
+    assert any(not torch.equal(start[key], state[key]) for key in start)
+
+
+def test_a_run_resumed_past_it_skips_it(bank, tmp_path):
+    runner = fake_runner(tmp_path, iteration=5, lines=(lines := []))
+    AATMetaInitHook('nowhere').before_train(runner)
+    assert 'skipped' in lines[0]
+
+
+def test_a_missing_bank_is_answered_with_the_command_that_makes_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match='python tools/craft_attacks.py SOURCE_CONFIG SOURCE_CHECKPOINT'):
+        AATMetaInitHook(str(tmp_path / 'no_bank')).before_train(fake_runner(tmp_path))
+
+
+def test_a_model_without_a_fusion_network_is_refused(tmp_path):
+    runner = fake_runner(tmp_path)
+    runner.model.data_preprocessor = runner.model.data_preprocessor.task
+    assert not isinstance(runner.model.data_preprocessor, FusionDataPreprocessor)
+    with pytest.raises(TypeError, match='FusionDataPreprocessor'):
+        AATMetaInitHook('nowhere').before_train(runner)
+
+
+def test_batches_are_drawn_from_their_parts_and_depend_on_the_iteration_alone(bank):
+    batches = MetaBatches(bank, 2, 3, (24, 32), False, length=10)
+    assert not set(batches.parts['train']) & set(batches.parts['val'])
+    assert set(batches.parts['train']) | set(batches.parts['val']) == set(bank.names)
+    first, again, other = batches[4], batches[4], batches[5]
+    assert [len(pairs) for pairs in first.values()] == [3, 3, 3]
+    attacked, clean = first['heavy'][0]
+    assert attacked.shape == clean.shape == (3, 4, 24, 32)
+    assert 0 < (attacked.int() - clean.int()).abs().max() <= 4
+    assert torch.equal(attacked, again['heavy'][0][0])
+    assert not torch.equal(attacked, other['heavy'][0][0])
+    another_rank = MetaBatches(bank, 2, 3, (24, 32), False, length=10, rank=1)
+    assert another_rank.parts == batches.parts
+    assert not torch.equal(attacked, another_rank[4]['heavy'][0][0])
+    whole = MetaBatches(bank, 0, 1, None, False, length=1)[0]['small'][0][0]
+    assert whole.shape == (1, 4, 40, 48)
+
+
+def test_too_small_a_bank_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='1 pairs of the bank .* leave one part empty'):
+        MetaBatches(noise_bank(tmp_path, count=1), 1, 1, None, False, length=1)
+
+
+WORKER = """
+import sys, torch
+from pathlib import Path
+from mmengine.config import ConfigDict
+from mmengine.dist import all_gather
+from paif_mm.compat import init_cpu_distributed
+from paif_mm.meta_init import AATMetaInitHook
+from test_meta_init.test_hook import FAST, fake_runner
+
+init_cpu_distributed(ConfigDict(launcher='pytorch', model={}))
+lines = []
+runner = fake_runner(Path(sys.argv[2]), lines=lines)
+AATMetaInitHook(sys.argv[1], **FAST).before_train(runner)
+for key, value in runner.model.data_preprocessor.fusion.state_dict().items():
+    gathered = all_gather(value)
+    assert all(torch.equal(gathered[0], other) for other in gathered), key
+seen = all_gather(torch.tensor([float(lines[1].split('heavy ')[1])]))
+assert seen[0] != seen[1], 'ranks see batches of their own'
+if torch.distributed.get_rank() == 0:
+    print('identical on', torch.distributed.get_world_size())
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_theta_prime_is_identical_on_two_ranks_and_made_of_both(bank, tmp_path):
+    worker = tmp_path / 'worker.py'
+    worker.write_text(WORKER)
+    path = os.pathsep.join([str(REPO), str(REPO / 'tests')])
+    launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29615']
+    done = subprocess.run(
+        [*launch, str(worker), str(bank.folder), str(tmp_path)],
+        env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'identical on 2' in done.stdout
+    shared = load_checkpoint_file(str(tmp_path / 'theta_prime.pth'))['state_dict']
+    alone = run(tmp_path / 'alone', bank)
+    assert any(not torch.equal(shared[key], alone[key]) for key in alone), 'two ranks see more batches than one'
