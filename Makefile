@@ -1,5 +1,6 @@
 # make demo: data, training, adversarial training, attacked tests and pictures, on synthetic street scenes
 # make search: architecture search, the found network drawn, retrained and attacked, on the same scenes
+# make aat: attack bank, meta-initialisation, adversarial training, attacked tests, on the same scenes
 # make test: the tests that need neither a GPU nor real data
 # All first build .venv from wheels. Another torch: make demo TORCH="torch==2.6.0 torchvision==0.21.0"
 
@@ -9,13 +10,16 @@ VENV := .venv
 PY := $(VENV)/bin/python
 REQUIREMENTS := setup.py $(wildcard requirements/*.txt)
 
-.PHONY: demo search test test_all lint docs clean
+.PHONY: demo search aat test test_all lint docs clean
 
 demo: $(VENV)/installed
 	$(PY) tools/demo.py
 
 search: $(VENV)/installed
 	$(PY) tools/demo_search.py
+
+aat: $(VENV)/installed
+	$(PY) tools/demo_aat.py
 
 test: $(VENV)/installed
 	$(PY) -m pytest
