@@ -64,9 +64,7 @@ def main() -> None:
     seconds = interleaved(
         {'plain': plain, 'first order': lambda: step(False), 'second order': lambda: step(True)}, args.repeats
     )
-    print(
-        f'{args.scenes} scenes, {args.inner_steps} inner steps, {args.batch} pairs of {args.size}, {args.threads} threads'
-    )
+    print(f'{args.scenes} scenes, {args.inner_steps} inner steps, {args.batch} pairs of {args.size}')
     for name, value in seconds.items():
         print(f'{name:13} {value:6.2f} s = {value / seconds["plain"]:.2f} x {passes} forward and backward passes')
     for second_order in (False, True):
