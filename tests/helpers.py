@@ -80,3 +80,16 @@ def pair_batch(sizes=((32, 40), (32, 40)), channels: int = 4, seed: int = 0, ign
         sample.set_metainfo({'img_shape': (height, width), 'ori_shape': (height, width), 'img_path': 'x.png'})
         samples.append(sample)
     return {'inputs': inputs, 'data_samples': samples}
+
+
+def deterministic(model):
+    """No dropout, and no statistics that two processes would compute from half the batch each."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.train = lambda mode=True, module=module: module
+            module.training = False
+        if isinstance(module, (torch.nn.Dropout, torch.nn.Dropout2d)):
+            module.p = 0.0
+        if hasattr(module, 'drop_prob'):
+            module.drop_prob = 0.0
+    return model

@@ -28,23 +28,37 @@ def main() -> None:
     args = parser.parse_args()
     start = time.time()
     work_dir = Path(args.work_dir)
-    call('make_synthetic.py', DATA, '--train', 400, '--val', 60, '--size', '96x128')
+    make_data()
     pictures = work_dir / 'browse'
     call('browse_dataset.py', MODELS['general'], '--output-dir', pictures, '--show-number', 12)
     results = {}
     for name, config in MODELS.items():
         folder = work_dir / name.lower()
         call('train.py', config, '--work-dir', folder, '--resume')
-        checkpoint = (ROOT / folder / 'last_checkpoint').read_text()
+        checkpoint = last_checkpoint(folder)
         show = ['--show-dir', folder / 'strips', '--work-dir', folder / 'test']
         call('test.py', config, checkpoint, '--attack', *ATTACKS, *show)
-        newest = max((ROOT / folder / 'test').glob('*/results.json'), key=lambda path: path.stat().st_mtime)
-        results[name] = json.loads(newest.read_text())['results']
+        results[name] = latest_results(folder / 'test')
     print(f'\n{table(results)}\n')
     print(f'data:    {pictures}/*.png (infrared | visible | labels)')
     for name in MODELS:
         print(f'{name:8} {work_dir / name.lower()}/strips/*/*.png (what it saw, fused and said; clean and attacked)')
     print(f'demo took {(time.time() - start) / 60:.1f} minutes')
+
+
+def make_data() -> None:
+    call('make_synthetic.py', DATA, '--train', 400, '--val', 60, '--size', '96x128')
+
+
+def last_checkpoint(work_dir: Path) -> str:
+    """What a training wrote last."""
+    return (ROOT / work_dir / 'last_checkpoint').read_text()
+
+
+def latest_results(work_dir: Path) -> dict:
+    """Test name -> metrics of the newest results.json of a test."""
+    newest = max((ROOT / work_dir).glob('*/results.json'), key=lambda path: path.stat().st_mtime)
+    return json.loads(newest.read_text())['results']
 
 
 def call(tool: str, *args) -> None:

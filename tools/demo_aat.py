@@ -6,11 +6,10 @@ stopped.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
-from demo import ATTACKS, DATA, ROOT, call, table
+from demo import ATTACKS, call, last_checkpoint, latest_results, make_data, table
 
 SOURCE = 'configs/quickstart/segformer_source_synthetic.py'
 AAT = 'configs/quickstart/segformer_aat_synthetic.py'
@@ -23,15 +22,14 @@ def main() -> None:
     args = parser.parse_args()
     start = time.time()
     source, trained = Path(args.work_dir) / 'source', Path(args.work_dir) / 'aat'
-    call('make_synthetic.py', DATA, '--train', 400, '--val', 60, '--size', '96x128')
+    make_data()
     call('train.py', SOURCE, '--work-dir', source, '--resume')
-    call('craft_attacks.py', SOURCE, (ROOT / source / 'last_checkpoint').read_text(), BANK, '--num', 40)
+    call('craft_attacks.py', SOURCE, last_checkpoint(source), BANK, '--num', 40)
     call('train.py', AAT, '--work-dir', trained, '--resume')
-    checkpoint = (ROOT / trained / 'last_checkpoint').read_text()
+    checkpoint = last_checkpoint(trained)
     show = ['--show-dir', trained / 'strips', '--work-dir', trained / 'test']
     call('test.py', AAT, checkpoint, '--attack', *ATTACKS, *show)
-    newest = max((ROOT / trained / 'test').glob('*/results.json'), key=lambda path: path.stat().st_mtime)
-    print(f'\n{table({"AAT": json.loads(newest.read_text())["results"]})}\n')
+    print(f'\n{table({"AAT": latest_results(trained / "test")})}\n')
     print(f"bank: {BANK}; theta': {trained}/theta_prime.pth; pictures: {trained}/strips/*/*.png")
     print(f'aat took {(time.time() - start) / 60:.1f} minutes')
 

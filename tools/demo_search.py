@@ -5,11 +5,10 @@ tests it clean and under attack. An interrupted run goes on where it stopped.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
-from demo import ATTACKS, DATA, ROOT, call, table
+from demo import ATTACKS, call, last_checkpoint, latest_results, make_data, table
 
 SEARCH = 'configs/quickstart/segformer_hds_synthetic.py'
 RETRAIN = 'configs/quickstart/segformer_hds_retrain_sat_synthetic.py'
@@ -21,16 +20,15 @@ def main() -> None:
     args = parser.parse_args()
     start = time.time()
     search, retrained = Path(args.work_dir) / 'hds', Path(args.work_dir) / 'retrained'
-    call('make_synthetic.py', DATA, '--train', 400, '--val', 60, '--size', '96x128')
+    make_data()
     call('train.py', SEARCH, '--work-dir', search, '--resume')
     genotype = search / 'genotype.json'
     call('show_genotype.py', genotype)
     options = ['--cfg-options', f'model.data_preprocessor.fusion.genotype={genotype}']
     call('train.py', RETRAIN, '--work-dir', retrained, '--resume', *options)
-    checkpoint = (ROOT / retrained / 'last_checkpoint').read_text()
+    checkpoint = last_checkpoint(retrained)
     call('test.py', RETRAIN, checkpoint, '--attack', *ATTACKS, '--work-dir', retrained / 'test', *options)
-    newest = max((ROOT / retrained / 'test').glob('*/results.json'), key=lambda path: path.stat().st_mtime)
-    print(f'\n{table({"searched, SAT": json.loads(newest.read_text())["results"]})}\n')
+    print(f'\n{table({"searched, SAT": latest_results(retrained / "test")})}\n')
     print(f'genotype: {genotype}, drawn in genotype.png; over time in architecture.png')
     print(f'search took {(time.time() - start) / 60:.1f} minutes')
 

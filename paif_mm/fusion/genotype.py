@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from paif_mm.files import write_json
 from paif_mm.registry import OPERATIONS
 
 #: Chain -> number of places in it: infrared features, visible features, fused features.
@@ -51,12 +52,7 @@ def save_genotype(genotype: Mapping, path: str | Path, **notes) -> None:
 
     A crash leaves the former file or the new one, never half of it.
     """
-    content = {**_validate(genotype, 'genotype'), **notes}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.partial')
-    partial.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
-    partial.replace(path)
+    write_json(path, {**_validate(genotype, 'genotype'), **notes})
 
 
 def read_notes(path: str | Path) -> dict:

@@ -6,13 +6,14 @@ LoadPairFromFile reads), and ``manifest.json`` with what they are and a hash of 
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
+
+from paif_mm.files import write_bytes
 
 MANIFEST = 'manifest.json'
 CLEAN = 'clean'
@@ -77,10 +78,7 @@ def round_into_ball(attacked: Tensor, clean: Tensor, eps: float) -> Tensor:
 
 def write_pair(path: Path, pair: Tensor) -> str:
     """Write a (4, H, W) uint8 pair losslessly; returns the file's hash. A crash leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.partial')
-    partial.write_bytes(cv2.imencode('.png', np.ascontiguousarray(pair.numpy().transpose(1, 2, 0)))[1].tobytes())
-    partial.replace(path)
+    write_bytes(path, cv2.imencode('.png', np.ascontiguousarray(pair.numpy().transpose(1, 2, 0)))[1].tobytes())
     return file_hash(path)
 
 
@@ -92,10 +90,3 @@ def read_pair(path: Path) -> Tensor:
 def file_hash(path: str | Path) -> str:
     """SHA-256 of a file."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def write_json(path: Path, content: Mapping) -> None:
-    """Write JSON so that a crash leaves the former file or the new one."""
-    partial = path.with_name(path.name + '.partial')
-    partial.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-    partial.replace(path)

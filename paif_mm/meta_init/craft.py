@@ -13,8 +13,9 @@ from torch import Tensor
 
 from paif_mm.attacks import PGD
 from paif_mm.attacks.attack import MODALITIES
+from paif_mm.files import write_json
 
-from .bank import CLEAN, MANIFEST, VERSION, AttackBank, round_into_ball, write_json, write_pair
+from .bank import CLEAN, MANIFEST, VERSION, AttackBank, round_into_ball, write_pair
 
 SETTINGS, PROGRESS = 'settings.json', 'progress.jsonl'
 

@@ -11,20 +11,8 @@ import os, sys, torch
 from mmengine.config import ConfigDict
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
-from helpers import build_model, pair_batch, tiny_segformer
+from helpers import build_model, deterministic, pair_batch, tiny_segformer
 from paif_mm.compat import init_cpu_distributed
-
-def deterministic(model):
-    # No randomness, and no statistics that two ranks would compute from half the batch each.
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.train = lambda mode=True, module=module: module
-            module.training = False
-        if isinstance(module, (torch.nn.Dropout, torch.nn.Dropout2d)):
-            module.p = 0.0
-        if hasattr(module, 'drop_prob'):
-            module.drop_prob = 0.0
-    return model
 
 config = ConfigDict(launcher='pytorch', model=dict(head=[dict(type='SyncBN')]))
 init_cpu_distributed(config)

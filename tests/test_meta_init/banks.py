@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from paif_mm.meta_init.bank import AttackBank, round_into_ball, write_json, write_pair
+from paif_mm.files import write_json
+from paif_mm.meta_init.bank import AttackBank, round_into_ball, write_pair
 
 LEVELS = {'small': 1 / 255, 'moderate': 2 / 255, 'heavy': 4 / 255}
 

@@ -75,16 +75,3 @@ def make_runner(work_dir, model=None, optim=None, hooks=(), cfg=None, launcher='
         log_level='WARNING',
     )
     return runner
-
-
-def deterministic(model):
-    """No dropout, and no statistics that two processes would compute from half the batch each."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.train = lambda mode=True, module=module: module
-            module.training = False
-        if isinstance(module, (torch.nn.Dropout, torch.nn.Dropout2d)):
-            module.p = 0.0
-        if hasattr(module, 'drop_prob'):
-            module.drop_prob = 0.0
-    return model

@@ -13,8 +13,8 @@ import sys, torch
 from mmengine.config import Config
 from paif_mm.compat import init_cpu_distributed
 from test_search import searching
-from test_search.searching import RecordingLoop, deterministic, make_runner
-from helpers import build_model, pair_batch, tiny_segformer
+from test_search.searching import RecordingLoop, make_runner
+from helpers import build_model, deterministic, pair_batch, tiny_segformer
 
 folder, bilevel, launcher = sys.argv[1:]
 config = Config(dict(launcher=launcher, work_dir=folder, model=dict()))
