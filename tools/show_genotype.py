@@ -22,7 +22,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        genotype, notes = load_genotype(args.genotype), read_notes(args.genotype)
+        genotype = load_genotype(args.genotype)
+        notes = notes_about(genotype, read_notes(args.genotype))
     except (OSError, ValueError) as error:
         raise SystemExit(f'{error}') from None
     network = FusionNet(genotype, channels=args.channels or notes.get('channels', 32))
@@ -37,6 +38,13 @@ def main() -> None:
     print(f'picture written to {out}')
 
 
+def notes_about(genotype: dict, notes: dict) -> dict:
+    """The notes of a search, if it weighed these operations: a file edited by hand says nothing about its own."""
+    weights = notes.get('probabilities', {})
+    places = {f'{chain}.{i}': name for chain, names in genotype.items() for i, name in enumerate(names)}
+    return notes if all(name in weights.get(place, {}) for place, name in places.items()) else {}
+
+
 def size(text: str) -> tuple[int, int]:
     """'480x640' -> (480, 640)."""
     height, width = map(int, text.split('x'))
@@ -45,8 +53,7 @@ def size(text: str) -> tuple[int, int]:
 
 def table(network: FusionNet, notes: dict, size: tuple[int, int]) -> str:
     """One row per place: operation, what the search thought of it, and its cost."""
-    searched = 'probabilities' in notes
-    columns = ['softmax weight', 'entropy', 'runner-up'] if searched else []
+    columns = ['softmax weight', 'entropy', 'runner-up'] if notes else []
     drawn = PrettyTable(['place', 'operation', *columns, 'parameters', f'GFLOPs at {size[0]}x{size[1]}'])
     chains = {'ir': network.ir.chain, 'vis': network.vis.chain, 'fused': network.chain}
     total = [0, 0.0]
@@ -56,7 +63,7 @@ def table(network: FusionNet, notes: dict, size: tuple[int, int]) -> str:
             flops = flops_per_pixel(operation, network.channels) * size[0] * size[1]
             cost = [parameter_count(operation), flops / 1e9]
             total = [a + b for a, b in zip(total, cost, strict=True)]
-            drawn.add_row([place, name, *(notes_of(place, name, notes) if searched else []), *formatted(cost)])
+            drawn.add_row([place, name, *(notes_of(place, name, notes) if notes else []), *formatted(cost)])
     drawn.add_row(['sum', *[''] * (1 + len(columns)), *formatted(total)])
     drawn.align = 'r'
     return drawn.get_string()

@@ -165,6 +165,11 @@ def test_show_genotype_prints_the_choices_and_draws_the_network(searched, tmp_pa
     assert (tmp_path / 'drawn.png').read_bytes().startswith(b'\x89PNG')
     done = run('show_genotype.py', 'paif', '--out', tmp_path / 'paif.png')
     assert '259,871 parameters' in done.stdout
+    edited = {**genotype(work_dir), 'ir': ['7-DB', 'TB']}
+    (tmp_path / 'edited.json').write_text(json.dumps(edited))
+    done = run('show_genotype.py', tmp_path / 'edited.json')
+    assert '7-DB' in done.stdout
+    assert 'softmax weight' not in done.stdout
     (tmp_path / 'cut.json').write_text('{"ir": [')
     done = run('show_genotype.py', tmp_path / 'cut.json', check=False)
     assert done.returncode == 1
