@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.hooks import Hook
 
+from paif_mm.losses.weighting import ImageWeights, attacked_weights
 from paif_mm.perception import FusionDataPreprocessor
 from paif_mm.registry import ATTACKS, HOOKS, build
 
@@ -29,9 +30,19 @@ class AdversarialAttackHook(Hook):
             where it leaves a fraction, it is carried to the next iteration. Which images is drawn at random.
         phases (tuple[str]): of ``'train'``, ``'val'``, ``'test'``.
         begin (int): training iterations on clean images before the first attack (a warm start). Default: 0.
+        weight (float | None): lambda of Eq. 4: the training loss of a fused model becomes
+            (L_clean + weight * L_attacked) / (1 + weight), each averaged over its own images. Default: None, the mean
+            over the batch.
     """
 
-    def __init__(self, attack: dict, ratio: float = 1.0, phases: Sequence[str] = ('train',), begin: int = 0):
+    def __init__(
+        self,
+        attack: dict,
+        ratio: float = 1.0,
+        phases: Sequence[str] = ('train',),
+        begin: int = 0,
+        weight: float | None = None,
+    ):
         if not 0 <= ratio <= 1:
             raise ValueError(f'ratio must be within [0, 1], not {ratio}')
         unknown = set(phases) - set(PHASES)
@@ -40,8 +51,23 @@ class AdversarialAttackHook(Hook):
         self.attack: PGD = build(ATTACKS, attack)
         self.ratio = ratio
         self.phases = tuple(phases)
+        if weight is not None and weight < 0:
+            raise ValueError(f'weight must not be negative: {weight}')
         self.begin = begin
+        self.weight = weight
         self.audit = Audit()
+
+    def before_train(self, runner) -> None:
+        if self.weight is None:
+            return
+        model = unwrap(runner.model)
+        if not isinstance(model.data_preprocessor, FusionDataPreprocessor):
+            raise TypeError('weight of AdversarialAttackHook needs a fused model: set it to None')
+        self._image_weights = ImageWeights(model)
+
+    def after_train(self, runner) -> None:
+        if self.weight is not None:
+            self._image_weights.remove()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
         if 'train' not in self.phases or runner.iter < self.begin:
@@ -50,6 +76,8 @@ class AdversarialAttackHook(Hook):
         count = attacked_count(runner.iter, size, self.ratio)
         if count:
             index = sorted(torch.randperm(size)[:count].tolist())
+            if self.weight is not None:
+                data_batch['image_weights'] = attacked_weights(size, index, self.weight)
             self._replace(runner.model, data_batch, self.attack(runner.model, data_batch, index, training=True))
 
     def before_val_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:

@@ -7,6 +7,8 @@ from paif_mm.data.colour import bgr_to_luma, split_pair
 from paif_mm.perception import FusionDataPreprocessor
 from paif_mm.registry import HOOKS, MODELS, build
 
+from .weighting import weighted_mean
+
 
 @HOOKS.register_module()
 class FusionLossHook(Hook):
@@ -43,15 +45,19 @@ class FusionLossHook(Hook):
         if not model.training or kwargs.get('mode') != 'loss':
             return losses
         losses = {name: self._scale(value) if 'loss' in name else value for name, value in losses.items()}
-        losses['loss_fusion'] = self.weight * batch_fusion_loss(self.loss, model.data_preprocessor.groups)
+        losses['loss_fusion'] = self.weight * batch_fusion_loss(self.loss, model.data_preprocessor)
         return losses
 
     def _scale(self, value):
         return [self.task_weight * v for v in value] if isinstance(value, (list, tuple)) else self.task_weight * value
 
 
-def batch_fusion_loss(loss, groups):
-    """Mean of the fusion loss over all images of a batch, whatever their sizes."""
+def batch_fusion_loss(loss, preprocessor: FusionDataPreprocessor):
+    """Mean of the fusion loss over all images of a batch, whatever their sizes, with the batch's image weights."""
+    groups, weights = preprocessor.groups, preprocessor.image_weights
+    if weights is not None:
+        losses = [loss(*fusion_loss_inputs(group), reduction='none') for group in groups]
+        return weighted_mean(losses, [group.index for group in groups], weights)
     images = sum(len(group.index) for group in groups)
     return sum(loss(*fusion_loss_inputs(group)) * len(group.index) for group in groups) / images
 

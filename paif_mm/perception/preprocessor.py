@@ -58,6 +58,7 @@ class FusionDataPreprocessor(BaseDataPreprocessor):
         self.task = MMENGINE_MODELS.build({**task_defaults, **task})
         self.stretch = stretch
         self.groups: list[FusedGroup] = []  # of the last batch, for the fusion loss and for pictures
+        self.image_weights: list[float] | None = None  # of the last batch, for its losses; None: all alike
 
     def init_weights(self) -> None:
         """Initialise the fusion network; the model's own ``init_weights`` calls it, as it does its other children's."""
@@ -67,12 +68,14 @@ class FusionDataPreprocessor(BaseDataPreprocessor):
     def forward(self, data: dict, training: bool = False) -> dict:
         """Fuse ``data['inputs']`` (a list of (4, H, W), or (N, 4, H, W); B,G,R,IR in [0, 255]), then do T's own steps.
 
-        ``data['clean_inputs']``, if an attack left it there, is what the fusion loss compares with.
+        ``data['clean_inputs']``, if an attack left it there, is what the fusion loss compares with, and
+        ``data['image_weights']`` what each image counts in the losses.
 
         Raises:
             ValueError: the inputs are not pairs.
         """
-        data = self.cast_data(data)
+        self.image_weights = data.get('image_weights')
+        data = self.cast_data({key: value for key, value in data.items() if key != 'image_weights'})
         inputs, clean = data['inputs'], data.pop('clean_inputs', None)
         fused = self.fuse(inputs, clean)
         data['inputs'] = torch.stack(fused) if isinstance(inputs, Tensor) else fused
