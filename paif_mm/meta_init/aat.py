@@ -48,7 +48,7 @@ def meta_gradient(
     First order (default) takes d theta^i / d theta for the identity (FOMAML, Finn et al. 2017) and costs one forward
     and backward pass per inner step and scene, and one more per scene. Second order is exact: with the Hessian H_j of
     the j-th inner loss, the gradient v at the adapted weights is carried back by v <- v - lr H_j v. Each product costs
-    a forward, a backward and a backward pass through both, so three to four times first order in all; memory is that
+    a forward, a backward and a backward pass through both, so four to five times first order in all; memory is that
     of one inner step, however many there are (``benchmarks/meta_step.py``).
 
     Args:

@@ -87,9 +87,10 @@ def test_the_fusion_loss_of_every_scene_falls(bank, tmp_path):
     assert 'heavy' in progress[0]
 
 
-@pytest.mark.parametrize('second_order', [False, True])
-@pytest.mark.parametrize('stop', [2, 4], ids=['in the meta stage', 'in the warm start'])
-def test_killed_and_resumed_equals_uninterrupted(bank, tmp_path, monkeypatch, second_order, stop):
+@pytest.mark.parametrize(
+    ('stop', 'second_order'), [(2, True), (4, False)], ids=['in the meta stage', 'in the warm start']
+)
+def test_killed_and_resumed_equals_uninterrupted(bank, tmp_path, monkeypatch, stop, second_order):
     expected = run(tmp_path / 'a', bank, second_order=second_order)
     state = torch.get_rng_state()
     saved, calls = AATMetaInitHook._save, []

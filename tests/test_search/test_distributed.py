@@ -60,7 +60,7 @@ def search(worker, folder, bilevel: str, launcher: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize('bilevel', ['best_response', 'one_step'])
+@pytest.mark.parametrize('bilevel', ['best_response', pytest.param('one_step', marks=pytest.mark.slow)])
 def test_two_ranks_search_as_one_rank_with_both_batches(tmp_path, bilevel):
     worker = tmp_path / 'worker.py'
     worker.write_text(WORKER)
