@@ -76,11 +76,13 @@ def craft(
         for index in order:
             name = f'{index:06d}'
             missing = [level for level in levels if (name, level) not in done]
-            if missing:
+            if missing:  # what the levels share, once per pair
                 pair = _clean_pair(dataset[index])
+                files = {f'{CLEAN}/{name}.png': write_pair(out / CLEAN / f'{name}.png', pair['inputs'][0])}
+                before = {'files': files, 'loss': _loss(source, pair), 'areas': _areas(source, pair)}
             for level in levels:
                 if level in missing:
-                    line = _attack(source, pair, name, level, levels[level], steps, seed, out)
+                    line = _attack(source, pair, before, name, level, levels[level], steps, seed, out)
                     done[name, level] = line
                     file.write(json.dumps(line) + '\n')
                     file.flush()
@@ -115,7 +117,9 @@ def mean_iou(areas: list) -> float:
     return float((intersect[occurs] / union[occurs]).mean() * 100)
 
 
-def _attack(source, pair: dict, name: str, level: str, eps: float, steps: int, seed: int, out: Path) -> dict:
+def _attack(
+    source, pair: dict, before: dict, name: str, level: str, eps: float, steps: int, seed: int, out: Path
+) -> dict:
     """Attack one pair at one level, write it, and tell what happened."""
     clean = pair['inputs'][0]
     attack = PGD(eps=eps, steps=steps)
@@ -126,13 +130,10 @@ def _attack(source, pair: dict, name: str, level: str, eps: float, steps: int, s
     return {
         'name': name,
         'level': level,
-        'files': {
-            f'{folder}/{name}.png': write_pair(out / folder / f'{name}.png', image)
-            for folder, image in ((CLEAN, clean), (level, attacked))
-        },
+        'files': {**before['files'], f'{level}/{name}.png': write_pair(out / level / f'{name}.png', attacked)},
         'max_delta_255': {modality: int(delta[part].abs().max()) for modality, part in MODALITIES.items()},
-        'loss': [_loss(source, pair), _loss(source, after)],
-        'areas': [_areas(source, pair), _areas(source, after)],
+        'loss': [before['loss'], _loss(source, after)],
+        'areas': [before['areas'], _areas(source, after)],
     }
 
 
