@@ -90,24 +90,31 @@ def config_text_hash(config: Config) -> str:
 
 def source_table(bank) -> str:
     """What the attacks did to the source."""
+    score = score_name(next(iter(bank.manifest['levels'].values())))
     drawn = PrettyTable(
-        ['level', '255 eps', '|delta| ir, vis', 'loss before', 'loss after', 'mIoU before, %', 'mIoU after']
+        ['level', '255 eps', '|delta| ir, vis', 'loss before', 'loss after', f'{score} before, %', f'{score} after']
     )
     for name, row in bank.manifest['levels'].items():
         delta = row['max_delta_255']
         numbers = [f'{row[key]:.3f}' for key in ('loss_before', 'loss_after')]
-        numbers += [f'{row[key]:.2f}' for key in ('mIoU_before', 'mIoU_after')]
+        numbers += [f'{row[f"{score}_{when}"]:.2f}' for when in ('before', 'after')]
         drawn.add_row([name, f'{row["eps"] * 255:g}', f'{delta["ir"]}, {delta["vis"]}', *numbers])
     return drawn.get_string()
 
 
 def transfer_table(rows: dict) -> str:
-    """Loss and mIoU of source and victim on the bank."""
-    levels = list(next(iter(rows.values())))
-    drawn = PrettyTable(['model', *(f'{level}: {what}' for level in levels for what in ('loss', 'mIoU, %'))])
+    """Loss and score of source and victim on the bank."""
+    levels = next(iter(rows.values()))
+    score = score_name(next(iter(levels.values())))
+    drawn = PrettyTable(['model', *(f'{level}: {what}' for level in levels for what in ('loss', f'{score}, %'))])
     for name, row in rows.items():
-        drawn.add_row([name, *(f'{row[level][key]:.3f}' for level in levels for key in ('loss', 'mIoU'))])
+        drawn.add_row([name, *(f'{row[level][key]:.3f}' for level in levels for key in ('loss', score))])
     return drawn.get_string()
+
+
+def score_name(row: dict) -> str:
+    """What measures the models of a table: mIoU or AP50."""
+    return next(key.split('_')[0] for key in row if key.startswith(('mIoU', 'AP50')))
 
 
 if __name__ == '__main__':

@@ -13,7 +13,9 @@ from paif_mm.attacks import AdversarialAttackHook
 from paif_mm.engine import PairVisualizationHook
 from paif_mm.engine.launch import add_common_arguments, load_config
 from paif_mm.engine.runner import QuietRunner
-from paif_mm.evaluation.table import attack_table
+from paif_mm.evaluation import ObjectOutcomeMetric
+from paif_mm.evaluation.outcomes import changes
+from paif_mm.evaluation.table import attack_table, outcome_table
 
 ATTACKS = Path(__file__).resolve().parent.parent / 'configs' / '_base_' / 'attacks'
 
@@ -59,13 +61,15 @@ def main() -> None:
 
     runner = QuietRunner.from_cfg(config)
     results = {'clean': (test_once(runner, 'clean'), None)}
+    objects = {'clean': object_outcomes(runner)}
     for name, attack in attacks.items():
         hook = AdversarialAttackHook(attack, phases=('test',))
         runner.register_hook(hook)
         results[name] = (test_once(runner, name), hook.audit)
+        objects[name] = object_outcomes(runner)
         runner.hooks.remove(hook)
     if is_main_process():
-        report(runner, args.checkpoint, attacks, results)
+        report(runner, args.checkpoint, attacks, results, objects)
 
 
 def read_attack(name: str) -> dict:
@@ -102,13 +106,25 @@ def test_once(runner, name: str) -> dict:
     return runner.test()
 
 
-def report(runner, checkpoint: str, attacks: dict, results: dict) -> None:
+def object_outcomes(runner) -> dict | None:
+    """What became of each object in the last test, where the config measures it."""
+    metrics = [metric for metric in runner.test_evaluator.metrics if isinstance(metric, ObjectOutcomeMetric)]
+    return metrics[0].per_image if metrics else None
+
+
+def report(runner, checkpoint: str, attacks: dict, results: dict, objects: dict) -> None:
     runner.logger.info('\n' + attack_table(results))
+    measured = objects['clean'] is not None and attacks
+    if measured:
+        runner.logger.info('\n' + outcome_table(objects))
     path = osp.join(runner.log_dir, 'results.json')
     rows = {
         name: {'attack': attacks.get(name), 'metrics': metrics, 'audit': audit and audit.to_dict()}
         for name, (metrics, audit) in results.items()
     }
+    if measured:
+        for name in attacks:
+            rows[name]['objects'] = changes(objects['clean'], objects[name])
     mmengine.dump({'checkpoint': checkpoint, 'results': rows}, path, indent=2)
     runner.logger.info(f'results written to {path}')
 

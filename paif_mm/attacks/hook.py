@@ -6,7 +6,7 @@ import torch
 from mmengine.hooks import Hook
 
 from paif_mm.losses.weighting import ImageWeights, attacked_weights
-from paif_mm.perception import FusionDataPreprocessor
+from paif_mm.perception import find_fuser, require_fuser
 from paif_mm.registry import ATTACKS, HOOKS, build
 
 from .attack import PGD, AttackResult
@@ -61,9 +61,7 @@ class AdversarialAttackHook(Hook):
         if self.weight is None:
             return
         model = unwrap(runner.model)
-        if not isinstance(model.data_preprocessor, FusionDataPreprocessor):
-            raise TypeError('weight of AdversarialAttackHook needs a fused model: set it to None')
-        self._image_weights = ImageWeights(model)
+        self._image_weights = ImageWeights(model, require_fuser(model, 'weight of AdversarialAttackHook'))
 
     def after_train(self, runner) -> None:
         if self.weight is not None:
@@ -122,7 +120,7 @@ class AdversarialAttackHook(Hook):
     @staticmethod
     def _replace(model, data_batch: dict, result: AttackResult) -> None:
         inputs = list(data_batch['inputs'])
-        if isinstance(unwrap(model).data_preprocessor, FusionDataPreprocessor):
+        if find_fuser(unwrap(model)) is not None:
             data_batch['clean_inputs'] = list(inputs)
         for place, image in zip(result.index, result.images, strict=True):
             inputs[place] = image

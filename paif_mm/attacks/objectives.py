@@ -10,12 +10,14 @@ An objective is called with
 and returns (N,) losses. It never changes the data samples.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paif_mm.losses.hook import fusion_loss_inputs
-from paif_mm.perception import FusionDataPreprocessor
+from paif_mm.perception import require_fuser
 from paif_mm.registry import MODELS, OBJECTIVES, build
 
 
@@ -25,8 +27,16 @@ class TaskLoss:
 
     A segmentor whose decode head is trained with cross-entropy is attacked per pixel, in one pass for the whole
     batch: the head's own loss modules (class weights included) on its logits, averaged over the pixels that are not
-    ignored. Any other model is asked for its loss dict image by image, summed as in training.
+    ignored. Any other model is asked for its loss dict image by image, summed as in training; that includes detectors,
+    whose losses are normalised by the objects of a batch, and whose images are padded together.
+
+    Args:
+        terms (Sequence[str] | None): take only these entries of the loss dict, e.g. ``('loss_cls',)``,
+            ``('loss_bbox',)`` or ``('loss_centerness',)`` of FCOS. Default: all.
     """
+
+    def __init__(self, terms: Sequence[str] | None = None):
+        self.terms = terms
 
     def __call__(self, model, inputs, data_samples, clean, training: bool) -> Tensor:
         if not all(has_annotations(sample) for sample in data_samples):
@@ -34,13 +44,23 @@ class TaskLoss:
                 'the attack needs annotations, but the data samples hold none: add '
                 "dict(type='LoadAnnotations') before the Pack... transform of this dataloader's pipeline"
             )
-        if _trained_per_pixel(model):
+        if self.terms is None and _trained_per_pixel(model):
             return pixel_losses(model, inputs, data_samples, training)
         losses = []
         for image, sample in zip(inputs, data_samples, strict=True):
-            data = model.data_preprocessor({'inputs': [image], 'data_samples': [sample.clone()]}, training)
-            losses.append(model.parse_losses(model(**data, mode='loss'))[0])
+            sample = sample.clone() if training else as_the_network_sees(sample)
+            data = model.data_preprocessor({'inputs': [image], 'data_samples': [sample]}, training)
+            losses.append(model.parse_losses(self._chosen(model(**data, mode='loss')))[0])
         return torch.stack(losses)
+
+    def _chosen(self, losses: dict) -> dict:
+        if self.terms is None:
+            return losses
+        missing = [name for name in self.terms if name not in losses]
+        if missing:
+            known = ', '.join(name for name in losses if 'loss' in name)
+            raise ValueError(f'the model has no loss {", ".join(missing)}; the terms of TaskLoss are among {known}')
+        return {name: losses[name] for name in self.terms}
 
 
 @OBJECTIVES.register_module()
@@ -55,12 +75,10 @@ class FusionObjective:
         self.loss = build(MODELS, loss or {'type': 'FusionLoss'})
 
     def __call__(self, model, inputs, data_samples, clean, training: bool) -> Tensor:
-        preprocessor = model.data_preprocessor
-        if not isinstance(preprocessor, FusionDataPreprocessor):
-            raise TypeError('FusionObjective attacks a fusion network, but the model has no FusionDataPreprocessor')
-        preprocessor.fuse(inputs, clean)
+        fuser = require_fuser(model, 'FusionObjective')
+        fuser.fuse(inputs, clean)
         losses = [None] * len(inputs)
-        for group in preprocessor.groups:
+        for group in fuser.groups:
             values = self.loss(*fusion_loss_inputs(group), reduction='none')
             for place, value in zip(group.index, values, strict=True):
                 losses[place] = value
@@ -84,6 +102,26 @@ class WeightedSum:
 
     def __call__(self, *args) -> Tensor:
         return sum(w * objective(*args) for w, objective in zip(self.weights, self.objectives, strict=True))
+
+
+def as_the_network_sees(sample):
+    """A copy of a test sample with its boxes and masks at the size of the network's input.
+
+    OpenMMLab's test pipelines load annotations after resizing, at the size of the file, where results are measured.
+    """
+    sample = sample.clone()
+    factor = sample.metainfo.get('scale_factor', (1.0, 1.0))
+    for key in ('gt_instances', 'ignored_instances'):
+        instances = sample.get(key)
+        if instances is None or tuple(factor[:2]) == (1.0, 1.0):
+            continue
+        instances = instances.clone()
+        if 'bboxes' in instances:
+            instances.bboxes = instances.bboxes * instances.bboxes.new_tensor([*factor[:2], *factor[:2]])
+        if 'masks' in instances:
+            instances.masks = instances.masks.resize(sample.metainfo['img_shape'][:2])
+        sample.set_field(instances, key)
+    return sample
 
 
 def has_annotations(sample) -> bool:

@@ -1,4 +1,4 @@
-"""Synthetic street scenes as infrared-visible pairs with labels, in MFNet's own layout.
+"""Synthetic street scenes as infrared-visible pairs with labels, in MFNet's own layout, and boxes in COCO's format.
 
 A scene has a sky, houses with windows, a pavement and a road, by day or by night, and objects of MFNet's classes drawn
 from far to near, so that near ones hide far ones. What each modality shows follows the physics in broad strokes:
@@ -23,9 +23,13 @@ from mmengine.utils import ProgressBar
 CAR, PERSON, BIKE, CURVE, CAR_STOP, GUARDRAIL, CONE, BUMP = range(1, 9)
 SPLITS = ('train', 'val')
 MANIFEST = 'synthetic.json'
-FOLDERS = ('images', 'labels')
+FOLDERS = ('images', 'labels', 'annotations')
 #: Raised whenever the drawings change, so that no folder is continued with scenes of another kind.
 VERSION = 1
+#: What gets boxes, as COCO categories 0, 1, 2.
+BOXED = {PERSON: 'person', BIKE: 'bicycle', CAR: 'car'}
+#: Boxes of fewer visible pixels, or of sides below three, are left out: nobody could find them.
+LEAST_VISIBLE = 12
 #: How likely a scene holds each kind of object, how many at most, and their depths: 0 (horizon) to 1 (camera).
 #: Kerbs lie flat from near to far: at depth 0 they are drawn first, under everything that stands on the street.
 OBJECTS = {
@@ -41,7 +45,8 @@ OBJECTS = {
 
 
 def make_synthetic(out, train: int, val: int, size: tuple[int, int], seed: int = 0, progress: bool = True) -> int:
-    """Write a data set: ``images/ID.png`` (RGBA, infrared as fourth channel), ``labels/ID.png``, ``{train,val}.txt``.
+    """Write a data set: ``images/ID.png`` (RGBA, infrared as fourth channel), ``labels/ID.png``, ``{train,val}.txt``,
+    and the boxes of persons, bicycles and cars in ``annotations/instances_{train,val}.json`` (COCO's format).
 
     An interrupted call is continued by the same call: only missing files are made.
 
@@ -67,17 +72,41 @@ def make_synthetic(out, train: int, val: int, size: tuple[int, int], seed: int =
     for split, count in counts.items():
         (out / f'{split}.txt').write_text(''.join(f'{scene_id(split, i)}\n' for i in range(count)))
     missing = [
-        job for job in _jobs(counts) if not all((out / folder / f'{job[2]}.png').is_file() for folder in FOLDERS)
+        job for job in _jobs(counts) if not all((out / folder / f'{job[2]}.png').is_file() for folder in FOLDERS[:2])
     ]
     bar = ProgressBar(len(missing)) if progress and missing else None
-    for split, index, name in missing:
-        rng = np.random.default_rng([seed, SPLITS.index(split), index])
-        pair, label = render_scene(rng, size, night=name.endswith('N'))
-        for folder, image in zip(FOLDERS, (pair, label), strict=True):
-            _write(out / folder / f'{name}.png', cv2.imencode('.png', image)[1].tobytes())
+    boxes = {}
+    for job in missing:
+        pair, label, boxes[job] = _render(job, size, seed)
+        for folder, image in zip(FOLDERS[:2], (pair, label), strict=True):
+            _write(out / folder / f'{job[2]}.png', cv2.imencode('.png', image)[1].tobytes())
         if bar:
             bar.update()
+    for split in SPLITS:
+        path = out / 'annotations' / f'instances_{split}.json'
+        if not path.is_file():
+            jobs = [job for job in _jobs(counts) if job[0] == split]
+            scenes = {job[2]: boxes[job] if job in boxes else _render(job, size, seed)[2] for job in jobs}
+            _write(path, json.dumps(_coco(scenes, size)).encode())
     return len(missing)
+
+
+def _render(job: tuple[str, int, str], size: tuple[int, int], seed: int):
+    split, index, name = job
+    return render_scene(np.random.default_rng([seed, SPLITS.index(split), index]), size, night=name.endswith('N'))
+
+
+def _coco(scenes: dict[str, list], size: tuple[int, int]) -> dict:
+    """The boxes of all scenes, by their ids, as COCO's annotation format has them."""
+    images, annotations = [], []
+    categories = {kind: i for i, kind in enumerate(BOXED)}
+    for image_id, (name, boxes) in enumerate(scenes.items(), 1):
+        images.append({'id': image_id, 'file_name': f'{name}.png', 'width': size[1], 'height': size[0]})
+        for kind, (x, y, w, h), area in boxes:
+            annotation = {'image_id': image_id, 'category_id': categories[kind], 'bbox': [x, y, w, h]}
+            annotations.append({'id': len(annotations) + 1, **annotation, 'area': area, 'iscrowd': 0})
+    named = [{'id': i, 'name': BOXED[kind]} for kind, i in categories.items()]
+    return {'images': images, 'annotations': annotations, 'categories': named}
 
 
 def scene_id(split: str, index: int) -> str:
@@ -113,7 +142,9 @@ def _write(path: Path, data: bytes) -> None:
     os.replace(partial, path)
 
 
-def render_scene(rng: np.random.Generator, size: tuple[int, int], night: bool) -> tuple[np.ndarray, np.ndarray]:
+def render_scene(
+    rng: np.random.Generator, size: tuple[int, int], night: bool
+) -> tuple[np.ndarray, np.ndarray, list[tuple[int, tuple[int, int, int, int], int]]]:
     """Draw one scene.
 
     Args:
@@ -122,7 +153,8 @@ def render_scene(rng: np.random.Generator, size: tuple[int, int], night: bool) -
         night: lighting.
 
     Returns:
-        The pair, HxWx4 uint8 (B,G,R,IR), and its label, HxW uint8 of classes 0 to 8.
+        The pair, HxWx4 uint8 (B,G,R,IR); its label, HxW uint8 of classes 0 to 8; of each object in :data:`BOXED` the
+        class, the box (x, y, width, height) around its visible pixels, and their number.
     """
     canvas = _Canvas(rng, size)
     _draw_background(canvas)
@@ -134,8 +166,9 @@ def render_scene(rng: np.random.Generator, size: tuple[int, int], night: bool) -
         for _ in range(rng.integers(1, most + 1))
     ]
     for depth, kind in sorted(jobs):  # far to near
+        canvas.kinds.append(kind)
         DRAWERS[kind](canvas, depth)
-    return canvas.develop(night), canvas.label
+    return canvas.develop(night), canvas.label, canvas.boxes()
 
 
 class _Canvas:
@@ -147,6 +180,8 @@ class _Canvas:
         self.visible = np.zeros((*size, 3), np.uint8)
         self.heat = np.zeros(size, np.uint8)
         self.label = np.zeros(size, np.uint8)
+        self.owner = np.zeros(size, np.uint8)  # which object a pixel belongs to: its place in `kinds`
+        self.kinds = [0]  # classes of the objects drawn so far; 0: the background
         self.light = np.zeros(size, np.uint8)  # of lamps, at night
         self.horizon = int(self.height * rng.uniform(0.3, 0.42))
         self.street = int(rng.integers(70, 95))  # the temperature of everything that has none of its own
@@ -160,17 +195,31 @@ class _Canvas:
     def fill(self, points, colour=None, heat=None, label=None) -> None:
         """Fill a polygon in any of the three layers."""
         points = [np.round(points).astype(np.int32)]
-        for layer, value in ((self.visible, colour), (self.heat, heat), (self.label, label)):
+        for layer, value in self._layers(colour, heat, label):
             if value is not None:
                 cv2.fillPoly(layer, points, tuple(map(int, value)) if layer.ndim == 3 else int(value))
 
     def ellipse(self, x, y, rx, ry, colour=None, heat=None, label=None, thickness=-1) -> None:
         """Draw an ellipse in any of the three layers."""
         axes = (max(int(round(rx)), 1), max(int(round(ry)), 1))
-        for layer, value in ((self.visible, colour), (self.heat, heat), (self.label, label)):
+        for layer, value in self._layers(colour, heat, label):
             if value is not None:
                 value = tuple(map(int, value)) if layer.ndim == 3 else int(value)
                 cv2.ellipse(layer, (int(x), int(y)), axes, 0, 0, 360, value, thickness)
+
+    def _layers(self, colour, heat, label) -> tuple:
+        owner = None if label is None else len(self.kinds) - 1
+        return (self.visible, colour), (self.heat, heat), (self.label, label), (self.owner, owner)
+
+    def boxes(self) -> list[tuple[int, tuple[int, int, int, int], int]]:
+        """(class, (x, y, width, height), visible pixels) of the objects that are boxed and still seen."""
+        found = []
+        for place, kind in enumerate(self.kinds):
+            seen = (self.owner == place).astype(np.uint8)
+            x, y, w, h = cv2.boundingRect(seen)
+            if kind in BOXED and min(w, h) >= 3 and seen.sum() >= LEAST_VISIBLE:
+                found.append((kind, (x, y, w, h), int(seen.sum())))
+        return found
 
     def box(self, x0, y0, x1, y1, **layers) -> None:
         """Fill a rectangle in any of the three layers."""

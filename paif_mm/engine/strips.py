@@ -34,6 +34,18 @@ def paint_labels(labels: np.ndarray, palette, size: tuple[int, int] | None = Non
     return picture if size is None else cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
 
 
+def paint_boxes(image: np.ndarray, boxes, labels, palette, classes=None, scores=None) -> np.ndarray:
+    """Draw boxes (N, 4), corners in pixels of the image HxWx3 (B,G,R), with class names and scores in percent."""
+    picture = np.ascontiguousarray(np.clip(np.rint(image), 0, 255).astype(np.uint8))
+    for i, (box, label) in enumerate(zip(np.rint(boxes).astype(int), labels, strict=True)):
+        colour = tuple(int(c) for c in palette[label][::-1])
+        cv2.rectangle(picture, tuple(box[:2].tolist()), tuple(box[2:].tolist()), colour, 1)
+        text = f'{classes[label] if classes else ""} {"" if scores is None else round(100 * float(scores[i]))}'.strip()
+        place = (int(box[0]), max(int(box[1]) - 2, 8))
+        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.3, colour, 1, cv2.LINE_AA)
+    return picture
+
+
 def draw_legend(classes, palette, height: int) -> np.ndarray:
     """A column of class names beside their colours, uint8 BGR, ``height`` pixels high."""
     legend = np.zeros((height, 110, 3), np.uint8)

@@ -1,5 +1,6 @@
 """Metrics and tables."""
 
 from .metrics import PairIoUMetric
+from .outcomes import ObjectOutcomeMetric, object_outcomes
 
-__all__ = ['PairIoUMetric']
+__all__ = ['ObjectOutcomeMetric', 'PairIoUMetric', 'object_outcomes']

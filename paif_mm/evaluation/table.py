@@ -1,15 +1,20 @@
 """One table for a clean test and any number of attacked ones."""
 
 import math
+from collections.abc import Mapping
 
 from prettytable import PrettyTable
 
+from .outcomes import HALLUCINATED, OUTCOMES, changes
+
 #: How the metrics are called in the table's head, where their own names do not say what they count.
-NAMES = {'mIoU': 'mIoU (mmseg)', 'mIoU_paper': 'mIoU (paper)'}
+NAMES = {'mIoU': 'mIoU (mmseg)', 'mIoU_paper': 'mIoU (paper)', 'pascal_voc/AP50': 'AP50 (VOC)'}
+#: mmdet's metrics, which count in shares, and ours and theirs that the table leaves out.
+SHARES, LEFT_OUT = ('coco/', 'pascal_voc/'), ('objects/', 'pascal_voc/mAP')
 
 
 def attack_table(results: dict) -> str:
-    """Draw the results of several tests of one model.
+    """Draw the results of several tests of one model, in percent.
 
     Args:
         results (dict): test name -> (metrics, :class:`paif_mm.attacks.Audit` or None), the clean test first.
@@ -17,12 +22,11 @@ def attack_table(results: dict) -> str:
     Returns:
         str: one row per test; per-class values last; what was realised of each attack; the conventions below.
     """
-    names = list(next(iter(results.values()))[0])
-    table = PrettyTable(
-        ['test', *(NAMES.get(name, name.removeprefix('IoU/')) for name in names), 'max |delta|/255', 'loss']
-    )
+    names = [name for name in next(iter(results.values()))[0] if not name.startswith(LEFT_OUT)]
+    names.sort(key=_is_per_class)
+    table = PrettyTable(['test', *map(_title, names), 'max |delta|/255', 'loss'])
     for test, (metrics, audit) in results.items():
-        table.add_row([test, *(_number(metrics[name]) for name in names), *_realised(audit)])
+        table.add_row([test, *(_number(name, metrics[name]) for name in names), *_realised(audit)])
     table.align = 'r'
     table.align['test'] = 'l'
     lines = [table.get_string()]
@@ -34,6 +38,33 @@ def attack_table(results: dict) -> str:
     return '\n'.join(lines)
 
 
+def outcome_table(runs: Mapping[str, Mapping]) -> str:
+    """What each attack did to the objects that were found without it.
+
+    Args:
+        runs: test name -> :attr:`~.outcomes.ObjectOutcomeMetric.per_image`, the clean test first.
+    """
+    (clean, reference), *attacked = runs.items()
+    columns = ['objects', *OUTCOMES, HALLUCINATED]
+    table = PrettyTable(['test', f'found in {clean}', 'still found', *OUTCOMES[1:], f'more {HALLUCINATED}'])
+    for name, per_image in attacked:
+        row = changes(reference, per_image)
+        table.add_row([name, *(row[column] for column in columns)])
+    table.align = 'r'
+    table.align['test'] = 'l'
+    return table.get_string()
+
+
+def _is_per_class(name: str) -> bool:
+    return name.startswith('IoU/') or name.endswith('_precision')
+
+
+def _title(name: str) -> str:
+    if name.endswith('_precision'):
+        return f'AP {name.removeprefix("coco/").removesuffix("_precision")}'
+    return NAMES.get(name, name.removeprefix('IoU/').removeprefix('coco/bbox_'))
+
+
 def _realised(audit) -> tuple[str, str]:
     if audit is None:
         return '', ''
@@ -41,5 +72,7 @@ def _realised(audit) -> tuple[str, str]:
     return largest, f'{audit.loss_before:.3f} -> {audit.loss_after:.3f}'
 
 
-def _number(value) -> str:
-    return '-' if isinstance(value, float) and math.isnan(value) else f'{value:.2f}'
+def _number(name: str, value) -> str:
+    if math.isnan(value) or value < 0:  # mmdet's -1: no such objects
+        return '-'
+    return f'{100 * value if name.startswith(SHARES) else value:.2f}'

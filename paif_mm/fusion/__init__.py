@@ -1,5 +1,6 @@
 """Fusion networks: ``(ir, vis luminance) -> fused luminance``."""
 
+from .average import AverageFusion
 from .baseline import FusionBaseline
 from .batch_norm import untracked_statistics
 from .genotype import CANDIDATES, CHAINS, GENOTYPES, load_genotype, read_notes, save_genotype
@@ -24,6 +25,7 @@ __all__ = [
     'GENOTYPES',
     'RULES',
     'AdaptiveAverage',
+    'AverageFusion',
     'Chain',
     'ChannelAttention',
     'Convolution',

@@ -4,7 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from paif_mm.data.colour import bgr_to_luma, split_pair
-from paif_mm.perception import FusionDataPreprocessor
+from paif_mm.perception import PairFuser, require_fuser
 from paif_mm.registry import HOOKS, MODELS, build
 
 from .weighting import weighted_mean
@@ -12,7 +12,7 @@ from .weighting import weighted_mean
 
 @HOOKS.register_module()
 class FusionLossHook(Hook):
-    """L_tr = ``weight`` * L_F + ``task_weight`` * L_T (Sec. 3.1), for a model with a FusionDataPreprocessor.
+    """L_tr = ``weight`` * L_F + ``task_weight`` * L_T (Sec. 3.1), for any fused model.
 
     L_F always compares with the clean pair, also where the network saw an attacked one, so that the fusion network
     learns to remove perturbations. It appears in the log as ``loss_fusion``, weighted.
@@ -30,11 +30,7 @@ class FusionLossHook(Hook):
 
     def before_train(self, runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if not isinstance(model.data_preprocessor, FusionDataPreprocessor):
-            raise TypeError(
-                'FusionLossHook needs model.data_preprocessor of type paif_mm.FusionDataPreprocessor, '
-                f'not {type(model.data_preprocessor).__name__}: wrap it (see "Drop-in use" in the README)'
-            )
+        self._fuser = require_fuser(model, 'FusionLossHook')
         self._handle = model.register_forward_hook(self._add_loss, with_kwargs=True)
 
     def after_train(self, runner) -> None:
@@ -45,16 +41,16 @@ class FusionLossHook(Hook):
         if not model.training or kwargs.get('mode') != 'loss':
             return losses
         losses = {name: self._scale(value) if 'loss' in name else value for name, value in losses.items()}
-        losses['loss_fusion'] = self.weight * batch_fusion_loss(self.loss, model.data_preprocessor)
+        losses['loss_fusion'] = self.weight * batch_fusion_loss(self.loss, self._fuser)
         return losses
 
     def _scale(self, value):
         return [self.task_weight * v for v in value] if isinstance(value, (list, tuple)) else self.task_weight * value
 
 
-def batch_fusion_loss(loss, preprocessor: FusionDataPreprocessor):
+def batch_fusion_loss(loss, fuser: PairFuser):
     """Mean of the fusion loss over all images of a batch, whatever their sizes, with the batch's image weights."""
-    groups, weights = preprocessor.groups, preprocessor.image_weights
+    groups, weights = fuser.groups, fuser.image_weights
     if weights is not None:
         losses = [loss(*fusion_loss_inputs(group), reduction='none') for group in groups]
         return weighted_mean(losses, [group.index for group in groups], weights)

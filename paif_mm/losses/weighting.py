@@ -7,15 +7,17 @@ from torch import Tensor, nn
 class ImageWeights:
     """Makes a model's training losses a weighted mean over images: sum_i w_i L_i / N.
 
-    The weights are those of the batch in ``data_preprocessor.image_weights``; without them nothing changes. Images of
+    The weights are those of the batch in the fuser's ``image_weights``; without them nothing changes. Images of
     one weight pass the model together and the groups' losses are added up, so that no loss function needs to know.
     Batch norms of the model then normalise each group by itself.
 
     Args:
-        model (nn.Module): an OpenMMLab model with a FusionDataPreprocessor, not wrapped.
+        model (nn.Module): an OpenMMLab model, not wrapped.
+        fuser (PairFuser): the part of it that fuses pairs.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, fuser):
+        self._fuser = fuser
         self._others: list[tuple[float, dict]] = []
         self._handles = [
             model.register_forward_pre_hook(self._take_first_group, with_kwargs=True),
@@ -28,7 +30,7 @@ class ImageWeights:
             handle.remove()
 
     def _take_first_group(self, model, args, kwargs):
-        weights = model.data_preprocessor.image_weights
+        weights = self._fuser.image_weights
         if not model.training or kwargs.get('mode') != 'loss' or weights is None:
             return None
         groups = []
@@ -41,7 +43,7 @@ class ImageWeights:
         return args, first
 
     def _add_other_groups(self, model, args, kwargs, losses):
-        if model.data_preprocessor.image_weights is None or not model.training or kwargs.get('mode') != 'loss':
+        if self._fuser.image_weights is None or not model.training or kwargs.get('mode') != 'loss':
             return losses
         total = {name: _times(self._share, value) for name, value in losses.items()}
         for share, part in self._others:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.utils import ProgressBar
-from mmseg.evaluation import IoUMetric
 from torch import Tensor
 
 from paif_mm.attacks import PGD
 from paif_mm.attacks.attack import MODALITIES
+from paif_mm.evaluation.score import class_count, score_of
 from paif_mm.files import write_json
 
 from .bank import CLEAN, MANIFEST, VERSION, AttackBank, round_into_ball, write_pair
@@ -37,7 +37,7 @@ def craft(
     ``seed`` alone, so that an interrupted bank ends as an uninterrupted one.
 
     Args:
-        source (nn.Module): the segmentor whose loss is attacked (PGD, step eps / 4, worst iterate).
+        source (nn.Module): the segmentor or detector whose loss is attacked (PGD, step eps / 4, worst iterate).
         dataset: pairs with labels, not augmented; items as mmseg packs them.
         out: folder, new or begun with the same settings.
         levels: name -> radius in [0, 1] units, each at least 1/255.
@@ -79,7 +79,7 @@ def craft(
             if missing:  # what the levels share, once per pair
                 pair = _clean_pair(dataset[index])
                 files = {f'{CLEAN}/{name}.png': write_pair(out / CLEAN / f'{name}.png', pair['inputs'][0])}
-                before = {'files': files, 'loss': _loss(source, pair), 'areas': _areas(source, pair)}
+                before = {'files': files, 'loss': _loss(source, pair), 'record': _record(source, pair)}
             for level in levels:
                 if level in missing:
                     line = _attack(source, pair, before, name, level, levels[level], steps, seed, out)
@@ -93,28 +93,22 @@ def craft(
 
 
 def transfer(model, dataset, bank: AttackBank) -> dict[str, dict[str, float]]:
-    """How a model fares on a bank: level ('clean' too) -> mean loss per image and mIoU (mmseg's, percent).
+    """How a model fares on a bank: level ('clean' too) -> mean loss per image and score (mIoU or AP50, percent).
 
     Args:
-        model (nn.Module): a segmentor, the source or any other.
+        model (nn.Module): a segmentor or detector, the source or any other.
         dataset: the data set that the bank was made from, for its labels.
     """
     rows = {}
     for level in (CLEAN, *bank.levels):
-        losses, areas = [], []
+        losses, records = [], []
         for name in bank.names:
             batch = _batch(bank.read(level, name)[0], dataset[int(name)]['data_samples'])
             losses.append(_loss(model, batch))
-            areas.append(_areas(model, batch))
-        rows[level] = {'loss': float(np.mean(losses)), 'mIoU': mean_iou(areas)}
+            records.append(_record(model, batch))
+        score = score_of(dataset[int(bank.names[0])]['data_samples'])
+        rows[level] = {'loss': float(np.mean(losses)), score.name: score.total(records)}
     return rows
-
-
-def mean_iou(areas: list) -> float:
-    """mIoU in percent over classes that occur, from (intersections, unions) of images."""
-    intersect, union = (np.sum(part, axis=0) for part in zip(*areas, strict=True))
-    occurs = union > 0
-    return float((intersect[occurs] / union[occurs]).mean() * 100)
 
 
 def _attack(
@@ -133,7 +127,7 @@ def _attack(
         'files': {**before['files'], f'{level}/{name}.png': write_pair(out / level / f'{name}.png', attacked)},
         'max_delta_255': {modality: int(delta[part].abs().max()) for modality, part in MODALITIES.items()},
         'loss': [before['loss'], _loss(source, after)],
-        'areas': [before['areas'], _areas(source, after)],
+        'records': [before['record'], _record(source, after)],
     }
 
 
@@ -159,14 +153,12 @@ def _loss(model, batch: dict) -> float:
 
 
 @torch.no_grad()
-def _areas(model, batch: dict) -> list:
-    """(intersections, unions) per class of the model's prediction."""
+def _record(model, batch: dict):
+    """What the score needs to know of the model's prediction on a batch of one."""
     model.eval()
-    (sample,) = model.test_step({'inputs': list(batch['inputs']), 'data_samples': [batch['data_samples'][0].clone()]})
-    label = batch['data_samples'][0].gt_sem_seg.data.squeeze().cpu()
-    prediction = sample.pred_sem_seg.data.squeeze().cpu()
-    intersect, union, *_ = IoUMetric.intersect_and_union(prediction, label, model.num_classes, ignore_index=255)
-    return [intersect.tolist(), union.tolist()]
+    truth = batch['data_samples'][0]
+    (sample,) = model.test_step({'inputs': list(batch['inputs']), 'data_samples': [truth.clone()]})
+    return score_of(truth).record(sample, truth, class_count(model))
 
 
 def _check_levels(levels: Mapping[str, float]) -> None:
@@ -204,6 +196,7 @@ def _lines(path: Path) -> Iterator[dict]:
 
 
 def _finish(out: Path, settings: dict, done: dict, dataset, order: list[int]) -> None:
+    score = score_of(dataset[order[0]]['data_samples'])
     levels = {}
     for level, eps in settings['levels'].items():
         lines = [line for (_, name), line in done.items() if name == level]
@@ -215,7 +208,7 @@ def _finish(out: Path, settings: dict, done: dict, dataset, order: list[int]) ->
                 for i, when in enumerate(('before', 'after'))
                 for key, value in (
                     ('loss', float(np.mean([line['loss'][i] for line in lines]))),
-                    ('mIoU', mean_iou([line['areas'][i] for line in lines])),
+                    (score.name, score.total([line['records'][i] for line in lines])),
                 )
             },
         }

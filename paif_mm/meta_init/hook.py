@@ -13,7 +13,7 @@ from torch import Tensor
 from paif_mm.attacks.frozen import unwrap
 from paif_mm.compat import load_checkpoint_file
 from paif_mm.data.colour import bgr_to_luma, split_pair
-from paif_mm.perception import FusionDataPreprocessor
+from paif_mm.perception import require_fuser
 from paif_mm.registry import HOOKS, MODELS, build
 
 from .aat import Scene, adapt, functional_loss, loss_and_gradient, meta_gradient
@@ -99,14 +99,8 @@ class AATMetaInitHook(Hook):
         if runner.iter > 0:
             runner.logger.info('meta-initialisation skipped: training goes on from a checkpoint')
             return
-        preprocessor = unwrap(runner.model).data_preprocessor
-        if not isinstance(preprocessor, FusionDataPreprocessor):
-            raise TypeError(
-                'AATMetaInitHook needs model.data_preprocessor of type paif_mm.FusionDataPreprocessor, '
-                f'not {type(preprocessor).__name__}: wrap it (see "Drop-in use" in the README)'
-            )
+        self.network = require_fuser(unwrap(runner.model), 'AATMetaInitHook').fusion.train()
         self.runner = runner
-        self.network = preprocessor.fusion.train()
         self.device = next(self.network.parameters()).device
         self.folder = Path(runner.work_dir)
         bank = AttackBank(self.bank)

@@ -1,5 +1,15 @@
 """Adapters that put a fusion network in front of any OpenMMLab model."""
 
-from .preprocessor import FusedGroup, FusionDataPreprocessor
+from .backbone import FusionBackbone, to_backbone_form
+from .fuser import FusedGroup, PairFuser, find_fuser, require_fuser
+from .preprocessor import FusionDataPreprocessor
 
-__all__ = ['FusedGroup', 'FusionDataPreprocessor']
+__all__ = [
+    'FusedGroup',
+    'FusionBackbone',
+    'FusionDataPreprocessor',
+    'PairFuser',
+    'find_fuser',
+    'require_fuser',
+    'to_backbone_form',
+]

@@ -25,7 +25,9 @@ def test_a_strip_is_as_wide_as_its_panels():
 def panels(attacked, **kwargs):
     sample = pair_batch([(8, 10)])['data_samples'][0]
     clean = np.full((8, 10, 4), 100.0)
-    return dict(prediction_panels(clean, clean + attacked, np.zeros((8, 10, 3)), sample, PALETTE * 5, **kwargs))
+    return dict(
+        prediction_panels(clean, clean + attacked, np.zeros((8, 10, 3)), sample, {'palette': PALETTE * 5}, **kwargs)
+    )
 
 
 def test_clean_strips_show_both_modalities_fused_and_truth():
@@ -55,5 +57,5 @@ def test_attacked_strips_add_the_amplified_perturbation():
 def test_images_without_infrared_get_one_panel():
     sample = pair_batch([(8, 10)])['data_samples'][0]
     image = np.zeros((8, 10, 3))
-    names = [name for name, _ in prediction_panels(image, image, None, sample, None)]
+    names = [name for name, _ in prediction_panels(image, image, None, sample, {})]
     assert names == ['image']

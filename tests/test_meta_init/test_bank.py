@@ -6,8 +6,9 @@ import pytest
 import torch
 from helpers import build_model, pair_batch, tiny_segformer
 
+from paif_mm.evaluation.score import MeanIoU
 from paif_mm.meta_init.bank import AttackBank, read_pair, round_into_ball, write_pair
-from paif_mm.meta_init.craft import craft, mean_iou, transfer
+from paif_mm.meta_init.craft import craft, transfer
 
 LEVELS = {'small': 1 / 255, 'heavy': 4 / 255}
 
@@ -133,4 +134,4 @@ def test_files_that_are_not_the_manifests_are_named(source, tmp_path):
 
 def test_mean_iou_leaves_out_classes_that_do_not_occur():
     areas = [([2, 0, 0], [4, 0, 1]), ([1, 0, 0], [2, 0, 1])]
-    assert mean_iou(areas) == pytest.approx(100 * (0.5 + 0) / 2)
+    assert MeanIoU.total(areas) == pytest.approx(100 * (0.5 + 0) / 2)

@@ -13,7 +13,7 @@ import sys, torch
 from mmengine.config import Config
 from paif_mm.compat import init_cpu_distributed
 from test_search import searching
-from test_search.searching import RecordingLoop, make_runner
+from searching import RecordingLoop, make_runner
 from helpers import build_model, deterministic, pair_batch, tiny_segformer
 
 folder, bilevel, launcher = sys.argv[1:]

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 from helpers import build_model, deterministic, tiny_segformer
-from test_search.searching import Pairs, collate, loader, make_runner
+from searching import Pairs, collate, loader, make_runner
 
 from paif_mm.attacks import AdversarialAttackHook
 from paif_mm.fusion import FusionNet, FusionSupernet

@@ -1,2 +1,0 @@
-# A stronger attack than the paper's at 4/255: twenty steps, the worst of three random starts.
-attack = dict(type='PGD', eps=4 / 255, step_size=1 / 255, steps=20, random_start=True, restarts=3)

@@ -1,0 +1,9 @@
+# The source of the transferred attacks: a plain network of 3-DB with concatenation, adversarially trained.
+# Then: python tools/craft_attacks.py configs/msrs_half/fcos_source_msrs.py CHECKPOINT data/banks/msrs_boxes
+_base_ = './fcos_sat_msrs.py'
+
+model = dict(
+    data_preprocessor=dict(
+        fusion=dict(_delete_=True, type='FusionBaseline', operation='3-DB', rule='CC', depth=3, channels=8)
+    )
+)

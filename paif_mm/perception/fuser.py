@@ -1,0 +1,102 @@
+"""What fuses pairs for a model, whichever of its parts that is."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from paif_mm.data.colour import bgr_to_luma, replace_luma, split_pair
+from paif_mm.registry import MODELS, build
+
+
+@dataclass
+class FusedGroup:
+    """The pairs of one batch that share a size, and what became of them.
+
+    Attributes:
+        index (list[int]): places in the batch, n of them.
+        pair (Tensor): what was fused, (n, 4, H, W) B,G,R,IR in [0, 1]; attacked if the batch was.
+        clean (Tensor): the pairs before any attack, like ``pair`` (the same object where there was none).
+        luma (Tensor): fused luminance (n, 1, H, W), differentiable.
+        fused (Tensor): fused image (n, 3, H, W), B,G,R in [0, 1].
+    """
+
+    index: list[int]
+    pair: Tensor
+    clean: Tensor
+    luma: Tensor
+    fused: Tensor
+
+
+class PairFuser:
+    """Mixin of the modules that hold a fusion network: ``FusionDataPreprocessor`` and ``FusionBackbone``.
+
+    Attributes:
+        fusion (nn.Module): N, ``(ir, vis_luma) -> luma``, each (n, 1, H, W) in [0, 1].
+        groups (list[FusedGroup]): of the last batch, for the fusion loss and for pictures.
+        image_weights (list[float] | None): of the last batch, for its losses; None: all alike.
+    """
+
+    def hold(self, fusion: dict, stretch: bool = False) -> None:
+        """Build the fusion network; called once, by ``__init__``."""
+        self.fusion = build(MODELS, fusion)
+        self.stretch = stretch
+        self.groups: list[FusedGroup] = []
+        self.image_weights: list[float] | None = None
+
+    def watch(self, model: nn.Module) -> None:
+        """Learn from the batches of ``model`` what else they hold (``clean_inputs``, ``image_weights``)."""
+
+    def fuse(self, inputs, clean=None) -> list[Tensor]:
+        """Fuse pairs (4, H, W) in [0, 255] to images (3, H, W), B,G,R in [0, 255]; fills ``groups``."""
+        self.groups = []  # frees the last batch's graph before this one is built
+        by_size = defaultdict(list)
+        for index, image in enumerate(inputs):
+            if image.dim() != 3 or image.size(0) != 4:
+                raise ValueError(
+                    f'{type(self).__name__} fuses pairs (4, H, W), but an input has the shape {tuple(image.shape)}: '
+                    "load images with dict(type='paif_mm.LoadPairFromFile') instead of LoadImageFromFile"
+                )
+            by_size[image.shape].append(index)
+
+        outputs = [None] * len(inputs)
+        for index in by_size.values():
+            pair = torch.stack([inputs[i] for i in index]).float() / 255
+            before = pair if clean is None else torch.stack([clean[i] for i in index]).float() / 255
+            group = self.compose(index, pair, before)
+            for place, image in zip(index, group.fused * 255, strict=True):
+                outputs[place] = image
+        return outputs
+
+    def compose(self, index: list[int], pair: Tensor, clean: Tensor) -> FusedGroup:
+        """Fuse pairs (n, 4, H, W) in [0, 1] of one size; the result joins ``groups``."""
+        ir, visible = split_pair(pair)
+        luma = self.fusion(ir, bgr_to_luma(visible))
+        fused = replace_luma(visible, luma.float())
+        if self.stretch:
+            low, high = fused.amin((1, 2, 3), keepdim=True), fused.amax((1, 2, 3), keepdim=True)
+            fused = (fused - low) / (high - low).clamp_min(1e-6)
+        self.groups.append(FusedGroup(index, pair, clean, luma, fused))
+        return self.groups[-1]
+
+
+def find_fuser(model: nn.Module) -> PairFuser | None:
+    """The part of a model (not wrapped) that fuses pairs; None where it has none."""
+    return next((module for module in model.modules() if isinstance(module, PairFuser)), None)
+
+
+def require_fuser(model: nn.Module, who: str) -> PairFuser:
+    """As :func:`find_fuser`, and it watches the model from now on.
+
+    Raises:
+        TypeError: there is none; the message is for the user of ``who``.
+    """
+    fuser = find_fuser(model)
+    if fuser is None:
+        raise TypeError(
+            f'{who} needs a fused model: wrap model.data_preprocessor, now {type(model.data_preprocessor).__name__}, '
+            'in a paif_mm.FusionDataPreprocessor (see "Drop-in use" in the README)'
+        )
+    fuser.watch(model)
+    return fuser
