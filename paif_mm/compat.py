@@ -2,8 +2,8 @@
 
 :func:`install` runs on ``import paif_mm`` and does three things, none of which touches a complete installation:
 
-* if mmcv has no compiled operators (``mmcv-lite``), ``mmcv._ext`` becomes a module whose ``nms`` and
-  ``sigmoid_focal_loss_{forward,backward}`` are written in torch and torchvision, and whose other operators raise
+* if mmcv has no compiled operators (``mmcv-lite``), ``mmcv._ext`` becomes a module whose ``nms``,
+  ``sigmoid_focal_loss_*`` and ``roi_align_*`` are written in torch and torchvision, and whose other operators raise
   :class:`NotImplementedError` when they are called, not when mmseg or mmdet is imported;
 * the few classes that mmengine stores in a checkpoint are declared safe, so that it can resume its own files
   under torch's weights-only unpickler;
@@ -62,6 +62,8 @@ class _FallbackOps(types.ModuleType):
         self.nms = _nms
         self.sigmoid_focal_loss_forward = _sigmoid_focal_loss_forward
         self.sigmoid_focal_loss_backward = _sigmoid_focal_loss_backward
+        self.roi_align_forward = _roi_align_forward
+        self.roi_align_backward = _roi_align_backward
         self.get_compiler_version = self.get_compiling_cuda_version = lambda: 'not compiled (paif_mm fallback)'
 
     def __getattr__(self, name: str):
@@ -123,6 +125,54 @@ def _sigmoid_focal_loss_backward(
     log_right = torch.nn.functional.logsigmoid(torch.where(positive, input, -input))
     sign = torch.where(positive, 1.0, -1.0).to(input)
     grad_input.copy_(sign * factor * wrong.pow(gamma) * (gamma * (1 - wrong) * log_right - wrong))
+
+
+def _roi_align_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Write the pooled features (K, C, aligned_height, aligned_width) of rois (K, 5) into ``output``."""
+    from torchvision.ops import roi_align
+
+    _require_average(pool_mode)
+    output.copy_(roi_align(input, rois, (aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned))
+
+
+def _roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Write d / d input (N, C, H, W) into ``grad_input``."""
+    from torchvision.ops import roi_align
+
+    _require_average(pool_mode)
+    with torch.enable_grad():  # the pooling is linear: its gradient is the same at any input
+        features = torch.zeros_like(grad_input, requires_grad=True)
+        pooled = roi_align(features, rois, (aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned)
+        grad_input.copy_(torch.autograd.grad(pooled, features, grad_output)[0])
+
+
+def _require_average(pool_mode: int) -> None:
+    if pool_mode != 1:
+        raise NotImplementedError('RoIAlign with pool_mode="max" needs the full mmcv, with compiled operators')
 
 
 # -------------------------------------------------------------------------------------------------- checkpoints

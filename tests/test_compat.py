@@ -111,10 +111,10 @@ def test_focal_loss_is_finite_for_extreme_logits():
 
 @fallback
 def test_other_operators_say_so_when_they_are_called():
-    from mmcv.ops import RoIAlign
+    from mmcv.ops import RoIPool
 
-    layer = RoIAlign(output_size=2, spatial_scale=1.0, use_torchvision=False)
-    with pytest.raises(NotImplementedError, match='roi_align_forward'):
+    layer = RoIPool(output_size=2, spatial_scale=1.0)
+    with pytest.raises(NotImplementedError, match='roi_pool_forward'):
         layer(torch.rand(1, 1, 8, 8), torch.tensor([[0.0, 0, 0, 4, 4]]))
 
 
@@ -198,3 +198,19 @@ def test_the_fallback_gives_the_same_on_a_gpu():
         results.append((loss.detach().cpu(), x.grad.cpu(), kept.cpu()))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@fallback
+def test_roi_align_by_hand_and_its_gradient():
+    """The mean over a bin of a ramp is the ramp at its centre; d sum / d input adds up to the number of bins."""
+    from mmcv.ops import RoIAlign
+
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8).clone().requires_grad_()
+    rois = torch.tensor([[0, 1.0, 1.0, 5.0, 5.0]])
+    pooled = RoIAlign(2, spatial_scale=1.0, sampling_ratio=2)(ramp, rois)
+    torch.testing.assert_close(pooled[0, 0], torch.tensor([[1.5, 3.5], [1.5, 3.5]]))  # centres 2, 4, less half a pixel
+    pooled.sum().backward()
+    assert ramp.grad.sum().item() == pytest.approx(4)
+    assert torch.equal(ramp.grad[0, 0, 6:], torch.zeros(2, 8))
+    with pytest.raises(NotImplementedError, match='pool_mode'):
+        RoIAlign(2, pool_mode='max')(ramp, rois)

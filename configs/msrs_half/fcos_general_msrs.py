@@ -19,6 +19,7 @@ model = dict(
         base_channels=32,
         stem_channels=32,
         norm_cfg=dict(type='BN', requires_grad=True),
+        norm_eval=False,  # mmdet's default keeps the statistics of a pretrained backbone
     ),
     neck=dict(in_channels=[32, 64, 128, 256], out_channels=64, num_outs=3),
     bbox_head=dict(

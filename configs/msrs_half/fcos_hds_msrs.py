@@ -1,4 +1,4 @@
-# Harmonized Defence Search with FCOS behind the fusion network, on MSRS at half resolution: about half an hour on two CPU cores.
+# Harmonized Defence Search with FCOS behind the fusion network, on MSRS at half resolution.
 _base_ = './fcos_general_msrs.py'
 
 max_iters = 1100

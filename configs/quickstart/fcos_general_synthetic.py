@@ -7,7 +7,8 @@ scale = (128, 96)
 max_iters = 600
 
 model = dict(
-    neck=dict(start_level=0, end_level=2),
+    backbone=dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(0, 1, 2)),
+    neck=dict(in_channels=[32, 64, 128], start_level=0),
     bbox_head=dict(strides=[4, 8, 16], regress_ranges=((-1, 24), (24, 48), (48, 1e8))),
 )
 train_pipeline = [

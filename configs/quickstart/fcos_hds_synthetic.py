@@ -1,4 +1,4 @@
-# Harmonized Defence Search with FCOS behind the fusion network, on synthetic scenes: minutes on two CPU cores.
+# Harmonized Defence Search with FCOS behind the fusion network, on synthetic scenes.
 _base_ = './fcos_general_synthetic.py'
 
 max_iters = 400

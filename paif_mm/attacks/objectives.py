@@ -117,7 +117,8 @@ def as_the_network_sees(sample):
             continue
         instances = instances.clone()
         if 'bboxes' in instances:
-            instances.bboxes = instances.bboxes * instances.bboxes.new_tensor([*factor[:2], *factor[:2]])
+            boxes = getattr(instances.bboxes, 'tensor', instances.bboxes)  # of mmdet's box types
+            instances.bboxes = boxes * boxes.new_tensor([*factor[:2], *factor[:2]])
         if 'masks' in instances:
             instances.masks = instances.masks.resize(sample.metainfo['img_shape'][:2])
         sample.set_field(instances, key)

@@ -1,5 +1,9 @@
 """Loading of infrared-visible pairs and their labels, and photometric transforms that spare the infrared image."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform, Compose
@@ -45,8 +49,9 @@ class LoadPairFromFile(BaseTransform):
         return results
 
     def _load_two(self, img_path: str, ir_path: str) -> np.ndarray:
+        partner = _decoder().submit(self._read, ir_path, cv2.IMREAD_UNCHANGED, img_path)
         visible = self._read(img_path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        infrared = self._read(ir_path, cv2.IMREAD_UNCHANGED, partner_of=img_path)
+        infrared = partner.result()
         if visible.shape[:2] != infrared.shape[:2]:
             raise ValueError(
                 f'sizes differ: {img_path} is {_size(visible)} but its infrared partner {ir_path} is {_size(infrared)} '
@@ -176,6 +181,16 @@ class VisibleOnly(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(transforms={self.transforms})'
+
+
+@cache
+def _decoder() -> ThreadPoolExecutor:
+    """A second thread, in which the infrared file is read while the visible one is: OpenCV decodes without the GIL."""
+    return ThreadPoolExecutor(1, 'decode infrared')
+
+
+if hasattr(os, 'register_at_fork'):  # where processes fork, a data loader's worker starts its own thread
+    os.register_at_fork(after_in_child=_decoder.cache_clear)
 
 
 def _join(visible: np.ndarray, infrared: np.ndarray) -> np.ndarray:

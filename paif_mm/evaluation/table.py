@@ -22,11 +22,13 @@ def attack_table(results: dict) -> str:
     Returns:
         str: one row per test; per-class values last; what was realised of each attack; the conventions below.
     """
-    names = [name for name in next(iter(results.values()))[0] if not name.startswith(LEFT_OUT)]
+    names = dict.fromkeys(name for metrics, _ in results.values() for name in metrics)
+    names = [name for name in names if not name.startswith(LEFT_OUT)]
     names.sort(key=_is_per_class)
     table = PrettyTable(['test', *map(_title, names), 'max |delta|/255', 'loss'])
     for test, (metrics, audit) in results.items():
-        table.add_row([test, *(_number(name, metrics[name]) for name in names), *_realised(audit)])
+        # mmdet's COCO metric says nothing where nothing at all is detected: a precision of 0
+        table.add_row([test, *(_number(name, metrics.get(name, 0.0)) for name in names), *_realised(audit)])
     table.align = 'r'
     table.align['test'] = 'l'
     lines = [table.get_string()]

@@ -97,6 +97,12 @@ def test_the_table_shows_detections_in_percent_with_classes_last():
     assert [cell.strip() for cell in row] == ['clean', '50.00', '-', '25.00', '', '']
 
 
+def test_where_nothing_is_detected_the_precision_is_zero():
+    runs = {'clean': ({'coco/bbox_mAP': 0.5}, None), 'pgd': ({}, None)}
+    row = attack_table(runs).splitlines()[4].split('|')
+    assert [row[1].strip(), row[2].strip()] == ['pgd', '0.00']
+
+
 def test_ap50_by_hand():
     """One class: a hit at score .9, a false alarm at .8, one object missed: precision 1 up to recall 1/2."""
     found, truth = sample(0, [A, FAR], [0, 0]), sample(0, [], [])

@@ -1,0 +1,129 @@
+"""What a fused model costs: ``python tools/get_flops.py CONFIG [--shape 480 640]``.
+
+Prints parameters, floating-point operations and latency of the fusion network N, of the model behind it T, and of both.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from prettytable import PrettyTable
+from torch.utils.flop_counter import FlopCounterMode
+
+import paif_mm  # noqa: F401 (before any OpenMMLab model library)
+from paif_mm.perception import PairFuser, require_fuser
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Parameters, FLOPs and latency of a fused model')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--shape', type=int, nargs=2, default=[480, 640], metavar=('HEIGHT', 'WIDTH'))
+    parser.add_argument('--runs', type=int, default=10, help='timed runs, of which the median counts (default: 10)')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        config = Config.fromfile(args.config)
+    except FileNotFoundError:
+        raise SystemExit(f'config {args.config} does not exist') from None
+    config.merge_from_dict(args.cfg_options or {})
+    init_default_scope(config.get('default_scope', 'mmseg'))
+    model = revert_sync_batchnorm(MODELS.build(config.model)).to(args.device).eval()
+    try:
+        fuser = require_fuser(model, 'get_flops')
+    except TypeError as error:
+        raise SystemExit(str(error)) from None
+    batch = pair_of(args.shape, config.get('default_scope', 'mmseg'))
+    print(cost_table(costs(model, fuser, batch, args.runs)))
+    print(
+        f'one pair of {args.shape[0]}x{args.shape[1]} on {args.device}; GFLOPs: convolutions and matrix products, two '
+        f'per multiply-add; latency: median of {args.runs} runs, preprocessing and post-processing counted to T'
+    )
+
+
+def pair_of(shape: list[int], scope: str) -> dict:
+    """A random pair, as a test data loader of the model's library gives it."""
+    if scope == 'mmdet':
+        from mmdet.structures import DetDataSample as Sample
+    elif scope == 'mmpretrain':
+        from mmpretrain.structures import DataSample as Sample
+    else:
+        from mmseg.structures import SegDataSample as Sample
+    size = tuple(shape)
+    meta = {'img_shape': size, 'ori_shape': size, 'pad_shape': size, 'scale_factor': (1.0, 1.0), 'img_id': 0}
+    generator = torch.Generator().manual_seed(0)
+    pair = torch.randint(0, 256, (4, *size), generator=generator, dtype=torch.uint8)
+    return {'inputs': [pair], 'data_samples': [Sample(metainfo=meta)]}
+
+
+@torch.no_grad()
+def costs(model: torch.nn.Module, fuser: PairFuser, batch: dict, runs: int) -> dict[str, dict[str, float]]:
+    """``params``, ``flops`` and ``seconds`` of ``N``, ``T`` and ``both``."""
+    device = next(model.parameters()).device
+
+    def now() -> float:
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    def run() -> None:
+        model.test_step({'inputs': batch['inputs'], 'data_samples': [batch['data_samples'][0].clone()]})
+
+    counter = FlopCounterMode(display=False)
+    started, flops = [], {}
+    handles = [
+        fuser.fusion.register_forward_pre_hook(lambda *_: started.append(counter.get_total_flops())),
+        fuser.fusion.register_forward_hook(lambda *_: flops.update(N=counter.get_total_flops() - started.pop())),
+    ]
+    with counter:
+        run()
+    flops['both'] = counter.get_total_flops()
+    for handle in handles:
+        handle.remove()
+
+    spent, whole = [], []
+    handles = [
+        fuser.fusion.register_forward_pre_hook(lambda *_: started.append(now())),
+        fuser.fusion.register_forward_hook(lambda *_: spent.append(now() - started.pop())),
+    ]
+    for _ in range(runs):
+        begin = now()
+        run()
+        whole.append(now() - begin)
+    for handle in handles:
+        handle.remove()
+
+    found = {
+        'N': {
+            'params': sum(p.numel() for p in fuser.fusion.parameters()),
+            'flops': flops['N'],
+            'seconds': statistics.median(spent),
+        },
+        'both': {
+            'params': sum(p.numel() for p in model.parameters()),
+            'flops': flops['both'],
+            'seconds': statistics.median(whole),
+        },
+    }
+    found['T'] = {key: value - found['N'][key] for key, value in found['both'].items()}
+    return {part: found[part] for part in ('N', 'T', 'both')}
+
+
+def cost_table(found: dict) -> str:
+    table = PrettyTable(['part', 'parameters, M', 'GFLOPs', 'latency, ms'])
+    for part, row in found.items():
+        table.add_row([part, f'{row["params"] / 1e6:.3f}', f'{row["flops"] / 1e9:.2f}', f'{row["seconds"] * 1e3:.1f}'])
+    table.align = 'r'
+    return table.get_string()
+
+
+if __name__ == '__main__':
+    main()
