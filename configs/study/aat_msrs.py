@@ -1,5 +1,5 @@
-# Adaptive Adversarial Training. Meta-initialisation and warm start take as long as 150 iterations of adversarial
-# training, which are therefore missing at its end: sat_msrs.py and this train for the same time.
+# Adaptive Adversarial Training. Meta-initialisation and warm start take about as long as 190 iterations of adversarial
+# training, of which 150 are therefore missing at its end: this trains for about as long as sat_msrs.py.
 _base_ = './sat_msrs.py'
 
 max_iters = 650

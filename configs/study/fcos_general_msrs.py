@@ -1,7 +1,7 @@
 # Normal training of the searched network and the pretrained FCOS.
 _base_ = './fcos_pretrain_msrs.py'
 
-max_iters = 400
+max_iters = 300
 model = dict(data_preprocessor=dict(fusion=dict(_delete_=True, type='FusionNet', genotype='paif', channels=8)))
 load_from = 'work_dirs/fcos_pretrain_msrs/iter_1500.pth'
 

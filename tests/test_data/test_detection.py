@@ -191,3 +191,41 @@ def test_synthetic_boxes_are_written_and_added_to_older_folders(tmp_path):
     assert dataset.metainfo['classes'] == ('person', 'bicycle', 'car')
     assert len(dataset) == 3
     assert dataset[0]['inputs'].shape == (4, 64, 96)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_mmdets_transforms_move_both_modalities_alike(tmp_path, seed):
+    """Infrared is a copy of the blue channel here: after any geometric transform it still is."""
+    rng = np.random.default_rng(seed)
+    visible = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    for folder, image in (('rgb', visible), ('thermal', visible[..., 0])):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / 'a.png'), image)
+    content = {
+        'images': [{'id': 1, 'file_name': 'a.png', 'width': 40, 'height': 30}],
+        'categories': [{'id': 1, 'name': 'person'}],
+        'annotations': [
+            {'id': 1, 'image_id': 1, 'category_id': 1, 'bbox': [4, 5, 30, 20], 'area': 600, 'iscrowd': 0},
+        ],
+    }
+    (tmp_path / 'boxes.json').write_text(json.dumps(content))
+    pipeline = [
+        PIPELINE[0],
+        PIPELINE[1],
+        {'type': 'RandomChoiceResize', 'scales': [(60, 50), (80, 70), (33, 25)], 'keep_ratio': True},
+        {'type': 'RandomFlip', 'prob': 0.5},
+        {'type': 'RandomCrop', 'crop_size': (20, 24), 'allow_negative_crop': True},
+        {'type': 'Pad', 'size_divisor': 32},
+        {'type': 'PackDetInputs', 'meta_keys': ('img_shape', 'pad_shape')},
+    ]
+    np.random.seed(seed)
+    dataset = PairCocoDataset(
+        data_root=str(tmp_path),
+        ann_file='boxes.json',
+        data_prefix={'img': 'rgb', 'ir': 'thermal'},
+        pipeline=pipeline,
+    )
+    item = dataset[0]
+    assert item['inputs'].shape == (4, 32, 32)
+    assert np.array_equal(item['inputs'][3], item['inputs'][0])
+    assert len(item['inputs'][0].unique()) > 50
