@@ -9,8 +9,9 @@ from torch import Tensor
 from paif_mm.data.colour import INFRARED, VISIBLE
 from paif_mm.registry import ATTACKS, OBJECTIVES, build
 
+from .auto_pgd import auto_pgd
 from .frozen import frozen, unwrap
-from .functional import Budget, check_settings, projected_gradient
+from .functional import Budget, Losses, LossFunction, check_settings, projected_gradient
 
 MODALITIES = {'vis': VISIBLE, 'ir': INFRARED}
 
@@ -49,6 +50,7 @@ class PGD:
         random_start (bool): start at a random point of the ball.
         restarts (int): tries; the worst per image is kept.
         keep (str): ``'worst'`` iterate per image (one more forward pass) or the ``'last'``.
+        momentum (float): of MI-FGSM (Dong et al. 2018), e.g. 1.0, for attacks that are to transfer. Default: 0.
         objective (dict): what is maximised. Default: the model's own loss, ``dict(type='TaskLoss')``.
     """
 
@@ -61,6 +63,7 @@ class PGD:
         random_start: bool = True,
         restarts: int = 1,
         keep: str = 'worst',
+        momentum: float = 0.0,
         objective: dict | None = None,
     ):
         check_settings(norm, keep)
@@ -75,6 +78,7 @@ class PGD:
         self.random_start = random_start
         self.restarts = restarts
         self.keep = keep
+        self.momentum = momentum
         self.objective = build(OBJECTIVES, objective or {'type': 'TaskLoss'})
 
     def __call__(
@@ -98,21 +102,35 @@ class PGD:
             return AttackResult(index, [image.clone() for image in clean], clean, None)
         samples = [sample.to(device) for sample in samples]
 
-        def losses(images: list[Tensor]) -> Tensor:
-            return self.objective(model, images, samples, clean, training)
+        def losses(images: list[Tensor], progress: float):
+            return self.objective(model, images, samples, clean, training, progress)
 
         with frozen(model):
-            images, values = projected_gradient(
-                losses, clean, budgets, self.steps, self.norm, self.random_start, self.restarts, self.keep
-            )
-        return AttackResult(index, images, clean, values)
+            images, found = self.optimise(losses, clean, budgets)
+        known = found is not None and not getattr(self.objective, 'scheduled', False)
+        return AttackResult(index, images, clean, found.loss if known else None)
+
+    def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget]):
+        """Attacked images, and their :class:`~.functional.Losses` where they are known."""
+        return projected_gradient(
+            loss_fn,
+            images,
+            budgets,
+            self.steps,
+            self.norm,
+            self.random_start,
+            self.restarts,
+            self.keep,
+            self.momentum,
+        )
 
     def losses(self, model, images: list[Tensor], result: AttackResult, data_batch: dict, training: bool = False):
         """Objective (N,) of any images in the places of ``result``, e.g. of the clean ones."""
         model = unwrap(model)
         samples = [data_batch['data_samples'][i].to(images[0].device) for i in result.index]
         with frozen(model), torch.no_grad():
-            return self.objective(model, images, samples, result.clean, training)
+            values = self.objective(model, images, samples, result.clean, training)
+        return values.loss if isinstance(values, Losses) else values
 
     def budgets(self, channels: int) -> list[Budget]:
         """The budgets in pixel units for images of so many channels.
@@ -131,6 +149,33 @@ class PGD:
             Budget(part, _of(self.eps, name) * 255, _of(self.step_size, name) * 255)
             for name, part in MODALITIES.items()
         ]
+
+
+@ATTACKS.register_module()
+class APGD(PGD):
+    """Auto-PGD (Croce and Hein, ICML 2020): chooses its own steps, and keeps the iterate of highest harm per image.
+
+    Args:
+        eps (float | dict), norm (str), restarts (int), objective (dict): see :class:`PGD`.
+        steps (int): gradient steps per restart. Default: 100.
+        large_radii (bool): search balls of 2 eps and 1.5 eps first, for .3 of the steps each (SEA, ECCV 2024); for
+            long runs. Default: False.
+    """
+
+    def __init__(
+        self,
+        eps: float | dict,
+        steps: int = 100,
+        norm: str = 'linf',
+        restarts: int = 1,
+        large_radii: bool = False,
+        objective: dict | None = None,
+    ):
+        super().__init__(eps, steps=steps, norm=norm, restarts=restarts, objective=objective)
+        self.stages = ((0.3, 2.0), (0.3, 1.5), (0.4, 1.0)) if large_radii else ((1.0, 1.0),)
+
+    def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget]):
+        return auto_pgd(loss_fn, images, budgets, self.steps, self.norm, self.restarts, self.stages)
 
 
 def _of(value: float | dict, modality: str) -> float:

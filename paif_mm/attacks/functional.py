@@ -1,4 +1,4 @@
-"""Projected gradient attacks on lists of images: one function, one loop, torch only."""
+"""Projected gradient attacks on lists of images, torch only: the ball, the worst iterate, and one loop."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -6,8 +6,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: Maps images to their losses: list of N tensors (C, H_i, W_i) -> (N,), larger is worse for the model.
-LossFunction = Callable[[list[Tensor]], Tensor]
+
+class Losses(NamedTuple):
+    """What an attack learns about N images, (N,) each.
+
+    ``loss`` is what gradients raise; ``harm`` decides which iterate is the worst, ties going to the higher loss. They
+    differ where the loss is a means: its weights may change from step to step, and it may rise without changing a
+    single decision of the model.
+    """
+
+    loss: Tensor
+    harm: Tensor
+
+
+#: Maps a list of N images (C, H_i, W_i), and the share of the attack's steps that are done (0 in the first step, 1 for
+#: a last look), to :class:`Losses`, or to losses (N,) that are the harm, too; larger is worse for the model.
+LossFunction = Callable[[list[Tensor], float], 'Tensor | Losses']
 
 
 class Budget(NamedTuple):
@@ -27,14 +41,16 @@ def projected_gradient(
     random_start: bool = True,
     restarts: int = 1,
     keep: str = 'worst',
+    momentum: float = 0.0,
     bounds: tuple[float, float] = (0.0, 255.0),
-) -> tuple[list[Tensor], Tensor | None]:
+) -> tuple[list[Tensor], Losses | None]:
     """Maximise each image's loss within a ball around it by projected gradient ascent (Madry et al. 2018).
 
-    One step and no random start is FGSM; several steps and no random start is BIM. Images may differ in size.
+    One step and no random start is FGSM; several steps and no random start is BIM; with momentum it is MI-FGSM (Dong et
+    al. 2018). Images may differ in size.
 
     Args:
-        loss_fn: per-image losses (N,) of N images. Its images must not influence each other.
+        loss_fn: see :data:`LossFunction`. Its images must not influence each other.
         images: N tensors (C, H_i, W_i), float, within ``bounds``.
         budgets: disjoint channel groups with a radius and step each, in units of ``images``. Channels without a
             budget, or with radius 0, stay as they are, bit for bit.
@@ -42,8 +58,9 @@ def projected_gradient(
         norm: ``'linf'`` (sign steps, radius per pixel) or ``'l2'`` (normalised steps, radius of the group's norm).
         random_start: start at a uniformly random point of the ball instead of its centre.
         restarts: number of tries; the worst result of each image is kept.
-        keep: ``'worst'`` returns the iterate of highest loss per image and costs one forward pass more than
+        keep: ``'worst'`` returns the iterate of highest harm per image and costs one forward pass more than
             ``'last'``, which returns the last one.
+        momentum: mu in g <- mu g + gradient / mean |gradient|, whose direction is followed. 0: the gradient itself.
         bounds: the box of valid values, known, never read off the data.
 
     Returns:
@@ -51,22 +68,48 @@ def projected_gradient(
         (``keep='last'`` and one restart).
     """
     check_settings(norm, keep)
-    ball = (LinfBall if norm == 'linf' else L2Ball)(images, budgets, bounds)
-    worst = _Worst(images)
+    ball = make_ball(norm, images, budgets, bounds)
+    worst = Worst(images)
     for _ in range(restarts):
         points = ball.random_points() if random_start else [image.clone() for image in images]
-        for _ in range(steps):
-            points = [point.detach().requires_grad_() for point in points]
-            losses = loss_fn(points)
-            gradients = torch.autograd.grad(losses.sum(), points)
+        velocity = None
+        for step in range(steps):
+            losses, gradients = differentiate(loss_fn, points, step / steps)
             if keep == 'worst':
                 worst.update(points, losses)
+            if momentum:
+                velocity = gradients = accumulate(velocity, gradients, momentum)
             points = ball.ascend(points, gradients)
         if keep == 'last' and restarts == 1:
             return points, None
-        with torch.no_grad():
-            worst.update(points, loss_fn(points))
+        worst.update(points, look(loss_fn, points))
     return worst.images, worst.losses
+
+
+def differentiate(loss_fn: LossFunction, points: Sequence[Tensor], progress: float) -> tuple[Losses, list[Tensor]]:
+    """Losses of images, detached, and the gradient of each one's loss towards it."""
+    points = [point.detach().requires_grad_() for point in points]
+    losses = complete(loss_fn(points, progress))
+    gradients = torch.autograd.grad(losses.loss.sum(), points)
+    return Losses(*(value.detach() for value in losses)), list(gradients)
+
+
+@torch.no_grad()
+def look(loss_fn: LossFunction, points: Sequence[Tensor]) -> Losses:
+    """Losses of images, without gradients."""
+    return complete(loss_fn(list(points), 1.0))
+
+
+def complete(losses: Tensor | Losses) -> Losses:
+    """Losses that are the harm, too, as :class:`Losses`."""
+    return losses if isinstance(losses, Losses) else Losses(losses, losses)
+
+
+@torch.no_grad()
+def accumulate(velocity: list[Tensor] | None, gradients: Sequence[Tensor], momentum: float) -> list[Tensor]:
+    """mu g + gradient / mean |gradient| of each image."""
+    scaled = [g / g.abs().mean().clamp_min(torch.finfo(g.dtype).tiny) for g in gradients]
+    return scaled if velocity is None else [momentum * v + g for v, g in zip(velocity, scaled, strict=True)]
 
 
 def check_settings(norm: str, keep: str) -> None:
@@ -75,6 +118,13 @@ def check_settings(norm: str, keep: str) -> None:
         raise ValueError(f"norm must be 'linf' or 'l2', not {norm!r}")
     if keep not in ('worst', 'last'):
         raise ValueError(f"keep must be 'worst' or 'last', not {keep!r}")
+
+
+def make_ball(
+    norm: str, images: Sequence[Tensor], budgets: Sequence[Budget], bounds: tuple[float, float]
+) -> 'LinfBall | L2Ball':
+    """What a norm of ``'linf'`` or ``'l2'`` allows around each image."""
+    return (LinfBall if norm == 'linf' else L2Ball)(images, budgets, bounds)
 
 
 class LinfBall:
@@ -95,14 +145,15 @@ class LinfBall:
 
     def random_points(self) -> list[Tensor]:
         noise = [torch.empty_like(image).uniform_(-1, 1) for image in self.images]
-        return self._project([image + n * eps for image, n, eps in zip(self.images, noise, self.eps, strict=True)])
+        return self.project([image + n * eps for image, n, eps in zip(self.images, noise, self.eps, strict=True)])
 
     @torch.no_grad()
-    def ascend(self, points: list[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
-        moved = [p + g.sign_().mul_(s) for p, g, s in zip(points, gradients, self.step, strict=True)]
-        return self._project(moved)
+    def ascend(self, points: list[Tensor], gradients: Sequence[Tensor], radii: Tensor | None = None) -> list[Tensor]:
+        """One step; of the budgets' length, or of so many radii of the ball for each image (N,)."""
+        lengths = self.step if radii is None else [r * eps for r, eps in zip(radii, self.eps, strict=True)]
+        return self.project([p + g.sign() * s for p, g, s in zip(points, gradients, lengths, strict=True)])
 
-    def _project(self, points: list[Tensor]) -> list[Tensor]:
+    def project(self, points: list[Tensor]) -> list[Tensor]:
         return [torch.clamp(p, low, high) for p, low, high in zip(points, self.low, self.high, strict=True)]
 
 
@@ -120,18 +171,19 @@ class L2Ball:
                 direction = torch.randn_like(point[channels])
                 radius = eps * torch.rand((), device=point.device)
                 point[channels] += direction * (radius / direction.norm())
-        return self._project(points)
+        return self.project(points)
 
     @torch.no_grad()
-    def ascend(self, points: list[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
+    def ascend(self, points: list[Tensor], gradients: Sequence[Tensor], radii: Tensor | None = None) -> list[Tensor]:
+        """As :meth:`LinfBall.ascend`, along normalised gradients."""
         moved = [point.detach().clone() for point in points]
-        for point, gradient in zip(moved, gradients, strict=True):
-            for channels, _, step in self.budgets:
+        for i, (point, gradient) in enumerate(zip(moved, gradients, strict=True)):
+            for channels, eps, step in self.budgets:
                 norm = gradient[channels].norm().clamp_min(torch.finfo(gradient.dtype).tiny)
-                point[channels] += gradient[channels] * (step / norm)
-        return self._project(moved)
+                point[channels] += gradient[channels] * ((step if radii is None else radii[i] * eps) / norm)
+        return self.project(moved)
 
-    def _project(self, points: list[Tensor]) -> list[Tensor]:
+    def project(self, points: list[Tensor]) -> list[Tensor]:
         for point, image in zip(points, self.images, strict=True):
             for channels, eps, _ in self.budgets:
                 delta = point[channels] - image[channels]
@@ -140,20 +192,20 @@ class L2Ball:
         return points
 
 
-class _Worst:
-    """The image of highest loss seen so far, for each place of the batch."""
+class Worst:
+    """The image of highest harm seen so far, for each place of the batch."""
 
     def __init__(self, images: Sequence[Tensor]):
         self.images = [image.clone() for image in images]
-        self.losses = None
+        self.losses: Losses | None = None
 
-    def update(self, points: Sequence[Tensor], losses: Tensor) -> None:
-        losses = losses.detach()
+    def update(self, points: Sequence[Tensor], losses: Losses) -> None:
         if self.losses is None:
             self.images, self.losses = [point.detach() for point in points], losses
             return
-        better = losses > self.losses
-        self.losses = torch.where(better, losses, self.losses)
+        (loss, harm), (best_loss, best_harm) = losses, self.losses
+        better = (harm > best_harm) | ((harm == best_harm) & (loss > best_loss))
+        self.losses = Losses(torch.where(better, loss, best_loss), torch.where(better, harm, best_harm))
         # torch.where keeps the choice on the device: no synchronisation per step.
         self.images = [
             torch.where(b, point.detach(), image) for b, point, image in zip(better, points, self.images, strict=True)

@@ -6,8 +6,9 @@ An objective is called with
 * ``data_samples``: their annotations, as the data loader made them;
 * ``clean``: the same images before the attack;
 * ``training``: whether the batch is a training batch, which the model's preprocessor pads together with its labels;
+* ``progress``: the share of the attack's steps that are done, 0 in the first one;
 
-and returns (N,) losses. It never changes the data samples.
+and returns (N,) losses, or :class:`~.functional.Losses`. It never changes the data samples.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ from torch import Tensor, nn
 from paif_mm.losses.hook import fusion_loss_inputs
 from paif_mm.perception import require_fuser
 from paif_mm.registry import MODELS, OBJECTIVES, build
+
+from .functional import Losses, complete
+from .pixel_losses import PIXEL_LOSSES, SCHEDULED, right
 
 
 @OBJECTIVES.register_module()
@@ -38,12 +42,8 @@ class TaskLoss:
     def __init__(self, terms: Sequence[str] | None = None):
         self.terms = terms
 
-    def __call__(self, model, inputs, data_samples, clean, training: bool) -> Tensor:
-        if not all(has_annotations(sample) for sample in data_samples):
-            raise ValueError(
-                'the attack needs annotations, but the data samples hold none: add '
-                "dict(type='LoadAnnotations') before the Pack... transform of this dataloader's pipeline"
-            )
+    def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Tensor:
+        require_annotations(data_samples)
         if self.terms is None and _trained_per_pixel(model):
             return pixel_losses(model, inputs, data_samples, training)
         losses = []
@@ -64,6 +64,59 @@ class TaskLoss:
 
 
 @OBJECTIVES.register_module()
+class PixelLoss:
+    """A loss of single pixels of a segmentation, averaged over each image's labelled pixels.
+
+    Ignored pixels take no part. The worst iterate of an attack is the one with the most wrong pixels, whatever the loss
+    says.
+
+    Args:
+        name (str): one of :data:`~.pixel_losses.PIXEL_LOSSES`: ``'cross_entropy'``, ``'masked_cross_entropy'``,
+            ``'balanced_cross_entropy'``, ``'jensen_shannon'``, ``'segpgd'``, ``'cospgd'``, ``'margin'`` or ``'dlr'``.
+    """
+
+    def __init__(self, name: str = 'cross_entropy'):
+        if name not in PIXEL_LOSSES:
+            raise ValueError(f'PixelLoss knows {", ".join(PIXEL_LOSSES)}, not {name!r}')
+        self.loss = PIXEL_LOSSES[name]
+        self.scheduled = name in SCHEDULED
+
+    def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Losses:
+        from mmseg.models.segmentors.base import BaseSegmentor
+
+        if not isinstance(model, BaseSegmentor):
+            raise TypeError(f'PixelLoss attacks segmentors, not {type(model).__name__}: use TaskLoss')
+        require_annotations(data_samples)
+        groups = [
+            self._image_losses(logits, label, progress)
+            for logits, label in pixel_logits(model, inputs, data_samples, training)
+        ]
+        return Losses(*(torch.cat(values) for values in zip(*groups, strict=True)))
+
+    def _image_losses(self, logits: Tensor, label: Tensor, progress: float) -> Losses:
+        """(N, K, H, W) and (N, H, W) of labels to (N,) each."""
+        labelled = (label >= 0) & (label < logits.size(1))
+        if not labelled.all():  # moves ignored pixels of any image out of sight of counts and classes
+            return self._with_ignored(logits, label, labelled, progress)
+        losses = self.loss(logits, label, progress)
+        wrong = ~right(logits, label)
+        return Losses(losses.mean((1, 2)), wrong.float().mean((1, 2)))
+
+    def _with_ignored(self, logits: Tensor, label: Tensor, labelled: Tensor, progress: float) -> Losses:
+        """The same, image by image, on the labelled pixels alone, laid out in one row."""
+        losses, harms = [], []
+        for z, y, seen in zip(logits, label, labelled, strict=True):
+            if not seen.any():
+                losses.append(z.sum() * 0)
+                harms.append(z.new_zeros(()))
+                continue
+            row, classes = z[:, seen][None, :, None], y[seen][None, None]  # (1, K, 1, P), (1, 1, P)
+            losses.append(self.loss(row, classes, progress).mean())
+            harms.append((~right(row, classes)).float().mean())
+        return Losses(torch.stack(losses), torch.stack(harms))
+
+
+@OBJECTIVES.register_module()
 class FusionObjective:
     """The fusion loss of the fused image against the clean pair: attacks the fusion network alone.
 
@@ -74,7 +127,7 @@ class FusionObjective:
     def __init__(self, loss: dict | None = None):
         self.loss = build(MODELS, loss or {'type': 'FusionLoss'})
 
-    def __call__(self, model, inputs, data_samples, clean, training: bool) -> Tensor:
+    def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Tensor:
         fuser = require_fuser(model, 'FusionObjective')
         fuser.fuse(inputs, clean)
         losses = [None] * len(inputs)
@@ -99,9 +152,16 @@ class WeightedSum:
             raise ValueError(f'WeightedSum has {len(objectives)} objectives but {len(weights)} weights')
         self.objectives = [build(OBJECTIVES, objective) for objective in objectives]
         self.weights = weights
+        self.scheduled = any(getattr(objective, 'scheduled', False) for objective in self.objectives)
 
-    def __call__(self, *args) -> Tensor:
-        return sum(w * objective(*args) for w, objective in zip(self.weights, self.objectives, strict=True))
+    def __call__(self, *args) -> Losses:
+        parts = [complete(objective(*args)) for objective in self.objectives]
+        return Losses(
+            *(
+                sum(w * value for w, value in zip(self.weights, values, strict=True))
+                for values in zip(*parts, strict=True)
+            )
+        )
 
 
 def as_the_network_sees(sample):
@@ -123,6 +183,15 @@ def as_the_network_sees(sample):
             instances.masks = instances.masks.resize(sample.metainfo['img_shape'][:2])
         sample.set_field(instances, key)
     return sample
+
+
+def require_annotations(data_samples: list) -> None:
+    """Raises ValueError where a data sample holds no ground truth."""
+    if not all(has_annotations(sample) for sample in data_samples):
+        raise ValueError(
+            'the attack needs annotations, but the data samples hold none: add '
+            "dict(type='LoadAnnotations') before the Pack... transform of this dataloader's pipeline"
+        )
 
 
 def has_annotations(sample) -> bool:
@@ -148,16 +217,24 @@ def _losses_of(head) -> list[nn.Module]:
 
 def pixel_losses(model: nn.Module, inputs: list[Tensor], data_samples: list, training: bool) -> Tensor:
     """Mean of the decode head's loss over each image's labelled pixels, (N,); 0 where every pixel is ignored."""
+    groups = pixel_logits(model, inputs, data_samples, training)
+    return torch.cat([_mean_over_labelled(model.decode_head, logits, label) for logits, label in groups])
+
+
+def pixel_logits(model: nn.Module, inputs: list[Tensor], data_samples: list, training: bool) -> list:
+    """Logits (n, K, H, W) at the labels' size and labels (n, H, W), in one group if all labels have one size."""
     samples = [sample.clone() for sample in data_samples] if training else data_samples
     data = model.data_preprocessor({'inputs': inputs, 'data_samples': samples}, training)
     logits = model(**data, mode='tensor')  # (N, K, h, w)
     if not training:
         logits = _crop_padding(logits, data)
     labels = [sample.gt_sem_seg.data.to(logits.device) for sample in data['data_samples']]  # (1, H, W) each
-    head = model.decode_head
     if len({label.shape for label in labels}) == 1:
-        return _mean_over_labelled(head, logits, torch.cat(labels))
-    return torch.cat([_mean_over_labelled(head, logits[i : i + 1], label) for i, label in enumerate(labels)])
+        groups = [(logits, torch.cat(labels))]
+    else:
+        groups = [(logits[i : i + 1], label) for i, label in enumerate(labels)]
+    align = model.decode_head.align_corners if hasattr(model, 'decode_head') else model.align_corners
+    return [(F.interpolate(z, label.shape[-2:], mode='bilinear', align_corners=align), label) for z, label in groups]
 
 
 def _crop_padding(logits: Tensor, data: dict) -> Tensor:
@@ -171,8 +248,7 @@ def _crop_padding(logits: Tensor, data: dict) -> Tensor:
 
 
 def _mean_over_labelled(head, logits: Tensor, label: Tensor) -> Tensor:
-    """(N, K, h, w) and (N, H, W) -> (N,)."""
-    logits = F.interpolate(logits, label.shape[-2:], mode='bilinear', align_corners=head.align_corners)
+    """(N, K, H, W) and (N, H, W) -> (N,)."""
     losses = sum(
         loss(logits, label, ignore_index=head.ignore_index, reduction_override='none') for loss in _losses_of(head)
     )

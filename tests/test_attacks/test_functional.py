@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from paif_mm.attacks import Budget, projected_gradient
+from paif_mm.attacks import Budget, Losses, projected_gradient
 
 WHOLE = slice(None)
 
 
 def linear(weights):
     """Loss <w, x> of each image: its maximum over a ball is known in closed form."""
-    return lambda images: torch.stack([(w * x).sum() for w, x in zip(weights, images, strict=True)])
+    return lambda images, progress=1.0: torch.stack([(w * x).sum() for w, x in zip(weights, images, strict=True)])
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def problem():
 def test_linf_reaches_the_optimum_of_a_linear_model(problem):
     images, weights = problem
     adv, losses = projected_gradient(linear(weights), images, [Budget(WHOLE, 8, 2)], steps=9)
-    for x, a, w, loss in zip(images, adv, weights, losses, strict=True):
+    for x, a, w, loss in zip(images, adv, weights, losses.loss, strict=True):
         assert torch.equal(a, x + 8 * w.sign())
         assert loss == pytest.approx(float((w * x).sum() + 8 * w.abs().sum()), rel=1e-5)
 
@@ -74,7 +74,7 @@ def test_results_stay_in_the_box():
 def test_the_worst_iterate_is_kept_per_image():
     """A loss with a bump: large steps overshoot it, so that the last iterate is not the worst."""
 
-    def bump(images):
+    def bump(images, progress=1.0):
         return torch.stack([-(x - 103.0).abs().sum() for x in images])
 
     images = [torch.full((1, 1, 1), 100.0), torch.full((1, 1, 1), 106.0)]
@@ -82,32 +82,32 @@ def test_the_worst_iterate_is_kept_per_image():
     worst, losses = projected_gradient(bump, images, budgets, steps=4, random_start=False)
     last, _ = projected_gradient(bump, images, budgets, steps=4, random_start=False, keep='last')
     assert [x.item() for x in worst] == [103, 103]
-    assert losses.tolist() == [0, 0]
+    assert losses.loss.tolist() == [0, 0]
     assert bump(last).max() <= 0
     worst, losses = projected_gradient(bump, images, [Budget(WHOLE, 8, 5)], steps=3, random_start=False)
     last, _ = projected_gradient(bump, images, [Budget(WHOLE, 8, 5)], steps=3, random_start=False, keep='last')
-    assert (losses >= bump(last)).all()
-    assert torch.equal(losses, bump(worst))
+    assert (losses.loss >= bump(last)).all()
+    assert torch.equal(losses.loss, bump(worst))
 
 
 def test_restarts_keep_the_worst_and_never_lose_to_one_try():
-    def rugged(images):
+    def rugged(images, progress):
         return torch.stack([torch.sin(3 * x).sum() for x in images])
 
     image = torch.full((1, 8, 8), 100.0)
     results = {}
     for restarts in (1, 8):
         torch.manual_seed(0)
-        results[restarts] = projected_gradient(rugged, [image], [Budget(WHOLE, 8, 0.05)], 5, restarts=restarts)[1]
+        results[restarts] = projected_gradient(rugged, [image], [Budget(WHOLE, 8, 0.05)], 5, restarts=restarts)[1].loss
     assert results[8] > results[1] or torch.equal(results[8], results[1])
     torch.manual_seed(0)
-    singles = [projected_gradient(rugged, [image], [Budget(WHOLE, 8, 0.05)], 5)[1] for _ in range(8)]
+    singles = [projected_gradient(rugged, [image], [Budget(WHOLE, 8, 0.05)], 5)[1].loss for _ in range(8)]
     assert results[8] == max(singles)
 
 
 def test_random_start_is_inside_the_ball_and_random():
     image = torch.full((1, 16, 16), 100.0)
-    flat = lambda images: torch.stack([(0 * x).sum() for x in images])  # noqa: E731 (zero gradient: start stays)
+    flat = lambda images, progress: torch.stack([(0 * x).sum() for x in images])  # noqa: E731 (zero gradient: start stays)
     starts = [projected_gradient(flat, [image], [Budget(WHOLE, 8, 1)], 1, keep='last')[0][0] for _ in range(2)]
     assert not torch.equal(*starts)
     assert 6 < (starts[0] - image).abs().max() <= 8
@@ -117,7 +117,10 @@ def test_random_start_is_inside_the_ball_and_random():
 
 def test_images_of_a_batch_do_not_influence_each_other(problem):
     images, weights = problem
-    quadratic = lambda ws: lambda xs: torch.stack([(w * x).sum().square() for w, x in zip(ws, xs, strict=True)])  # noqa: E731
+
+    def quadratic(ws):
+        return lambda xs, progress: torch.stack([(w * x).sum().square() for w, x in zip(ws, xs, strict=True)])
+
     both, _ = projected_gradient(quadratic(weights), images, [Budget(WHOLE, 8, 2)], 5, random_start=False)
     one, _ = projected_gradient(quadratic(weights[1:]), images[1:], [Budget(WHOLE, 8, 2)], 5, random_start=False)
     assert torch.equal(both[1], one[0])
@@ -148,7 +151,7 @@ def test_iterates_agree_with_torchattacks(norm, ours, theirs, random_start):
     torch.manual_seed(1)
     expected = reference(images, labels)
 
-    def loss(batch):
+    def loss(batch, progress):
         return torch.nn.functional.cross_entropy(model(torch.stack(batch) / 255), labels, reduction='none')
 
     torch.manual_seed(1)
@@ -172,3 +175,30 @@ def test_l2_steps_are_normalised():
     adv, _ = projected_gradient(linear([weight]), [image], [Budget(WHOLE, 100, 10)], 1, 'l2', random_start=False)
     assert (adv[0] - image).norm() == pytest.approx(10, rel=1e-5)
     assert math.isclose((adv[0] - image)[0, 0, 1].item(), 8, rel_tol=1e-5)
+
+
+def test_momentum_follows_the_mean_of_scaled_gradients():
+    """A gradient that turns round: by hand g1 = 1, g2 = .8 * 1 - 1 = -.2, so that both steps follow the signs of g."""
+
+    def turning(images, progress):
+        return torch.stack([(x * (1.0 if progress == 0 else -30.0)).sum() for x in images])
+
+    image = torch.full((1, 1, 1), 100.0)
+    ends = {}
+    for mu in (0.8, 1.5):
+        adv, _ = projected_gradient(
+            turning, [image], [Budget(WHOLE, 8, 2)], 2, random_start=False, keep='last', momentum=mu
+        )
+        ends[mu] = adv[0].item()
+    assert ends == {0.8: 100, 1.5: 104}
+
+
+def test_harm_decides_which_iterate_is_worst_and_loss_breaks_ties():
+    def two(images, progress):
+        x = torch.stack([image.sum() for image in images])
+        return Losses(x, (x.detach() < 104).float())
+
+    image = torch.full((1, 1, 1), 100.0)
+    adv, losses = projected_gradient(two, [image], [Budget(WHOLE, 8, 1)], 8, random_start=False)
+    assert adv[0].item() == 103
+    assert losses == (torch.tensor([103.0]), torch.tensor([1.0]))

@@ -1,0 +1,147 @@
+"""Losses of single pixels against closed forms, and as objectives of a segmentor."""
+
+import math
+
+import pytest
+import torch
+from helpers import build_model, pair_batch, tiny_segformer
+
+from paif_mm.attacks import PGD, Losses, PixelLoss, TaskLoss, WeightedSum
+from paif_mm.attacks.pixel_losses import PIXEL_LOSSES
+
+#: Three pixels of class 0: right by a margin of 2, wrong by 1, a tie of the first two.
+Z = ((2.0, 0, 0), (0.0, 1, 0), (1.0, 1, 0))
+LOGITS = torch.tensor(Z).T.reshape(1, 3, 1, 3)
+LABELS = torch.tensor([[[0, 0, 0]]])
+P = [torch.tensor(z).softmax(0) for z in Z]
+CE = [-math.log(p[0]) for p in P]
+
+
+def loss(name, progress=0.0, logits=LOGITS, labels=LABELS):
+    return PIXEL_LOSSES[name](logits, labels, progress).flatten().tolist()
+
+
+def test_cross_entropies_by_hand():
+    assert loss('cross_entropy') == pytest.approx(CE)
+    assert loss('masked_cross_entropy') == pytest.approx([CE[0], 0, CE[2]])  # of a tie the first class wins
+
+
+def test_balanced_classes_count_alike():
+    labels = torch.tensor([[[0, 0, 0, 1]]])
+    logits = torch.nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2).float()  # all right, and alike
+    values = torch.tensor(loss('balanced_cross_entropy', logits=logits, labels=labels))
+    assert values[:3].sum() == pytest.approx(values[3].item())
+    plain = torch.tensor(loss('cross_entropy', logits=logits, labels=labels))
+    assert values.mean() == pytest.approx(plain.mean().item(), rel=1e-5)
+
+
+def test_jensen_shannon_is_the_divergence():
+    expected = []
+    for p in P:
+        p, q = p.double(), torch.tensor([1.0, 0, 0]).double()
+        m = (p + q) / 2
+        expected.append(float((p * (p / m).log()).sum() / 2 + (q[0] * (q[0] / m[0]).log()) / 2))
+    assert loss('jensen_shannon') == pytest.approx(expected, abs=1e-6)
+    lost = torch.tensor([-200.0, 0, 0]).reshape(1, 3, 1, 1)
+    assert loss('jensen_shannon', logits=lost, labels=LABELS[..., :1]) == pytest.approx([math.log(2)])
+
+
+@pytest.mark.parametrize(('progress', 'share'), [(0.0, 0.0), (0.5, 0.25), (0.9, 0.45)])
+def test_segpgd_moves_from_right_to_wrong_pixels(progress, share):
+    expected = [(1 - share) * CE[0], share * CE[1], (1 - share) * CE[2]]
+    assert loss('segpgd', progress) == pytest.approx(expected)
+
+
+def test_cospgd_weighs_by_the_cosine_without_a_gradient():
+    cosines = [float(p[0] / p.norm()) for p in P]
+    assert loss('cospgd') == pytest.approx([ce * cosine for ce, cosine in zip(CE, cosines, strict=True)])
+    z = LOGITS.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(PIXEL_LOSSES['cospgd'](z, LABELS, 0.0).sum(), z)
+    for i in range(3):  # weight x d cross-entropy / d z_y
+        assert gradient[0, 0, 0, i].item() == pytest.approx(cosines[i] * (float(P[i][0]) - 1), rel=1e-5)
+
+
+def test_margins_by_hand():
+    assert loss('margin') == pytest.approx([-2, 0, 0])
+    assert loss('dlr') == pytest.approx([-1, 0, 0])
+    assert loss('dlr', logits=7 * LOGITS) == pytest.approx([-1, 0, 0])  # whatever the scale
+
+
+def test_cospgd_takes_another_direction_than_cross_entropy():
+    """A weight after the reduction would leave the direction as it was (a defect of published ports)."""
+    z = torch.randn(1, 5, 8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    y = torch.randint(0, 5, (1, 8, 8), generator=torch.Generator().manual_seed(1))
+    directions = []
+    for name in ('cross_entropy', 'cospgd'):
+        (gradient,) = torch.autograd.grad(PIXEL_LOSSES[name](z, y, 0.0).mean(), z)
+        directions.append(gradient.flatten() / gradient.norm())
+    assert directions[0] @ directions[1] < 0.99
+
+
+@pytest.fixture(scope='module')
+def model():
+    return build_model(tiny_segformer()).eval()
+
+
+def call(model, objective, batch, progress=1.0):
+    inputs = [image.float() for image in batch['inputs']]
+    return objective(model, inputs, batch['data_samples'], inputs, False, progress)
+
+
+@pytest.mark.parametrize('name', PIXEL_LOSSES)
+def test_ignored_pixels_and_other_images_take_no_part(model, name):
+    batch = pair_batch([(32, 40), (32, 40)])
+    found = call(model, PixelLoss(name), batch, progress=0.5)
+    one = call(model, PixelLoss(name), {key: value[1:] for key, value in batch.items()}, progress=0.5)
+    torch.testing.assert_close(found.loss[1], one.loss[0])
+    batch['data_samples'][0].gt_sem_seg.data[:] = 255
+    found = call(model, PixelLoss(name), batch, progress=0.5)
+    assert found.loss[0] == found.harm[0] == 0
+    torch.testing.assert_close(found.loss[1], one.loss[0])
+
+
+def test_cross_entropy_agrees_with_the_models_own_loss(model):
+    torch.testing.assert_close(call(model, PixelLoss(), pair_batch()).loss, call(model, TaskLoss(), pair_batch()))
+
+
+def test_harm_is_the_share_of_wrong_pixels(model):
+    with torch.no_grad():
+        prediction = model.test_step(pair_batch([(32, 40)]))[0].pred_sem_seg.data[0]
+    batch = pair_batch([(32, 40)])
+    label = batch['data_samples'][0].gt_sem_seg.data[0]
+    wrong = (prediction != label)[label != 255].float().mean().item()
+    assert call(model, PixelLoss('margin'), batch).harm.item() == pytest.approx(wrong)
+
+
+@pytest.mark.parametrize('name', PIXEL_LOSSES)
+def test_every_pixel_loss_drives_an_attack(model, name):
+    attack = PGD(eps=8 / 255, steps=4, random_start=False, objective={'type': 'PixelLoss', 'name': name})
+    result = attack(model, pair_batch())
+    clean = call(model, PixelLoss('cross_entropy'), pair_batch())
+    attacked = call(model, PixelLoss('cross_entropy'), {**pair_batch(), 'inputs': result.images})
+    assert (attacked.harm >= clean.harm).all()
+    assert (attacked.harm > clean.harm).any()
+    assert (result.losses is None) == (name == 'segpgd')  # whose values can't be compared over the steps
+
+
+def test_sums_of_objectives_have_losses_and_harms():
+    class Fixed:
+        def __call__(self, *args):
+            return Losses(torch.tensor([1.0]), torch.tensor([0.5]))
+
+    class Plain:
+        scheduled = True
+
+        def __call__(self, *args):
+            return torch.tensor([3.0])
+
+    both = WeightedSum([Fixed(), Plain()], [2.0, 1.0])
+    assert both(None) == Losses(torch.tensor([5.0]), torch.tensor([4.0]))
+    assert both.scheduled
+
+
+def test_wrong_names_and_models_are_refused():
+    with pytest.raises(ValueError, match='PixelLoss knows cross_entropy, '):
+        PixelLoss('cosine')
+    with pytest.raises(TypeError, match='PixelLoss attacks segmentors, not Linear'):
+        call(torch.nn.Linear(1, 1), PixelLoss(), pair_batch())
