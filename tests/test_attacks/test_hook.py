@@ -203,7 +203,7 @@ def test_fusion_objective_and_weighted_sums(model):
         arguments = (model, clean, batch['data_samples'], clean, False)
         both = WeightedSum([{'type': 'TaskLoss'}, {'type': 'FusionObjective'}], [2.0, 0.5])(*arguments)
         expected = 2 * TaskLoss()(*arguments) + 0.5 * FusionObjective()(*arguments)
-    torch.testing.assert_close(both, expected)
+    torch.testing.assert_close(both.loss, expected)
 
 
 @pytest.mark.parametrize(('size', 'ratio', 'expected'), [(4, 0.25, [1] * 8), (2, 0.25, [0, 1] * 4), (4, 1.0, [4] * 8)])

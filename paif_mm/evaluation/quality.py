@@ -1,0 +1,142 @@
+"""Quality of fused images, as the image fusion literature measures it.
+
+Every function takes luminances of 8 bits: tensors (H, W), floating point, in [0, 255], a fused image F and its sources,
+infrared X and visible Y. Published toolkits disagree on ranges, bins and sums: what is counted here is said of each.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from pytorch_msssim import ssim as msssim_ssim
+from torch import Tensor
+
+LEVELS = 256
+
+
+def entropy(fused: Tensor) -> float:
+    """EN: -sum p log2 p of the histogram of the 256 levels, in bits, [0, 8] (Roberts et al. 2008)."""
+    return _bits(_histogram(_levels(fused), LEVELS))
+
+
+def standard_deviation(fused: Tensor) -> float:
+    """SD: of the pixels, in levels (population formula)."""
+    return float(fused.double().std(correction=0))
+
+
+def spatial_frequency(fused: Tensor) -> float:
+    """SF: sqrt(RF^2 + CF^2), root mean squares of the differences of neighbours along rows and columns, in levels."""
+    fused = fused.double()
+    return float((fused.diff(dim=1).square().mean() + fused.diff(dim=0).square().mean()).sqrt())
+
+
+def average_gradient(fused: Tensor) -> float:
+    """AG: mean of sqrt((dx^2 + dy^2) / 2) over pixels with a right and a lower neighbour, in levels."""
+    fused = fused.double()
+    dx, dy = fused.diff(dim=1)[:-1], fused.diff(dim=0)[:, :-1]
+    return float(((dx.square() + dy.square()) / 2).sqrt().mean())
+
+
+def mutual_information(fused: Tensor, ir: Tensor, vis: Tensor) -> float:
+    """MI: I(F; X) + I(F; Y) of the joint histograms of 256 levels, in bits (Qu et al. 2002)."""
+    return sum(_information(fused, source) for source in (ir, vis))
+
+
+def correlation(fused: Tensor, ir: Tensor, vis: Tensor) -> float:
+    """CC: mean of the correlation coefficients r(F, X) and r(F, Y), in [-1, 1]; 0 for a constant image."""
+    return (_pearson(fused, ir) + _pearson(fused, vis)) / 2
+
+
+def sum_of_correlations_of_differences(fused: Tensor, ir: Tensor, vis: Tensor) -> float:
+    """SCD: r(F - Y, X) + r(F - X, Y), in [-2, 2] (Aslantas and Bendes 2015)."""
+    return _pearson(fused - vis, ir) + _pearson(fused - ir, vis)
+
+
+def peak_signal_to_noise(fused: Tensor, ir: Tensor, vis: Tensor) -> float:
+    """PSNR: 10 log10(255^2 / MSE) in dB, MSE the mean of those to X and to Y; infinite if it is 0."""
+    error = sum(float((fused.double() - source.double()).square().mean()) for source in (ir, vis)) / 2
+    return 10 * math.log10(255**2 / error) if error else math.inf
+
+
+def structural_similarity(fused: Tensor, ir: Tensor, vis: Tensor) -> float:
+    """SSIM: mean of SSIM(F, X) and SSIM(F, Y), 11x11 Gaussian window, in [-1, 1] (Wang et al. 2004)."""
+
+    def one(source: Tensor) -> float:
+        return float(msssim_ssim(fused[None, None].double(), source[None, None].double(), data_range=255))
+
+    return (one(ir) + one(vis)) / 2
+
+
+def edge_preservation(fused: Tensor, ir: Tensor, vis: Tensor) -> float:
+    """Qabf: share of the sources' edges, in strength and direction, that the fused image keeps, in [0, 1].
+
+    Sobel edges; each source's preservation is averaged with its own edge strength as weight (Xydeas and Petrovic 2000,
+    with their constants).
+    """
+    strength, angle = _edges(fused)
+    kept, weights = 0.0, 0.0
+    for source in (ir, vis):
+        own, own_angle = _edges(source)
+        low, high = torch.minimum(own, strength), torch.maximum(own, strength)
+        ratio = torch.where(high > 0, low / high.clamp_min(1e-12), 1.0)
+        alike = 1 - (own_angle - angle).abs() / (math.pi / 2)
+        q = (0.9994 / (1 + torch.exp(-15 * (ratio - 0.5)))) * (0.9879 / (1 + torch.exp(-22 * (alike - 0.8))))
+        kept, weights = kept + (q * own).sum(), weights + own.sum()
+    return float(kept / weights) if weights > 0 else 1.0
+
+
+#: Of the fused image alone, and of it and both sources; by the names of the literature.
+ALONE = {
+    'EN': entropy,
+    'SD': standard_deviation,
+    'SF': spatial_frequency,
+    'AG': average_gradient,
+}
+WITH_SOURCES = {
+    'MI': mutual_information,
+    'CC': correlation,
+    'SCD': sum_of_correlations_of_differences,
+    'PSNR': peak_signal_to_noise,
+    'SSIM': structural_similarity,
+    'Qabf': edge_preservation,
+}
+
+
+def fused_image_quality(fused: Tensor, ir: Tensor, vis: Tensor) -> dict[str, float]:
+    """All measures of one fused image, by name."""
+    values = {name: function(fused) for name, function in ALONE.items()}
+    return {**values, **{name: function(fused, ir, vis) for name, function in WITH_SOURCES.items()}}
+
+
+def _levels(image: Tensor) -> Tensor:
+    return image.round().clamp(0, LEVELS - 1).long().flatten()
+
+
+def _histogram(values: Tensor, bins: int) -> Tensor:
+    return values.bincount(minlength=bins).double() / values.numel()
+
+
+def _bits(shares: Tensor) -> float:
+    shares = shares[shares > 0]
+    return float(-(shares * shares.log2()).sum()) + 0.0  # no -0
+
+
+def _information(a: Tensor, b: Tensor) -> float:
+    a, b = _levels(a), _levels(b)
+    joint = _histogram(a * LEVELS + b, LEVELS**2)
+    return _bits(_histogram(a, LEVELS)) + _bits(_histogram(b, LEVELS)) - _bits(joint)
+
+
+def _pearson(a: Tensor, b: Tensor) -> float:
+    a, b = (x.double() - x.double().mean() for x in (a, b))
+    size = (a.square().sum() * b.square().sum()).sqrt()
+    return float((a * b).sum() / size) if size > 0 else 0.0
+
+
+def _edges(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Strength and direction, in (-pi / 2, pi / 2], of Sobel edges; the border is repeated."""
+    kernel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=torch.float64, device=image.device)
+    padded = F.pad(image.double()[None, None], (1, 1, 1, 1), mode='replicate')
+    gx, gy = (F.conv2d(padded, k[None, None])[0, 0] for k in (kernel, kernel.T))
+    angle = torch.where(gx == 0, math.pi / 2, torch.atan(gy / torch.where(gx == 0, 1.0, gx)))
+    return torch.hypot(gx, gy), torch.where((gx == 0) & (gy == 0), 0.0, angle)
