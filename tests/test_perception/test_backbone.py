@@ -1,7 +1,12 @@
 """The fusion network inside the backbone: the same model in another form."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
+from conftest import REPO
 from helpers import backbone_form, box_batch, build_model, deterministic, pair_batch, tiny_fcos, tiny_segformer
 
 from paif_mm.attacks import PGD
@@ -90,3 +95,50 @@ def test_images_that_are_no_pairs_are_refused():
     _, other = both_forms(tiny_segformer())
     with pytest.raises(ValueError, match='FusionBackbone fuses pairs'):
         other.backbone(torch.zeros(1, 3, 32, 40))
+
+
+@torch.no_grad()
+def test_the_backbone_form_is_exported_with_its_fusion_network():
+    _, other = both_forms(tiny_segformer())
+    example, pair = (pair_batch([(32, 40)], seed=seed)['inputs'][0][None].float() for seed in (0, 1))
+    exported = torch.export.export(other.eval(), (example,)).module()
+    torch.testing.assert_close(exported(pair), other(pair, mode='tensor'))
+
+
+WORKER = """
+import copy
+import torch
+from torch.distributed.fsdp import fully_shard
+from helpers import backbone_form, build_model, deterministic, pair_batch, tiny_segformer
+
+torch.distributed.init_process_group('gloo')
+whole = deterministic(build_model(backbone_form(tiny_segformer()))).train()
+sharded = copy.deepcopy(whole)
+fully_shard(sharded.backbone.fusion)
+fully_shard(sharded)
+for model in (whole, sharded):
+    model.parse_losses(model(**model.data_preprocessor(pair_batch(), True), mode='loss'))[0].backward()
+expected = dict(whole.named_parameters())
+for name, parameter in sharded.named_parameters():
+    torch.testing.assert_close(parameter.grad.full_tensor(), expected[name].grad)
+    assert 'fusion' not in name or parameter.grad.to_local().numel() <= expected[name].numel()
+torch.distributed.destroy_process_group()
+print('equal')
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_out_the_weights_have_the_gradients_of_one(tmp_path):
+    if not hasattr(pytest.importorskip('torch.distributed.fsdp'), 'fully_shard'):
+        pytest.skip('this torch has no fully_shard')
+    worker = tmp_path / 'worker.py'
+    worker.write_text(WORKER)
+    done = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29613', str(worker)],
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(REPO), str(REPO / 'tests')]), 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'equal' in done.stdout
