@@ -3,6 +3,7 @@
 from .attack import APGD, PGD, AttackResult
 from .audit import Audit
 from .auto_pgd import auto_pgd
+from .corruptions import Corruption
 from .frozen import frozen
 from .functional import Budget, Losses, projected_gradient
 from .hook import AdversarialAttackHook
@@ -15,6 +16,7 @@ __all__ = [
     'AttackResult',
     'Audit',
     'Budget',
+    'Corruption',
     'FusionObjective',
     'Losses',
     'PixelLoss',

@@ -33,8 +33,47 @@ class AttackResult:
     losses: Tensor | None
 
 
+class Attack:
+    """What every attack is: ``attack(model, data_batch) -> AttackResult``, which changes neither.
+
+    Args:
+        objective (dict): what it maximises, or what its effect is measured by. Default: the model's own loss,
+            ``dict(type='TaskLoss')``.
+    """
+
+    norm = 'linf'
+
+    def __init__(self, objective: dict | None = None):
+        self.objective = build(OBJECTIVES, objective or {'type': 'TaskLoss'})
+
+    def __call__(
+        self, model, data_batch: dict, index: Sequence[int] | None = None, training: bool = False
+    ) -> AttackResult:
+        """Attack some images of a batch; neither the batch nor the model is changed.
+
+        Args:
+            model (nn.Module): an OpenMMLab model, wrapped or not.
+            data_batch (dict): ``inputs`` (list of (C, H, W) or (N, C, H, W), in [0, 255]) and ``data_samples``.
+            index: places in the batch. Default: all.
+            training: whether it is a training batch (padded by the preprocessor together with its labels).
+        """
+        raise NotImplementedError
+
+    def losses(self, model, images: list[Tensor], result: AttackResult, data_batch: dict, training: bool = False):
+        """Objective (N,) of any images in the places of ``result``, e.g. of the clean ones."""
+        model = unwrap(model)
+        samples = [data_batch['data_samples'][i].to(images[0].device) for i in result.index]
+        with frozen(model), torch.no_grad():
+            values = self.objective(model, images, samples, result.clean, training)
+        return values.loss if isinstance(values, Losses) else values
+
+    def budgets(self, channels: int) -> list[Budget]:
+        """What it may do to images of so many channels, in pixel units; empty where nothing is promised."""
+        return []
+
+
 @ATTACKS.register_module()
-class PGD:
+class PGD(Attack):
     """Projected gradient descent (Madry et al. 2018) on raw pixels, before the fusion and before any normalisation.
 
     FGSM is ``steps=1, random_start=False, step_size=eps``; BIM is ``random_start=False``. A pair is one input: both
@@ -66,6 +105,7 @@ class PGD:
         momentum: float = 0.0,
         objective: dict | None = None,
     ):
+        super().__init__(objective)
         check_settings(norm, keep)
         self.eps = _checked('eps', eps, norm)
         if step_size is None:
@@ -79,19 +119,11 @@ class PGD:
         self.restarts = restarts
         self.keep = keep
         self.momentum = momentum
-        self.objective = build(OBJECTIVES, objective or {'type': 'TaskLoss'})
 
     def __call__(
         self, model, data_batch: dict, index: Sequence[int] | None = None, training: bool = False
     ) -> AttackResult:
-        """Attack some images of a batch; neither the batch nor the model is changed.
-
-        Args:
-            model (nn.Module): an OpenMMLab model, wrapped or not.
-            data_batch (dict): ``inputs`` (list of (C, H, W) or (N, C, H, W), in [0, 255]) and ``data_samples``.
-            index: places in the batch. Default: all.
-            training: whether it is a training batch (padded by the preprocessor together with its labels).
-        """
+        """See :meth:`Attack.__call__`."""
         model = unwrap(model)
         device = next(model.parameters()).device
         index = list(range(len(data_batch['inputs']))) if index is None else list(index)
@@ -123,14 +155,6 @@ class PGD:
             self.keep,
             self.momentum,
         )
-
-    def losses(self, model, images: list[Tensor], result: AttackResult, data_batch: dict, training: bool = False):
-        """Objective (N,) of any images in the places of ``result``, e.g. of the clean ones."""
-        model = unwrap(model)
-        samples = [data_batch['data_samples'][i].to(images[0].device) for i in result.index]
-        with frozen(model), torch.no_grad():
-            values = self.objective(model, images, samples, result.clean, training)
-        return values.loss if isinstance(values, Losses) else values
 
     def budgets(self, channels: int) -> list[Budget]:
         """The budgets in pixel units for images of so many channels.
