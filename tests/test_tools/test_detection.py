@@ -115,6 +115,7 @@ def test_meta_initialisation_on_a_bank_crafted_on_the_detector(trained, syntheti
     assert (tmp_path / 'aat' / 'theta_prime.pth').is_file()
 
 
+@pytest.mark.slow
 def test_search_and_retraining_with_a_detector(synthetic_root, tmp_path):
     extra = 'train_cfg = dict(max_iters=6, warmup_iters=1, arch_interval=2, val_interval=6)\n'
     search = config_file(tmp_path, synthetic_root, 'hds', extra=extra)
@@ -153,6 +154,9 @@ def test_m3fd_in_its_own_layout(real_data, tmp_path):
         'model.data_preprocessor.fusion.channels=4',
         f'train_dataloader.dataset.data_root={real_data / "m3fd_sample"}',
         f'val_dataloader.dataset.data_root={real_data / "m3fd_sample"}',
+        'train_dataloader.dataset.pipeline.2.scale=(256,192)',
+        'val_dataloader.dataset.pipeline.1.scale=(256,192)',
+        'train_dataloader.batch_size=2',
         'train_cfg.max_epochs=1',
         'train_dataloader.num_workers=0',
         'train_dataloader.persistent_workers=False',
