@@ -1,6 +1,6 @@
 """Adversarial attacks on any OpenMMLab model, within budgets on raw pixels."""
 
-from .attack import APGD, PGD, AttackResult
+from .attack import APGD, PGD, Attack, AttackResult, Square
 from .audit import Audit
 from .auto_pgd import auto_pgd
 from .corruptions import Corruption
@@ -8,11 +8,13 @@ from .frozen import frozen
 from .functional import Budget, Losses, projected_gradient
 from .hook import AdversarialAttackHook
 from .objectives import FusionObjective, PixelLoss, TaskLoss, WeightedSum
+from .square import square_attack
 
 __all__ = [
     'APGD',
     'PGD',
     'AdversarialAttackHook',
+    'Attack',
     'AttackResult',
     'Audit',
     'Budget',
@@ -20,9 +22,11 @@ __all__ = [
     'FusionObjective',
     'Losses',
     'PixelLoss',
+    'Square',
     'TaskLoss',
     'WeightedSum',
     'auto_pgd',
+    'square_attack',
     'frozen',
     'projected_gradient',
 ]

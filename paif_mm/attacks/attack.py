@@ -12,6 +12,7 @@ from paif_mm.registry import ATTACKS, OBJECTIVES, build
 from .auto_pgd import auto_pgd
 from .frozen import frozen, unwrap
 from .functional import Budget, Losses, LossFunction, check_settings, projected_gradient
+from .square import square_attack
 
 MODALITIES = {'vis': VISIBLE, 'ir': INFRARED}
 
@@ -200,6 +201,25 @@ class APGD(PGD):
 
     def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget]):
         return auto_pgd(loss_fn, images, budgets, self.steps, self.norm, self.restarts, self.stages)
+
+
+@ATTACKS.register_module()
+class Square(PGD):
+    """Square attack (Andriushchenko et al., ECCV 2020): L-inf, by queries alone.
+
+    Where it does more harm than an attack with gradients, these mislead: gradient masking.
+
+    Args:
+        eps (float | dict), objective (dict): see :class:`PGD`; the objective need not be differentiable.
+        queries (int): forward passes per image. Default: 1000.
+    """
+
+    def __init__(self, eps: float | dict, queries: int = 1000, objective: dict | None = None):
+        super().__init__(eps, steps=queries, objective=objective)
+
+    def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget]):
+        with torch.no_grad():
+            return square_attack(loss_fn, images, budgets, self.steps)
 
 
 def _of(value: float | dict, modality: str) -> float:
