@@ -24,7 +24,7 @@ def _child(parent: Registry, *locations: str) -> Registry:
 TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'data')
 DATASETS = _child(MMENGINE_DATASETS, 'data')
 MODELS = _child(MMENGINE_MODELS, 'fusion', 'perception', 'perception.released_head', 'losses')
-HOOKS = _child(MMENGINE_HOOKS, 'losses', 'attacks', 'engine', 'search', 'meta_init')
+HOOKS = _child(MMENGINE_HOOKS, 'losses', 'attacks', 'engine', 'search', 'meta_init', 'evaluation')
 LOOPS = _child(MMENGINE_LOOPS, 'search')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'search')
 METRICS = _child(MMENGINE_METRICS, 'evaluation')

@@ -13,7 +13,7 @@ from paif_mm.attacks import AdversarialAttackHook
 from paif_mm.engine import PairVisualizationHook
 from paif_mm.engine.launch import add_common_arguments, load_config
 from paif_mm.engine.runner import QuietRunner
-from paif_mm.evaluation import ObjectOutcomeMetric
+from paif_mm.evaluation import FusedImageQualityHook, ObjectOutcomeMetric
 from paif_mm.evaluation.outcomes import changes
 from paif_mm.evaluation.table import attack_table, outcome_table
 
@@ -35,6 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds between shown pictures')
+    parser.add_argument('--fused-quality', action='store_true', help='also measure the fused images (EN, SSIM, ...)')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     add_common_arguments(parser)
     return parser.parse_args()
@@ -60,6 +61,8 @@ def main() -> None:
         config.test_evaluator.update(output_dir=args.out, keep_results=True)
 
     runner = QuietRunner.from_cfg(config)
+    if args.fused_quality:
+        runner.register_hook(FusedImageQualityHook())
     results = {'clean': (test_once(runner, 'clean'), None)}
     objects = {'clean': object_outcomes(runner)}
     for name, attack in attacks.items():

@@ -64,7 +64,7 @@ def _is_per_class(name: str) -> bool:
 def _title(name: str) -> str:
     if name.endswith('_precision'):
         return f'AP {name.removeprefix("coco/").removesuffix("_precision")}'
-    return NAMES.get(name, name.removeprefix('IoU/').removeprefix('coco/bbox_'))
+    return NAMES.get(name, name.removeprefix('IoU/').removeprefix('coco/bbox_').removeprefix('fused/'))
 
 
 def _realised(audit) -> tuple[str, str]:

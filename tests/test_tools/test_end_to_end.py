@@ -44,7 +44,16 @@ def test_clean_and_attacked_tests_share_a_table(trained, tmp_path):
     config, work_dir, _ = trained
     attack = tmp_path / 'none.py'
     attack.write_text("attack = dict(type='PGD', eps=0)\n")
-    args = ['--attack', 'pgd5_eps8', attack, '--show-dir', tmp_path / 'strips', '--work-dir', tmp_path / 'run']
+    args = [
+        '--attack',
+        'pgd5_eps8',
+        attack,
+        '--show-dir',
+        tmp_path / 'strips',
+        '--work-dir',
+        tmp_path / 'run',
+        '--fused-quality',
+    ]
     done = run('test.py', config, work_dir / 'iter_6.pth', *args)
     results = latest_results(tmp_path / 'run')
     clean, attacked, nothing = results['clean'], results['pgd5_eps8'], results['none']
@@ -55,6 +64,8 @@ def test_clean_and_attacked_tests_share_a_table(trained, tmp_path):
     assert attacked['audit']['model_unchanged']
     assert attacked['audit']['images'] == 4
     assert attacked['metrics'] != clean['metrics']
+    assert 0 < clean['metrics']['fused/EN'] <= 8
+    assert attacked['metrics']['fused/SSIM'] != clean['metrics']['fused/SSIM']
     assert 'mIoU (paper)' in done.stdout + done.stderr
     assert 'audit: 4 images, max |delta| ir 8.000/255' in done.stdout + done.stderr
     for folder, panels in (('clean', 5), ('pgd5_eps8', 9)):

@@ -1,0 +1,63 @@
+"""Measures fused images in the same evaluation that measures the task."""
+
+from collections import Counter
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from paif_mm.losses.hook import fusion_loss_inputs
+from paif_mm.perception import find_fuser
+from paif_mm.registry import HOOKS
+
+from .quality import ALONE, WITH_SOURCES, fused_image_quality
+
+PREFIX = 'fused/'
+
+
+@HOOKS.register_module()
+class FusedImageQualityHook(Hook):
+    """Adds the mean quality of a validation's or test's fused images to its metrics, as ``fused/EN``, ``fused/SSIM``.
+
+    Measured on luminances of 8 bits, see :mod:`~.quality`; the sources are the clean pairs, also where the network saw
+    attacked ones. In an evaluation of a model without a fusion network it adds nothing.
+    """
+
+    def before_val_epoch(self, runner) -> None:
+        self._begin()
+
+    def before_test_epoch(self, runner) -> None:
+        self._begin()
+
+    def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        self._measure(runner)
+
+    def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        self._measure(runner)
+
+    def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
+        self._report(metrics)
+
+    def after_test_epoch(self, runner, metrics: dict | None = None) -> None:
+        self._report(metrics)
+
+    def _begin(self) -> None:
+        self._sums, self._images = Counter(), 0
+
+    @torch.no_grad()
+    def _measure(self, runner) -> None:
+        fuser = find_fuser(runner.model.module if is_model_wrapper(runner.model) else runner.model)
+        for group in fuser.groups if fuser else ():
+            eight_bit = [(image * 255).round().clamp(0, 255)[:, 0] for image in fusion_loss_inputs(group)]
+            for fused, ir, vis in zip(*eight_bit, strict=True):
+                self._sums.update(fused_image_quality(fused, ir, vis))
+                self._images += 1
+
+    def _report(self, metrics: dict | None) -> None:
+        names = [*ALONE, *WITH_SOURCES]
+        sums = torch.tensor([*(self._sums[name] for name in names), self._images], dtype=torch.float64)
+        all_reduce(sums)
+        if metrics is not None and sums[-1]:
+            means = (sums[:-1] / sums[-1]).tolist()
+            metrics.update({f'{PREFIX}{name}': mean for name, mean in zip(names, means, strict=True)})
