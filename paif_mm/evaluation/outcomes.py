@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from mmengine.evaluator import BaseMetric
+from torchvision.ops import box_iou
 
 from paif_mm.registry import METRICS
 
@@ -42,7 +44,7 @@ def object_outcomes(
     keep = scores >= score
     order = np.argsort(-scores[keep], kind='stable')
     boxes, labels = boxes[keep][order], labels[keep][order]
-    overlap = iou_matrix(boxes, truth)
+    overlap = _overlaps(boxes, truth)
     same = labels[:, None] == classes[None]
     outcome = [VANISHED] * len(truth)
     unused = np.ones(len(boxes), bool)
@@ -57,17 +59,13 @@ def object_outcomes(
                 outcome[max(options, key=lambda g: overlap[p, g])] = name
                 unused[p] = False
     everything = truth if ignored is None else np.concatenate([truth, ignored])
-    alone = (iou_matrix(boxes, everything) < near).all(1)
+    alone = (_overlaps(boxes, everything) < near).all(1)
     return outcome, int(alone.sum())
 
 
-def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union of boxes (N, 4) and (M, 4) -> (N, M)."""
-    a, b = a.reshape(-1, 1, 4).astype(float), b.reshape(1, -1, 4).astype(float)
-    sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
-    shared = sides.prod(-1)
-    areas = [np.clip(x[..., 2:] - x[..., :2], 0, None).prod(-1) for x in (a, b)]
-    return shared / np.maximum(areas[0] + areas[1] - shared, 1e-9)
+    return box_iou(*(torch.from_numpy(x.reshape(-1, 4).astype(np.float64)) for x in (a, b))).numpy()
 
 
 @METRICS.register_module()

@@ -6,7 +6,7 @@ import torch
 from mmengine.structures import InstanceData
 
 from paif_mm.evaluation import ObjectOutcomeMetric, object_outcomes
-from paif_mm.evaluation.outcomes import changes, iou_matrix
+from paif_mm.evaluation.outcomes import changes
 from paif_mm.evaluation.score import AP50
 from paif_mm.evaluation.table import attack_table, outcome_table
 
@@ -19,10 +19,6 @@ def outcomes(boxes, labels, scores=None, truth=(A, B), classes=(0, 1), **kwargs)
     scores = np.ones(len(boxes)) if scores is None else np.array(scores)
     truth, boxes = np.array(truth, float), np.array(boxes, float).reshape(-1, 4)
     return object_outcomes(truth, np.array(classes), boxes, np.array(labels), scores, **kwargs)
-
-
-def test_overlaps():
-    assert iou_matrix(np.array([A]), np.array([A, SHIFTED, B]))[0].tolist() == pytest.approx([1, 60 / 140, 0])
 
 
 @pytest.mark.parametrize(
