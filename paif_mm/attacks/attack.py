@@ -1,5 +1,6 @@
 """Attacks on OpenMMLab models: functions of (model, data batch)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ class AttackResult:
     losses: Tensor | None
 
 
-class Attack:
+class Attack(ABC):
     """What every attack is: ``attack(model, data_batch) -> AttackResult``, which changes neither.
 
     Args:
@@ -47,6 +48,7 @@ class Attack:
     def __init__(self, objective: dict | None = None):
         self.objective = build(OBJECTIVES, objective or {'type': 'TaskLoss'})
 
+    @abstractmethod
     def __call__(
         self, model, data_batch: dict, index: Sequence[int] | None = None, training: bool = False
     ) -> AttackResult:
@@ -58,7 +60,6 @@ class Attack:
             index: places in the batch. Default: all.
             training: whether it is a training batch (padded by the preprocessor together with its labels).
         """
-        raise NotImplementedError
 
     def losses(self, model, images: list[Tensor], result: AttackResult, data_batch: dict, training: bool = False):
         """Objective (N,) of any images in the places of ``result``, e.g. of the clean ones."""
