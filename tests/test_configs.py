@@ -7,7 +7,8 @@ from mmengine.registry import HOOKS, MODELS, init_default_scope
 
 from paif_mm.registry import ATTACKS, build
 
-CONFIGS = sorted(p for p in (REPO / 'configs').rglob('*.py') if '_base_' not in p.parts)
+#: All but the families, which have a test of their own.
+CONFIGS = sorted(p for p in (REPO / 'configs').rglob('*.py') if not {'_base_', 'families'} & set(p.parts))
 ATTACK_CONFIGS = sorted((REPO / 'configs' / '_base_' / 'attacks').glob('*.py'))
 
 
