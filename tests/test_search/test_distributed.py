@@ -12,7 +12,7 @@ WORKER = """
 import sys, torch
 from mmengine.config import Config
 from paif_mm.compat import init_cpu_distributed
-from test_search import searching
+import searching
 from searching import RecordingLoop, make_runner
 from helpers import build_model, deterministic, pair_batch, tiny_segformer
 
