@@ -91,6 +91,7 @@ custom_hooks = [
 """
 
 
+@pytest.mark.slow
 def test_meta_initialisation_on_a_bank_crafted_on_the_detector(trained, synthetic_root, tmp_path):
     config, work_dir, _ = trained
     checkpoint = work_dir / 'iter_4.pth'
