@@ -46,7 +46,9 @@ def test_every_family_is_tested():
     assert set(BATCHES) == {path.stem for path in (REPO / 'configs' / 'families').glob('*.py')}
 
 
-@pytest.mark.parametrize('name', BATCHES)
+@pytest.mark.parametrize(
+    'name', [pytest.param(name, marks=[pytest.mark.slow] if 'rcnn' in name else []) for name in BATCHES]
+)
 def test_family(name):
     config = Config.fromfile(REPO / 'configs' / 'families' / f'{name}.py')
     with DefaultScope.overwrite_default_scope(config.default_scope):
