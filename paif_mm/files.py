@@ -1,7 +1,8 @@
 """Files that a crash never leaves half written."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
@@ -17,3 +18,26 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 def write_json(path: str | Path, content: Mapping) -> None:
     """:func:`write_bytes` for JSON."""
     write_bytes(path, (json.dumps(content, indent=2) + '\n').encode())
+
+
+def read_json_lines(path: str | Path) -> Iterator[dict]:
+    """Objects of a file with one JSON object a line; a last line that a crash cut off is removed from it."""
+    path = Path(path)
+    if not path.is_file():
+        return
+    text = path.read_text(encoding='utf-8')
+    if not text.endswith('\n') and text:
+        text = text[: text.rfind('\n') + 1]
+        path.write_text(text, encoding='utf-8')
+    yield from map(json.loads, text.splitlines())
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def config_hash(config) -> str:
+    """SHA-256 of a config or a part of one, whatever the order of its keys."""
+    text = json.dumps(config.to_dict() if hasattr(config, 'to_dict') else config, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -24,9 +24,13 @@ def test_models_and_hooks_build(path):
         assert model.decode_head.num_classes == 9
     else:
         assert model.bbox_head.num_classes == (6 if 'm3fd' in path.stem else 3)
-    if 'stretch' not in config.model.data_preprocessor and 'pretrain' not in path.stem:
+    preprocessor, loader = config.model.data_preprocessor, config.train_dataloader.dataset.pipeline[0].type
+    if preprocessor.type == 'SegDataPreProcessor':  # a plain model of visible images
+        assert loader == 'LoadImageFromFile'
+        return
+    assert loader == 'paif_mm.LoadPairFromFile'
+    if 'stretch' not in preprocessor and 'pretrain' not in path.stem:
         assert any(type(HOOKS.build(hook)).__name__ == 'FusionLossHook' for hook in config.custom_hooks)
-    assert config.train_dataloader.dataset.pipeline[0].type == 'paif_mm.LoadPairFromFile'
 
 
 def searched_by(retrain_config) -> str:

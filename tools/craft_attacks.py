@@ -1,32 +1,33 @@
 """Make an attack bank: ``python tools/craft_attacks.py SOURCE_CONFIG SOURCE_CHECKPOINT OUT [--victim CONFIG CKPT]``.
 
-Attacks randomly chosen training pairs through a source model at several strengths, offline, for meta-initialisation.
+Attacks randomly chosen training pairs through a source model at several strengths, offline, for meta-initialisation;
+or, with ``--split test``, pairs that ``tools/robustness.py --transfer-bank`` shows to other models.
 The same command continues an interrupted bank; with ``--victim`` it measures how far the attacks transfer.
 """
 
 import argparse
-import hashlib
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
+from mmengine.registry import DATASETS
 from prettytable import PrettyTable
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
-from paif_mm.meta_init.bank import file_hash
+from paif_mm.engine.launch import fraction, load_model
+from paif_mm.files import config_hash, file_hash
 from paif_mm.meta_init.craft import craft, transfer
 
 LEVELS = ['small=1/255', 'moderate=2/255', 'heavy=4/255']  # the paper's
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Attack training pairs through a source model and store them')
+    parser = argparse.ArgumentParser(description='Attack pairs through a source model and store them')
     parser.add_argument('config', help='config of the source model')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('out', help='folder of the bank')
+    parser.add_argument(
+        '--split', choices=['train', 'val', 'test'], default='train', help='pairs of which dataloader (default: train)'
+    )
     parser.add_argument('--levels', nargs='+', type=level, default=LEVELS, help='NAME=EPS, e.g. small=1/255')
     parser.add_argument('--num', type=int, default=200, help='number of pairs (default: 200)')
     parser.add_argument('--seed', type=int, default=0)
@@ -40,8 +41,7 @@ def parse_args() -> argparse.Namespace:
 def level(text: str) -> tuple[str, float]:
     """'small=1/255' -> ('small', 1 / 255)."""
     name, _, value = text.partition('=')
-    numerator, _, denominator = value.partition('/')
-    return name, float(numerator) / float(denominator or 1)
+    return name, fraction(value)
 
 
 def main() -> None:
@@ -51,8 +51,10 @@ def main() -> None:
         if not Path(path).is_file():
             raise SystemExit(f'{path} does not exist')
     source, config = load_model(args.config, args.checkpoint)
-    dataset = unaugmented_training_set(config)
-    notes = {'source_config': config_text_hash(config), 'source_checkpoint': file_hash(args.checkpoint)}
+    dataset = unaugmented(config, args.split)
+    notes = {'source_config': config_hash(config.model), 'source_checkpoint': file_hash(args.checkpoint)}
+    if args.split != 'train':
+        notes['split'] = args.split
     try:
         bank = craft(source, dataset, args.out, levels, args.num, args.seed, args.steps, notes)
     except (OSError, ValueError) as error:
@@ -64,28 +66,14 @@ def main() -> None:
         print(f'\n{transfer_table(rows)}')
 
 
-def load_model(config: str, checkpoint: str):
-    config = Config.fromfile(config)
-    init_default_scope(config.get('default_scope', 'mmseg'))
-    model = MODELS.build(config.model)
-    load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
-    if not torch.cuda.is_available():
-        model = revert_sync_batchnorm(model)
-    return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval(), config
-
-
-def unaugmented_training_set(config: Config):
-    """The training pairs and labels as they are on disk."""
-    dataset = config.train_dataloader.dataset
+def unaugmented(config: Config, split: str):
+    """The pairs and labels of a split as they are on disk."""
+    dataset = config[f'{split}_dataloader'].dataset
     if 'pipeline' not in dataset:
         raise SystemExit(
-            f'train_dataloader.dataset ({dataset.type}) has no pipeline of its own: name the inner data set'
+            f'{split}_dataloader.dataset ({dataset.type}) has no pipeline of its own: name the inner data set'
         )
     return DATASETS.build({**dataset, 'pipeline': config.test_dataloader.dataset.pipeline})
-
-
-def config_text_hash(config: Config) -> str:
-    return hashlib.sha256(repr(config.model.to_dict()).encode()).hexdigest()
 
 
 def source_table(bank) -> str:

@@ -3,20 +3,24 @@
 from .attack import APGD, PGD, Attack, AttackResult, Square
 from .audit import Audit
 from .auto_pgd import auto_pgd
+from .bank import AttackBank
 from .corruptions import Corruption
 from .frozen import frozen
 from .functional import Budget, Losses, projected_gradient
 from .hook import AdversarialAttackHook
 from .objectives import FusionObjective, PixelLoss, TaskLoss, WeightedSum
 from .square import square_attack
+from .transfer import BankAttack, TransferAttack
 
 __all__ = [
     'APGD',
     'PGD',
     'AdversarialAttackHook',
     'Attack',
+    'AttackBank',
     'AttackResult',
     'Audit',
+    'BankAttack',
     'Budget',
     'Corruption',
     'FusionObjective',
@@ -24,6 +28,7 @@ __all__ = [
     'PixelLoss',
     'Square',
     'TaskLoss',
+    'TransferAttack',
     'WeightedSum',
     'auto_pgd',
     'square_attack',

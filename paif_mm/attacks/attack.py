@@ -12,7 +12,8 @@ from paif_mm.registry import ATTACKS, OBJECTIVES, build
 
 from .auto_pgd import auto_pgd
 from .frozen import frozen, unwrap
-from .functional import Budget, Losses, LossFunction, check_settings, projected_gradient
+from .functional import Budget, Generators, Losses, LossFunction, check_settings, projected_gradient
+from .objectives import Questions
 from .square import square_attack
 
 MODALITIES = {'vis': VISIBLE, 'ir': INFRARED}
@@ -50,7 +51,12 @@ class Attack(ABC):
 
     @abstractmethod
     def __call__(
-        self, model, data_batch: dict, index: Sequence[int] | None = None, training: bool = False
+        self,
+        model,
+        data_batch: dict,
+        index: Sequence[int] | None = None,
+        training: bool = False,
+        rng: Generators = None,
     ) -> AttackResult:
         """Attack some images of a batch; neither the batch nor the model is changed.
 
@@ -59,6 +65,8 @@ class Attack(ABC):
             data_batch (dict): ``inputs`` (list of (C, H, W) or (N, C, H, W), in [0, 255]) and ``data_samples``.
             index: places in the batch. Default: all.
             training: whether it is a training batch (padded by the preprocessor together with its labels).
+            rng: one CPU generator per attacked image, so that its result does not depend on its batch. Default:
+                torch's global generator.
         """
 
     def losses(self, model, images: list[Tensor], result: AttackResult, data_batch: dict, training: bool = False):
@@ -92,6 +100,11 @@ class PGD(Attack):
         restarts (int): tries; the worst per image is kept.
         keep (str): ``'worst'`` iterate per image (one more forward pass) or the ``'last'``.
         momentum (float): of MI-FGSM (Dong et al. 2018), e.g. 1.0, for attacks that are to transfer. Default: 0.
+        input_diversity (float): probability of a resampled view in each step, for transfer, too; asks for
+            ``keep='last'``. Default: 0.
+        smoothing (int): side of a Gaussian that smooths gradients (translation invariance), for transfer, too; odd.
+            Default: 0, none.
+        restarts_at_once (int): restarts that share a batch: faster on a GPU, same results. Default: 1.
         objective (dict): what is maximised. Default: the model's own loss, ``dict(type='TaskLoss')``.
     """
 
@@ -105,25 +118,41 @@ class PGD(Attack):
         restarts: int = 1,
         keep: str = 'worst',
         momentum: float = 0.0,
+        input_diversity: float = 0.0,
+        smoothing: int = 0,
+        restarts_at_once: int = 1,
         objective: dict | None = None,
     ):
         super().__init__(objective)
-        check_settings(norm, keep)
+        check_settings(norm, keep, input_diversity)
+        if smoothing and smoothing % 2 == 0:
+            raise ValueError(f'smoothing must be odd or 0, not {smoothing}')
         self.eps = _checked('eps', eps, norm)
         if step_size is None:
             step_size = {key: value / 4 for key, value in eps.items()} if isinstance(eps, dict) else eps / 4
         self.step_size = _checked('step_size', step_size, norm)
-        if steps < 1 or restarts < 1:
-            raise ValueError(f'steps and restarts must be at least 1, not {steps} and {restarts}')
+        if min(steps, restarts, restarts_at_once) < 1:
+            raise ValueError(
+                'steps, restarts and restarts_at_once must be at least 1, '
+                f'not {steps}, {restarts} and {restarts_at_once}'
+            )
         self.steps = steps
         self.norm = norm
         self.random_start = random_start
         self.restarts = restarts
         self.keep = keep
         self.momentum = momentum
+        self.input_diversity = input_diversity
+        self.smoothing = smoothing
+        self.restarts_at_once = restarts_at_once
 
     def __call__(
-        self, model, data_batch: dict, index: Sequence[int] | None = None, training: bool = False
+        self,
+        model,
+        data_batch: dict,
+        index: Sequence[int] | None = None,
+        training: bool = False,
+        rng: Generators = None,
     ) -> AttackResult:
         """See :meth:`Attack.__call__`."""
         model = unwrap(model)
@@ -134,17 +163,13 @@ class PGD(Attack):
         budgets = self.budgets(clean[0].size(0))
         if not any(budget.eps for budget in budgets):
             return AttackResult(index, [image.clone() for image in clean], clean, None)
-        samples = [sample.to(device) for sample in samples]
-
-        def losses(images: list[Tensor], progress: float):
-            return self.objective(model, images, samples, clean, training, progress)
-
+        questions = Questions(self.objective, model, [sample.to(device) for sample in samples], clean, training)
         with frozen(model):
-            images, found = self.optimise(losses, clean, budgets)
+            images, found = self.optimise(questions, clean, budgets, rng)
         known = found is not None and not getattr(self.objective, 'scheduled', False)
         return AttackResult(index, images, clean, found.loss if known else None)
 
-    def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget]):
+    def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget], rng: Generators):
         """Attacked images, and their :class:`~.functional.Losses` where they are known."""
         return projected_gradient(
             loss_fn,
@@ -156,6 +181,10 @@ class PGD(Attack):
             self.restarts,
             self.keep,
             self.momentum,
+            self.input_diversity,
+            self.smoothing,
+            self.restarts_at_once,
+            rng,
         )
 
     def budgets(self, channels: int) -> list[Budget]:
@@ -182,7 +211,7 @@ class APGD(PGD):
     """Auto-PGD (Croce and Hein, ICML 2020): chooses its own steps, and keeps the iterate of highest harm per image.
 
     Args:
-        eps (float | dict), norm (str), restarts (int), objective (dict): see :class:`PGD`.
+        eps (float | dict), norm (str), restarts, restarts_at_once (int), objective (dict): see :class:`PGD`.
         steps (int): gradient steps per restart. Default: 100.
         large_radii (bool): search balls of 2 eps and 1.5 eps first, for .3 of the steps each (SEA, ECCV 2024); for
             long runs. Default: False.
@@ -194,14 +223,19 @@ class APGD(PGD):
         steps: int = 100,
         norm: str = 'linf',
         restarts: int = 1,
+        restarts_at_once: int = 1,
         large_radii: bool = False,
         objective: dict | None = None,
     ):
-        super().__init__(eps, steps=steps, norm=norm, restarts=restarts, objective=objective)
+        super().__init__(
+            eps, steps=steps, norm=norm, restarts=restarts, restarts_at_once=restarts_at_once, objective=objective
+        )
         self.stages = ((0.3, 2.0), (0.3, 1.5), (0.4, 1.0)) if large_radii else ((1.0, 1.0),)
 
-    def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget]):
-        return auto_pgd(loss_fn, images, budgets, self.steps, self.norm, self.restarts, self.stages)
+    def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget], rng: Generators):
+        return auto_pgd(
+            loss_fn, images, budgets, self.steps, self.norm, self.restarts, self.stages, self.restarts_at_once, rng
+        )
 
 
 @ATTACKS.register_module()
@@ -218,9 +252,9 @@ class Square(PGD):
     def __init__(self, eps: float | dict, queries: int = 1000, objective: dict | None = None):
         super().__init__(eps, steps=queries, objective=objective)
 
-    def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget]):
+    def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget], rng: Generators):
         with torch.no_grad():
-            return square_attack(loss_fn, images, budgets, self.steps)
+            return square_attack(loss_fn, images, budgets, self.steps, rng=rng)
 
 
 def _of(value: float | dict, modality: str) -> float:

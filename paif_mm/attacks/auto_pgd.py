@@ -5,7 +5,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .functional import Budget, Losses, LossFunction, Worst, check_settings, differentiate, look, make_ball
+from .functional import (
+    Budget,
+    Generators,
+    Losses,
+    LossFunction,
+    Worst,
+    check_settings,
+    differentiate,
+    look,
+    make_ball,
+    worst_of_restarts,
+)
 
 INERTIA = 0.75  # alpha of the paper: weight of the new direction against the last one
 LEAST_SUCCESS = 0.75  # rho: share of the steps between two checkpoints that must raise the loss
@@ -19,6 +30,8 @@ def auto_pgd(
     norm: str = 'linf',
     restarts: int = 1,
     stages: Sequence[tuple[float, float]] = ((1.0, 1.0),),
+    restarts_at_once: int = 1,
+    rng: Generators = None,
     bounds: tuple[float, float] = (0.0, 255.0),
 ) -> tuple[list[Tensor], Losses]:
     """Maximise each image's loss within a ball by APGD (Croce and Hein, ICML 2020, Algorithm 1).
@@ -29,7 +42,8 @@ def auto_pgd(
     radius schedule of SEA, ECCV 2024).
 
     Args:
-        loss_fn, images, budgets, norm, bounds: see :func:`~.functional.projected_gradient`; step sizes are not used.
+        loss_fn, images, budgets, norm, restarts_at_once, rng, bounds: see :func:`~.functional.projected_gradient`; step
+            sizes are not used.
         steps: gradient steps of each restart, in all stages together.
         restarts: random starts; the result of highest harm of each image is kept.
         stages: (share of the steps, radius in radii of the budget); the last radius must be 1.
@@ -43,18 +57,20 @@ def auto_pgd(
     check_settings(norm, 'worst')
     if stages[-1][1] != 1 or abs(sum(share for share, _ in stages) - 1) > 1e-6:
         raise ValueError(f'stages must end at radius 1 and have shares that add up to 1, not {list(stages)}')
-    worst = Worst(images)
-    for _ in range(restarts):
-        start, done = None, 0
+
+    def climb(images: list[Tensor], rng: Generators) -> tuple[list[Tensor], Losses]:
+        start, done, worst = None, 0, Worst(images, loss_fn)
         for place, (share, radius) in enumerate(stages):
             last = place == len(stages) - 1
             count = steps - done if last else max(round(share * steps), 1)
             done += count
             larger = [budget._replace(eps=radius * budget.eps) for budget in budgets]
             ball = make_ball(norm, images, larger, bounds)
-            start = ball.random_points() if start is None else ball.project([point.clone() for point in start])
+            start = ball.random_points(rng) if start is None else ball.project([point.clone() for point in start])
             start = _climb(loss_fn, ball, start, count, worst if last else None)
-    return worst.images, worst.losses
+        return worst.images, worst.losses
+
+    return worst_of_restarts(climb, images, restarts, restarts_at_once, rng)
 
 
 def _climb(loss_fn: LossFunction, ball, points: list[Tensor], steps: int, worst: Worst | None) -> list[Tensor]:

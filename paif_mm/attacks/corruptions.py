@@ -114,8 +114,8 @@ class Corruption(Attack):
         self.setting = settings[severity - 1]
         self.seed = seed
 
-    def __call__(self, model, data_batch: dict, index: Sequence[int] | None = None, training: bool = False):
-        """Corrupt some pairs of a batch; see :class:`~.attack.Attack`.
+    def __call__(self, model, data_batch: dict, index=None, training: bool = False, rng=None):
+        """Corrupt some pairs of a batch; see :class:`~.attack.Attack`. ``rng`` is not needed.
 
         Raises:
             ValueError: an image is no pair.

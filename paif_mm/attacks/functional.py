@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .transforms import diversify, smooth_gradient
+
 
 class Losses(NamedTuple):
     """What an attack learns about N images, (N,) each.
@@ -20,8 +22,12 @@ class Losses(NamedTuple):
 
 
 #: Maps a list of N images (C, H_i, W_i), and the share of the attack's steps that are done (0 in the first step, 1 for
-#: a last look), to :class:`Losses`, or to losses (N,) that are the harm, too; larger is worse for the model.
+#: a last look), to :class:`Losses`, or to losses (N,) that are the harm, too; larger is worse for the model. Where
+#: several restarts run at once, the list holds all N images of one restart after those of another. A method
+#: ``found(harm)``, if it has one, is told the worst harm so far.
 LossFunction = Callable[[list[Tensor], float], 'Tensor | Losses']
+#: One CPU generator per image, so that what is random about an image does not depend on its batch; None: torch's own.
+Generators = Sequence[torch.Generator] | None
 
 
 class Budget(NamedTuple):
@@ -42,6 +48,10 @@ def projected_gradient(
     restarts: int = 1,
     keep: str = 'worst',
     momentum: float = 0.0,
+    input_diversity: float = 0.0,
+    smoothing: int = 0,
+    restarts_at_once: int = 1,
+    rng: Generators = None,
     bounds: tuple[float, float] = (0.0, 255.0),
 ) -> tuple[list[Tensor], Losses | None]:
     """Maximise each image's loss within a ball around it by projected gradient ascent (Madry et al. 2018).
@@ -61,28 +71,59 @@ def projected_gradient(
         keep: ``'worst'`` returns the iterate of highest harm per image and costs one forward pass more than
             ``'last'``, which returns the last one.
         momentum: mu in g <- mu g + gradient / mean |gradient|, whose direction is followed. 0: the gradient itself.
+        input_diversity: probability that a step sees an image resampled, see :func:`~.transforms.diversify`. Asks for
+            ``keep='last'``, as iterates seen through different transforms can't be compared.
+        smoothing: side of the Gaussian that smooths gradients, see :func:`~.transforms.smooth_gradient`. 0: none.
+        restarts_at_once: restarts that share a batch; the results are those of one after the other.
+        rng: see :data:`Generators`.
         bounds: the box of valid values, known, never read off the data.
 
     Returns:
         The attacked images, and their losses (N,), or None where no choice needed them
         (``keep='last'`` and one restart).
     """
-    check_settings(norm, keep)
-    ball = make_ball(norm, images, budgets, bounds)
-    worst = Worst(images)
-    for _ in range(restarts):
-        points = ball.random_points() if random_start else [image.clone() for image in images]
-        velocity = None
+    check_settings(norm, keep, input_diversity)
+    needs_losses = keep == 'worst' or restarts > 1
+
+    def climb(images: list[Tensor], rng: Generators) -> tuple[list[Tensor], Losses | None]:
+        ball = make_ball(norm, images, budgets, bounds)
+        points = ball.random_points(rng) if random_start else [image.clone() for image in images]
+        worst, velocity = Worst(images, loss_fn), None
+        seen = diversify(loss_fn, input_diversity, rng) if input_diversity else loss_fn
         for step in range(steps):
-            losses, gradients = differentiate(loss_fn, points, step / steps)
+            losses, gradients = differentiate(seen, points, step / steps)
             if keep == 'worst':
                 worst.update(points, losses)
+            if smoothing:
+                gradients = [smooth_gradient(gradient, smoothing) for gradient in gradients]
             if momentum:
                 velocity = gradients = accumulate(velocity, gradients, momentum)
             points = ball.ascend(points, gradients)
-        if keep == 'last' and restarts == 1:
+        if not needs_losses:
             return points, None
         worst.update(points, look(loss_fn, points))
+        return worst.images, worst.losses
+
+    return worst_of_restarts(climb, images, restarts, restarts_at_once, rng)
+
+
+def worst_of_restarts(
+    climb: Callable[[list[Tensor], Generators], tuple[list[Tensor], Losses | None]],
+    images: Sequence[Tensor],
+    restarts: int,
+    at_once: int,
+    rng: Generators,
+) -> tuple[list[Tensor], Losses | None]:
+    """The worst result per image of several calls of ``climb``, of which ``at_once`` share a batch."""
+    count, worst = len(images), Worst(images)
+    for first in range(0, restarts, at_once):
+        copies = min(at_once, restarts - first)
+        found, losses = climb(list(images) * copies, rng and list(rng) * copies)
+        if restarts == 1:
+            return found, losses
+        for start in range(0, count * copies, count):
+            part = slice(start, start + count)
+            worst.update(found[part], Losses(losses.loss[part], losses.harm[part]))
     return worst.images, worst.losses
 
 
@@ -90,7 +131,8 @@ def differentiate(loss_fn: LossFunction, points: Sequence[Tensor], progress: flo
     """Losses of images, detached, and the gradient of each one's loss towards it."""
     points = [point.detach().requires_grad_() for point in points]
     losses = complete(loss_fn(points, progress))
-    gradients = torch.autograd.grad(losses.loss.sum(), points)
+    # an image that the loss no longer asks about has a gradient of 0
+    gradients = torch.autograd.grad(losses.loss.sum(), points, allow_unused=True, materialize_grads=True)
     return Losses(*(value.detach() for value in losses)), list(gradients)
 
 
@@ -112,12 +154,14 @@ def accumulate(velocity: list[Tensor] | None, gradients: Sequence[Tensor], momen
     return scaled if velocity is None else [momentum * v + g for v, g in zip(velocity, scaled, strict=True)]
 
 
-def check_settings(norm: str, keep: str) -> None:
-    """Refuse unknown words for the two settings of :func:`projected_gradient` that are words."""
+def check_settings(norm: str, keep: str, input_diversity: float = 0.0) -> None:
+    """Refuse settings of :func:`projected_gradient` that are unknown words or don't go together."""
     if norm not in ('linf', 'l2'):
         raise ValueError(f"norm must be 'linf' or 'l2', not {norm!r}")
     if keep not in ('worst', 'last'):
         raise ValueError(f"keep must be 'worst' or 'last', not {keep!r}")
+    if input_diversity and keep != 'last':
+        raise ValueError("input_diversity needs keep='last': iterates seen through other transforms can't be compared")
 
 
 def make_ball(
@@ -143,8 +187,8 @@ class LinfBall:
             self.low.append(low.clamp_min(bounds[0]))
             self.high.append(high.clamp_max(bounds[1]))
 
-    def random_points(self) -> list[Tensor]:
-        noise = [torch.empty_like(image).uniform_(-1, 1) for image in self.images]
+    def random_points(self, rng: Generators = None) -> list[Tensor]:
+        noise = [drawn(image, 'uniform_', g, -1, 1) for image, g in per_image(self.images, rng)]
         return self.project([image + n * eps for image, n, eps in zip(self.images, noise, self.eps, strict=True)])
 
     @torch.no_grad()
@@ -164,12 +208,12 @@ class L2Ball:
         self.images, self.bounds = images, bounds
         self.budgets = [budget for budget in budgets if budget.eps > 0]
 
-    def random_points(self) -> list[Tensor]:
+    def random_points(self, rng: Generators = None) -> list[Tensor]:
         points = [image.clone() for image in self.images]
-        for point in points:
+        for point, g in per_image(points, rng):
             for channels, eps, _ in self.budgets:
-                direction = torch.randn_like(point[channels])
-                radius = eps * torch.rand((), device=point.device)
+                direction = drawn(point[channels], 'normal_', g)
+                radius = eps * drawn(point.new_empty(()), 'uniform_', g)
                 point[channels] += direction * (radius / direction.norm())
         return self.project(points)
 
@@ -193,13 +237,19 @@ class L2Ball:
 
 
 class Worst:
-    """The image of highest harm seen so far, for each place of the batch."""
+    """The image of highest harm seen so far, for each place of the batch; tells the loss function what that is."""
 
-    def __init__(self, images: Sequence[Tensor]):
+    def __init__(self, images: Sequence[Tensor], loss_fn: LossFunction | None = None):
         self.images = [image.clone() for image in images]
         self.losses: Losses | None = None
+        self.tell = getattr(loss_fn, 'found', None)
 
     def update(self, points: Sequence[Tensor], losses: Losses) -> None:
+        self._merge(points, losses)
+        if self.tell:
+            self.tell(self.losses.harm)
+
+    def _merge(self, points: Sequence[Tensor], losses: Losses) -> None:
         if self.losses is None:
             self.images, self.losses = [point.detach() for point in points], losses
             return
@@ -210,6 +260,18 @@ class Worst:
         self.images = [
             torch.where(b, point.detach(), image) for b, point, image in zip(better, points, self.images, strict=True)
         ]
+
+
+def per_image(images: Sequence[Tensor], rng: Generators):
+    """Each image with its generator, or with None."""
+    return zip(images, rng or [None] * len(images), strict=True)
+
+
+def drawn(like: Tensor, law: str, generator: torch.Generator | None, *args) -> Tensor:
+    """Random values of the shape and kind of a tensor, by an in-place method; a generator draws on the CPU."""
+    if generator is None:
+        return getattr(torch.empty_like(like), law)(*args)
+    return getattr(torch.empty(like.shape), law)(*args, generator=generator).to(like)
 
 
 def _per_channel(image: Tensor, budgets: Sequence[Budget], field: str) -> Tensor:

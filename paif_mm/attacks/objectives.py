@@ -8,10 +8,12 @@ An objective is called with
 * ``training``: whether the batch is a training batch, which the model's preprocessor pads together with its labels;
 * ``progress``: the share of the attack's steps that are done, 0 in the first one;
 
-and returns (N,) losses, or :class:`~.functional.Losses`. It never changes the data samples.
+and returns (N,) losses, or :class:`~.functional.Losses`. It never changes the data samples. If it has a
+``greatest_harm``, attacks stop working on images that have come to it.
 """
 
 from collections.abc import Sequence
+from fnmatch import fnmatch
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +27,43 @@ from .functional import Losses, complete
 from .pixel_losses import PIXEL_LOSSES, SCHEDULED, right
 
 
+class Questions:
+    """An objective of N images as the :data:`~.functional.LossFunction` of an attack.
+
+    An image for which the objective's ``greatest_harm`` was found is settled: nothing can make it worse, and it is not
+    asked about again, in no step and in no restart. Its losses are then -inf, so that what was found stays the worst.
+    """
+
+    def __init__(self, objective, model, data_samples: list, clean: list[Tensor], training: bool):
+        self.objective, self.model, self.training = objective, model, training
+        self.data_samples, self.clean = data_samples, clean
+        self.settled = [False] * len(clean)
+
+    def __call__(self, images: list[Tensor], progress: float) -> Tensor | Losses:
+        places = [i % len(self.clean) for i in range(len(images))]  # of each restart's copy
+        asked = [i for i, place in enumerate(places) if not self.settled[place]]
+        if not asked:
+            nothing = torch.stack([image.sum() * 0 - torch.inf for image in images])
+            return Losses(nothing, nothing.detach())
+        samples, clean = ([kind[places[i]] for i in asked] for kind in (self.data_samples, self.clean))
+        losses = self.objective(self.model, [images[i] for i in asked], samples, clean, self.training, progress)
+        if len(asked) == len(images):
+            return losses
+        return Losses(*(_spread(values, asked, len(images)) for values in complete(losses)))
+
+    def found(self, harm: Tensor) -> None:
+        """Learn the harm (N,), or of several copies in a row, that the attack has come to within its ball."""
+        limit = getattr(self.objective, 'greatest_harm', None)
+        if limit is not None:
+            for i, reached in enumerate((harm >= limit).tolist()):
+                self.settled[i % len(self.clean)] |= reached
+
+
+def _spread(values: Tensor, places: list[int], size: int) -> Tensor:
+    """Values (n,) at n of ``size`` places, -inf elsewhere."""
+    return values.new_full((size,), -torch.inf).index_put((torch.tensor(places, device=values.device),), values)
+
+
 @OBJECTIVES.register_module()
 class TaskLoss:
     """The model's own training loss, one value per image.
@@ -36,7 +75,8 @@ class TaskLoss:
 
     Args:
         terms (Sequence[str] | None): take only these entries of the loss dict, e.g. ``('loss_cls',)``,
-            ``('loss_bbox',)`` or ``('loss_centerness',)`` of FCOS. Default: all.
+            ``('loss_bbox',)`` or ``('loss_centerness',)`` of FCOS, or those of a pattern, as ``('*cls*',)``: what any
+            detector classifies by. Default: all.
     """
 
     def __init__(self, terms: Sequence[str] | None = None):
@@ -56,11 +96,13 @@ class TaskLoss:
     def _chosen(self, losses: dict) -> dict:
         if self.terms is None:
             return losses
-        missing = [name for name in self.terms if name not in losses]
+        known = [name for name in losses if 'loss' in name]
+        missing = [term for term in self.terms if not any(fnmatch(name, term) for name in known)]
         if missing:
-            known = ', '.join(name for name in losses if 'loss' in name)
-            raise ValueError(f'the model has no loss {", ".join(missing)}; the terms of TaskLoss are among {known}')
-        return {name: losses[name] for name in self.terms}
+            raise ValueError(
+                f'the model has no loss {", ".join(missing)}; the terms of TaskLoss are among {", ".join(known)}'
+            )
+        return {name: losses[name] for name in known if any(fnmatch(name, term) for term in self.terms)}
 
 
 @OBJECTIVES.register_module()
@@ -68,12 +110,14 @@ class PixelLoss:
     """A loss of single pixels of a segmentation, averaged over each image's labelled pixels.
 
     Ignored pixels take no part. The worst iterate of an attack is the one with the most wrong pixels, whatever the loss
-    says.
+    says, and an image without a right pixel left is not attacked any further.
 
     Args:
         name (str): one of :data:`~.pixel_losses.PIXEL_LOSSES`: ``'cross_entropy'``, ``'masked_cross_entropy'``,
             ``'balanced_cross_entropy'``, ``'jensen_shannon'``, ``'segpgd'``, ``'cospgd'``, ``'margin'`` or ``'dlr'``.
     """
+
+    greatest_harm = 1.0  # the share of wrong pixels
 
     def __init__(self, name: str = 'cross_entropy'):
         if name not in PIXEL_LOSSES:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .functional import Budget, LinfBall, Losses, LossFunction, Worst, look
+from .functional import Budget, Generators, LinfBall, Losses, LossFunction, Worst, look, per_image
 
 #: After these shares of the queries the squares' area is halved (the paper's schedule for 10,000 queries).
 HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -18,6 +18,7 @@ def square_attack(
     budgets: Sequence[Budget],
     queries: int,
     first_share: float = 0.8,
+    rng: Generators = None,
     bounds: tuple[float, float] = (0.0, 255.0),
 ) -> tuple[list[Tensor], Losses]:
     """Maximise each image's loss within an L-inf ball without gradients (Andriushchenko et al., ECCV 2020).
@@ -26,8 +27,8 @@ def square_attack(
     place, and keeps it where the harm rises (or stays, and the loss rises). The squares shrink over the queries.
 
     Args:
-        loss_fn, images, budgets, bounds: see :func:`~.functional.projected_gradient`; step sizes are not used. Called
-            without gradients.
+        loss_fn, images, budgets, rng, bounds: see :func:`~.functional.projected_gradient`; step sizes are not used.
+            Called without gradients.
         queries: forward passes per image.
         first_share: share of the image that the first squares cover. Default: .8, the paper's.
 
@@ -35,29 +36,32 @@ def square_attack(
         The images of highest harm, and their losses.
     """
     ball = LinfBall(images, budgets, bounds)
-    worst = Worst(images)
-    points = [image + eps * _signs(image, (1, image.size(2))) for image, eps in zip(images, ball.eps, strict=True)]
+    worst = Worst(images, loss_fn)
+    points = [
+        image + eps * _signs(image, (1, image.size(2)), g)
+        for (image, g), eps in zip(per_image(images, rng), ball.eps, strict=True)
+    ]
     for query in range(queries):
         points = ball.project(points)
         worst.update(points, look(loss_fn, points))
         share = first_share / 2 ** sum(query + 1 > halving * queries for halving in HALVINGS)
         points = [
-            _with_square(point, image, eps, share)
-            for point, image, eps in zip(worst.images, images, ball.eps, strict=True)
+            _with_square(point, image, eps, share, g)
+            for point, (image, g), eps in zip(worst.images, per_image(images, rng), ball.eps, strict=True)
         ]
     return worst.images, worst.losses
 
 
-def _with_square(point: Tensor, image: Tensor, eps: Tensor, share: float) -> Tensor:
+def _with_square(point: Tensor, image: Tensor, eps: Tensor, share: float, g: torch.Generator | None) -> Tensor:
     height, width = image.shape[1:]
     side = min(max(round(math.sqrt(share * height * width)), 1), height, width)
-    top, left = (int(torch.randint(0, size - side + 1, ())) for size in (height, width))
+    top, left = (int(torch.randint(0, size - side + 1, (), generator=g)) for size in (height, width))
     place = (slice(None), slice(top, top + side), slice(left, left + side))
     point = point.clone()
-    point[place] = image[place] + eps * _signs(image, (1, 1))
+    point[place] = image[place] + eps * _signs(image, (1, 1), g)
     return point
 
 
-def _signs(image: Tensor, size: tuple[int, int]) -> Tensor:
+def _signs(image: Tensor, size: tuple[int, int], g: torch.Generator | None) -> Tensor:
     """Random signs (C, *size)."""
-    return (torch.randint(0, 2, (image.size(0), *size)) * 2 - 1).to(image)
+    return (torch.randint(0, 2, (image.size(0), *size), generator=g) * 2 - 1).to(image)

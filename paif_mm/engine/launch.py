@@ -4,7 +4,11 @@ import argparse
 import os
 import os.path as osp
 
+import torch
 from mmengine.config import Config, DictAction
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
 
 from paif_mm.compat import init_cpu_distributed
 
@@ -39,3 +43,26 @@ def load_config(args: argparse.Namespace) -> Config:
     config.work_dir = args.work_dir or config.get('work_dir') or osp.join('work_dirs', name)
     init_cpu_distributed(config)
     return config
+
+
+def load_model(config: str | Config, checkpoint: str):
+    """A trained model in evaluation mode, on the GPU if there is one, and its config.
+
+    Args:
+        config: file or read config.
+        checkpoint: its weights; all of them must fit.
+    """
+    if isinstance(config, str):
+        config = Config.fromfile(config)
+    init_default_scope(config.get('default_scope', 'mmseg'))
+    model = MODELS.build(config.model)
+    load_checkpoint(model, checkpoint, map_location='cpu', strict=True, logger='silent')
+    if not torch.cuda.is_available():
+        model = revert_sync_batchnorm(model)
+    return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval(), config
+
+
+def fraction(text: str) -> float:
+    """'4/255' or '0.0157' as a number."""
+    numerator, _, denominator = text.partition('/')
+    return float(numerator) / float(denominator or 1)

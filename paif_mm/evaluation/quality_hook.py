@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from paif_mm.losses.hook import fusion_loss_inputs
-from paif_mm.perception import find_fuser
+from paif_mm.perception import PairFuser, find_fuser
 from paif_mm.registry import HOOKS
 
 from .quality import ALONE, WITH_SOURCES, fused_image_quality
@@ -45,14 +45,11 @@ class FusedImageQualityHook(Hook):
     def _begin(self) -> None:
         self._sums, self._images = Counter(), 0
 
-    @torch.no_grad()
     def _measure(self, runner) -> None:
         fuser = find_fuser(runner.model.module if is_model_wrapper(runner.model) else runner.model)
-        for group in fuser.groups if fuser else ():
-            eight_bit = [(image * 255).round().clamp(0, 255)[:, 0] for image in fusion_loss_inputs(group)]
-            for fused, ir, vis in zip(*eight_bit, strict=True):
-                self._sums.update(fused_image_quality(fused, ir, vis))
-                self._images += 1
+        for values in measured_quality(fuser).values() if fuser else ():
+            self._sums.update(values)
+            self._images += 1
 
     def _report(self, metrics: dict | None) -> None:
         names = [*ALONE, *WITH_SOURCES]
@@ -61,3 +58,14 @@ class FusedImageQualityHook(Hook):
         if metrics is not None and sums[-1]:
             means = (sums[:-1] / sums[-1]).tolist()
             metrics.update({f'{PREFIX}{name}': mean for name, mean in zip(names, means, strict=True)})
+
+
+@torch.no_grad()
+def measured_quality(fuser: PairFuser) -> dict[int, dict[str, float]]:
+    """Place in the batch -> quality of each image that was fused last, see :mod:`~.quality`."""
+    quality = {}
+    for group in fuser.groups:
+        eight_bit = [(image * 255).round().clamp(0, 255)[:, 0] for image in fusion_loss_inputs(group)]
+        for place, *images in zip(group.index, *eight_bit, strict=True):
+            quality[place] = fused_image_quality(*images)
+    return quality

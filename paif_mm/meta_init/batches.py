@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .bank import CLEAN, AttackBank
+from paif_mm.attacks.bank import CLEAN, AttackBank
 
 
 class MetaBatches(Dataset):

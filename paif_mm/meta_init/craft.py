@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,9 @@ from torch import Tensor
 
 from paif_mm.attacks import PGD
 from paif_mm.attacks.attack import MODALITIES
-from paif_mm.evaluation.score import class_count, score_of
-from paif_mm.files import write_json
-
-from .bank import CLEAN, MANIFEST, VERSION, AttackBank, round_into_ball, write_pair
+from paif_mm.attacks.bank import CLEAN, MANIFEST, VERSION, AttackBank, round_into_ball, write_pair
+from paif_mm.evaluation.score import class_count, score_of, total
+from paif_mm.files import read_json_lines, write_json
 
 SETTINGS, PROGRESS = 'settings.json', 'progress.jsonl'
 
@@ -68,7 +67,7 @@ def craft(
     if not _begin(out, settings):
         return AttackBank(out)
 
-    done = {(line['name'], line['level']): line for line in _lines(out / PROGRESS)}
+    done = {(line['name'], line['level']): line for line in read_json_lines(out / PROGRESS)}
     bar = ProgressBar(len(order) * len(levels), start=False) if progress else None
     if bar:
         bar.start()
@@ -107,7 +106,7 @@ def transfer(model, dataset, bank: AttackBank) -> dict[str, dict[str, float]]:
             losses.append(_loss(model, batch))
             records.append(_record(model, batch))
         score = score_of(dataset[int(bank.names[0])]['data_samples'])
-        rows[level] = {'loss': float(np.mean(losses)), score.name: score.total(records)}
+        rows[level] = {'loss': float(np.mean(losses)), score.name: total(score, records)}
     return rows
 
 
@@ -118,7 +117,7 @@ def _attack(
     clean = pair['inputs'][0]
     attack = PGD(eps=eps, steps=steps)
     torch.manual_seed(hash_seed(seed, name, level))
-    attacked = round_into_ball(attack(source, pair).images[0], clean, eps)
+    attacked = round_into_ball(attack(source, pair).images[0], clean, attack.budgets(clean.size(0)))
     after = _batch(attacked, pair['data_samples'][0])
     delta = attacked.int() - clean.int()
     return {
@@ -184,17 +183,6 @@ def _begin(out: Path, settings: dict) -> bool:
     return True
 
 
-def _lines(path: Path) -> Iterator[dict]:
-    """Finished pairs; the line that was being written when a call was interrupted does not count."""
-    if not path.is_file():
-        return
-    text = path.read_text(encoding='utf-8')
-    if not text.endswith('\n') and text:
-        text = text[: text.rfind('\n') + 1]
-        path.write_text(text, encoding='utf-8')
-    yield from map(json.loads, text.splitlines())
-
-
 def _finish(out: Path, settings: dict, done: dict, dataset, order: list[int]) -> None:
     score = score_of(dataset[order[0]]['data_samples'])
     levels = {}
@@ -208,7 +196,7 @@ def _finish(out: Path, settings: dict, done: dict, dataset, order: list[int]) ->
                 for i, when in enumerate(('before', 'after'))
                 for key, value in (
                     ('loss', float(np.mean([line['loss'][i] for line in lines]))),
-                    (score.name, score.total([line['records'][i] for line in lines])),
+                    (score.name, total(score, [line['records'][i] for line in lines])),
                 )
             },
         }

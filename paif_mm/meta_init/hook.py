@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import OPTIMIZERS
 from torch import Tensor
 
+from paif_mm.attacks import AttackBank
 from paif_mm.attacks.frozen import unwrap
 from paif_mm.compat import load_checkpoint_file
 from paif_mm.data.colour import bgr_to_luma, split_pair
@@ -17,7 +18,6 @@ from paif_mm.perception import require_fuser
 from paif_mm.registry import HOOKS, MODELS, build
 
 from .aat import Scene, adapt, functional_loss, loss_and_gradient, meta_gradient
-from .bank import AttackBank
 from .batches import MetaBatches, iterate
 
 STATE, RESULT = 'meta_init.pth', 'theta_prime.pth'

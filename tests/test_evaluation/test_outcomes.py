@@ -7,7 +7,6 @@ from mmengine.structures import InstanceData
 
 from paif_mm.evaluation import ObjectOutcomeMetric, object_outcomes
 from paif_mm.evaluation.outcomes import changes
-from paif_mm.evaluation.score import AP50
 from paif_mm.evaluation.table import attack_table, outcome_table
 
 A, B, C = [0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]
@@ -97,15 +96,3 @@ def test_where_nothing_is_detected_the_precision_is_zero():
     runs = {'clean': ({'coco/bbox_mAP': 0.5}, None), 'pgd': ({}, None)}
     row = attack_table(runs).splitlines()[4].split('|')
     assert [row[1].strip(), row[2].strip()] == ['pgd', '0.00']
-
-
-def test_ap50_by_hand():
-    """One class: a hit at score .9, a false alarm at .8, one object missed: precision 1 up to recall 1/2."""
-    found, truth = sample(0, [A, FAR], [0, 0]), sample(0, [], [])
-    found['pred_instances'].scores = torch.tensor([0.9, 0.8])
-    truth['gt_instances'].labels[:] = 0
-
-    class Sample:
-        pred_instances, gt_instances = found['pred_instances'], truth['gt_instances']
-
-    assert AP50.total([AP50.record(Sample, Sample, 1)]) == pytest.approx(50)

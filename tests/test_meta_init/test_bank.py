@@ -6,8 +6,8 @@ import pytest
 import torch
 from helpers import build_model, pair_batch, tiny_segformer
 
-from paif_mm.evaluation.score import MeanIoU
-from paif_mm.meta_init.bank import AttackBank, read_pair, round_into_ball, write_pair
+from paif_mm.attacks import Budget
+from paif_mm.attacks.bank import AttackBank, read_pair, round_into_ball, write_pair
 from paif_mm.meta_init.craft import craft, transfer
 
 LEVELS = {'small': 1 / 255, 'heavy': 4 / 255}
@@ -68,8 +68,20 @@ def test_the_manifest_tells_what_the_attack_did_to_the_source(bank, source):
 def test_rounding_stays_inside_the_ball_and_the_box():
     clean = torch.tensor([0, 10, 255, 100], dtype=torch.uint8).reshape(4, 1, 1)
     attacked = torch.tensor([2.6, 8.4, 253.5, 100.4]).reshape(4, 1, 1)
-    assert round_into_ball(attacked, clean, 2.6 / 255).flatten().tolist() == [2, 8, 253, 100]
-    assert round_into_ball(clean - 4.0, clean, 4 / 255).flatten().tolist() == [0, 6, 251, 96]
+    assert round_into_ball(attacked, clean, [Budget(slice(None), 2.6, 0)]).flatten().tolist() == [2, 8, 253, 100]
+    assert round_into_ball(clean - 4.0, clean, [Budget(slice(None), 4, 0)]).flatten().tolist() == [0, 6, 251, 96]
+    only_ir = [Budget(slice(0, 3), 0, 0), Budget(slice(3, 4), 1, 0)]
+    assert round_into_ball(clean - 4.0, clean, only_ir).flatten().tolist() == [0, 10, 255, 99]
+    assert round_into_ball(attacked, clean, []).flatten().tolist() == [3, 8, 253, 100]
+
+
+def test_rounding_stays_inside_an_l2_ball():
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randint(50, 200, (4, 9, 9), generator=generator).byte()
+    delta = torch.randn(4, 9, 9, generator=generator)
+    delta = 40 * delta / delta.norm()
+    rounded = round_into_ball(clean + delta, clean, [Budget(slice(None), 40, 0)], norm='l2')
+    assert 35 < (rounded.float() - clean.float()).norm() <= 40
 
 
 def test_an_interrupted_bank_ends_as_an_uninterrupted_one(bank, source, tmp_path, monkeypatch):
@@ -130,8 +142,3 @@ def test_files_that_are_not_the_manifests_are_named(source, tmp_path):
     (tmp_path / 'manifest.json').write_text(json.dumps({'levels': {}})[:8])
     with pytest.raises(ValueError, match='manifest.json is no manifest'):
         AttackBank(tmp_path)
-
-
-def test_mean_iou_leaves_out_classes_that_do_not_occur():
-    areas = [([2, 0, 0], [4, 0, 1]), ([1, 0, 0], [2, 0, 1])]
-    assert MeanIoU.total(areas) == pytest.approx(100 * (0.5 + 0) / 2)

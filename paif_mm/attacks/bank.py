@@ -4,8 +4,8 @@ On disk: ``clean/NAME.png`` and ``<level>/NAME.png``, 8-bit RGBA with infrared a
 LoadPairFromFile reads), and ``manifest.json`` with what they are and a hash of each.
 """
 
-import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paif_mm.files import write_bytes
+from paif_mm.files import file_hash, write_bytes
+
+from .functional import Budget
 
 MANIFEST = 'manifest.json'
 CLEAN = 'clean'
@@ -63,30 +65,36 @@ class AttackBank:
         return (clean if level == CLEAN else read_pair(self.folder / level / f'{name}.png')), clean
 
 
-def round_into_ball(attacked: Tensor, clean: Tensor, eps: float) -> Tensor:
-    """The 8-bit image nearest to an attacked one that is within the radius of the clean 8-bit image.
+def round_into_ball(attacked: Tensor, clean: Tensor, budgets: Sequence[Budget], norm: str = 'linf') -> Tensor:
+    """An attacked image as a sensor of 8 bits would deliver it, still within its budgets around the clean one.
 
     Args:
-        attacked (Tensor): (4, H, W) float in [0, 255].
-        clean (Tensor): (4, H, W) uint8.
-        eps (float): radius in [0, 1] units; its whole pixel values count.
+        attacked (Tensor): (C, H, W) float in [0, 255].
+        clean (Tensor): (C, H, W) uint8.
+        budgets: in pixel values; channels without one stay clean. Empty: there is no ball.
+        norm: of the budgets. L-inf: the nearest levels within whole pixel values of the radius. L2: the nearest levels
+            to the longest multiple of the change that stays inside, in steps of a hundredth.
     """
-    radius = int(eps * 255 + 1e-6)
-    delta = (attacked.cpu() - clean.float().cpu()).round().clamp(-radius, radius)
-    return (clean.cpu().float() + delta).clamp(0, 255).to(torch.uint8)
+    clean = clean.cpu()
+    delta = attacked.cpu().float() - clean.float()
+    rounded = torch.zeros_like(delta) if budgets else delta.round()
+    for channels, eps, _ in budgets:
+        part = delta[channels]
+        if norm == 'linf':
+            radius = int(eps + 1e-6)
+            rounded[channels] = part.round().clamp(-radius, radius)
+        else:
+            shrunk = ((part * (1 - i / 100)).round() for i in range(101))
+            rounded[channels] = next(levels for levels in shrunk if levels.norm() <= eps + 1e-3)
+    return (clean.float() + rounded).clamp(0, 255).to(torch.uint8)
 
 
 def write_pair(path: Path, pair: Tensor) -> str:
-    """Write a (4, H, W) uint8 pair losslessly; returns the file's hash. A crash leaves no half file."""
+    """Write a (4, H, W) uint8 pair, or a (3, H, W) image, losslessly; returns its hash. A crash leaves no half file."""
     write_bytes(path, cv2.imencode('.png', np.ascontiguousarray(pair.numpy().transpose(1, 2, 0)))[1].tobytes())
     return file_hash(path)
 
 
 def read_pair(path: Path) -> Tensor:
-    """A (4, H, W) uint8 pair from a file of :func:`write_pair`."""
+    """A uint8 pair or image from a file of :func:`write_pair`."""
     return torch.from_numpy(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)).permute(2, 0, 1)
-
-
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,0 +1,110 @@
+"""Attacks that were found on another model, now or earlier: what the attacked model's gradients have no part in."""
+
+import os.path as osp
+from collections.abc import Sequence
+
+import torch
+
+from paif_mm.data.colour import VISIBLE
+from paif_mm.perception import find_fuser
+from paif_mm.registry import ATTACKS, build
+
+from .attack import Attack, AttackResult
+from .bank import AttackBank
+from .frozen import unwrap
+from .functional import Budget
+
+
+@ATTACKS.register_module()
+class TransferAttack(Attack):
+    """Attacks a source model and shows the result to the model at hand.
+
+    Where that does more harm than an attack through the model's own gradients, these mislead: gradient masking. A
+    source that takes plain images is attacked on the visible ones; the infrared ones then stay as they are.
+
+    Args:
+        config, checkpoint (str): of the source model, which has the same classes; it is loaded on the first call.
+        attack (dict): what the source is attacked by, e.g. ``dict(type='PGD', eps=8 / 255, steps=20, momentum=1.0)``.
+        objective (dict): see :class:`~.attack.Attack`; only measured.
+    """
+
+    def __init__(self, config: str, checkpoint: str, attack: dict, objective: dict | None = None):
+        super().__init__(objective)
+        for path in (config, checkpoint):
+            if not osp.isfile(path):
+                raise FileNotFoundError(f'TransferAttack: the source {path} does not exist')
+        self.config, self.checkpoint = config, checkpoint
+        self.attack = build(ATTACKS, attack)
+        self.norm = self.attack.norm
+        self.source = None
+
+    def __call__(self, model, data_batch: dict, index: Sequence[int] | None = None, training=False, rng=None):
+        """See :meth:`~.attack.Attack.__call__`."""
+        device = next(unwrap(model).parameters()).device
+        if self.source is None:
+            from paif_mm.engine.launch import load_model
+
+            self.source = load_model(self.config, self.checkpoint)[0]
+            self.plain = find_fuser(self.source) is None
+        inputs = data_batch['inputs']
+        plain = self.plain and inputs[0].size(0) == 4
+        seen = {**data_batch, 'inputs': [image[VISIBLE] for image in inputs] if plain else inputs}
+        found = self.attack(self.source.to(device), seen, index, training, rng)
+        if not plain:
+            return AttackResult(found.index, found.images, found.clean, None)
+        clean = [inputs[i].to(device).float() for i in found.index]
+        images = [torch.cat([image, pair[3:]]) for image, pair in zip(found.images, clean, strict=True)]
+        return AttackResult(found.index, images, clean, None)
+
+    def budgets(self, channels: int) -> list[Budget]:
+        if self.source is not None and self.plain and channels == 4:
+            return [budget._replace(channels=VISIBLE) for budget in self.attack.budgets(3)]
+        return self.attack.budgets(channels)
+
+
+@ATTACKS.register_module()
+class BankAttack(Attack):
+    """Shows attacked images of a bank: of ``tools/craft_attacks.py``, or of ``tools/robustness.py --save-adv``.
+
+    Args:
+        bank (str): folder of the bank, which holds every image that is attacked, by its file name.
+        level (str): one of the bank's levels.
+        objective (dict): see :class:`~.attack.Attack`; only measured.
+
+    Raises:
+        ValueError: the bank has no such level.
+        KeyError: an image is not in the bank, or the bank holds another one of its name.
+    """
+
+    def __init__(self, bank: str, level: str, objective: dict | None = None):
+        super().__init__(objective)
+        self.bank = AttackBank(bank)
+        if level not in self.bank.levels:
+            raise ValueError(f'attack bank {bank} has the levels {", ".join(self.bank.levels)}, not {level!r}')
+        self.level = level
+        self.names = {file: name for name, file in self.bank.manifest['pairs'].items()}
+
+    def __call__(self, model, data_batch: dict, index: Sequence[int] | None = None, training=False, rng=None):
+        """See :meth:`~.attack.Attack.__call__`."""
+        device = next(unwrap(model).parameters()).device
+        index = list(range(len(data_batch['inputs']))) if index is None else list(index)
+        clean = [data_batch['inputs'][i].to(device).float() for i in index]
+        images = [
+            self._read(osp.basename(data_batch['data_samples'][i].img_path), image).to(device).float()
+            for i, image in zip(index, clean, strict=True)
+        ]
+        return AttackResult(index, images, clean, None)
+
+    def _read(self, file: str, clean: torch.Tensor) -> torch.Tensor:
+        if file not in self.names:
+            raise KeyError(f'attack bank {self.bank.folder} holds no {file}: make it from the images that are tested')
+        attacked, before = self.bank.read(self.level, self.names[file])
+        if before.shape != clean.shape or not torch.equal(before, clean.round().clamp(0, 255).byte().cpu()):
+            raise KeyError(
+                f'attack bank {self.bank.folder} holds another {file}, of the shape {tuple(before.shape)} instead of '
+                f'{tuple(clean.shape)} or other pixels: make it with the pipeline of this test'
+            )
+        return attacked
+
+    def budgets(self, channels: int) -> list[Budget]:
+        return [Budget(slice(0, channels), self.bank.levels[self.level] * 255, 0.0)]
