@@ -5,19 +5,16 @@ import os.path as osp
 from pathlib import Path
 
 import mmengine
-from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 from paif_mm.attacks import AdversarialAttackHook
 from paif_mm.engine import PairVisualizationHook
-from paif_mm.engine.launch import add_common_arguments, load_config
+from paif_mm.engine.launch import add_common_arguments, load_config, read_attack
 from paif_mm.engine.runner import QuietRunner
 from paif_mm.evaluation import FusedImageQualityHook, ObjectOutcomeMetric
 from paif_mm.evaluation.outcomes import changes
 from paif_mm.evaluation.table import attack_table, outcome_table
-
-ATTACKS = Path(__file__).resolve().parent.parent / 'configs' / '_base_' / 'attacks'
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,18 +70,6 @@ def main() -> None:
         runner.hooks.remove(hook)
     if is_main_process():
         report(runner, args.checkpoint, attacks, results, objects)
-
-
-def read_attack(name: str) -> dict:
-    """The attack of a config given by path or by its name in ``configs/_base_/attacks``."""
-    path = Path(name) if name.endswith('.py') else ATTACKS / f'{name}.py'
-    if not path.is_file():
-        known = ', '.join(sorted(p.stem for p in ATTACKS.glob('*.py')))
-        raise SystemExit(f'attack {name} does not exist: give a path to a config or one of {known}')
-    config = Config.fromfile(path)
-    if 'attack' not in config:
-        raise SystemExit(f"attack config {path} defines no attack: write attack = dict(type='PGD', eps=...)")
-    return config.attack.to_dict()
 
 
 def draw_predictions(config, args) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import os.path as osp
+from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
@@ -11,6 +12,8 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 
 from paif_mm.compat import init_cpu_distributed
+
+ATTACKS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'attacks'
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +63,22 @@ def load_model(config: str | Config, checkpoint: str):
     if not torch.cuda.is_available():
         model = revert_sync_batchnorm(model)
     return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval(), config
+
+
+def read_attack(name: str) -> dict:
+    """The attack of a config given by path or by its name in ``configs/_base_/attacks``.
+
+    Raises:
+        SystemExit: there is no such config, or it defines no attack.
+    """
+    path = Path(name) if name.endswith('.py') else ATTACKS / f'{name}.py'
+    if not path.is_file():
+        known = ', '.join(sorted(p.stem for p in ATTACKS.glob('*.py')))
+        raise SystemExit(f'attack {name} does not exist: give a path to a config or one of {known}')
+    config = Config.fromfile(path)
+    if 'attack' not in config:
+        raise SystemExit(f"attack config {path} defines no attack: write attack = dict(type='PGD', eps=...)")
+    return config.attack.to_dict()
 
 
 def fraction(text: str) -> float:

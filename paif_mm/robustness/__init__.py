@@ -1,0 +1,1 @@
+"""How robust a model is: suites of attacks, the worst case, masking diagnostics, and one report."""

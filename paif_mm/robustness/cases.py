@@ -1,0 +1,234 @@
+"""What a model is tested against: cases, and the suites that put them together."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from paif_mm.attacks.corruptions import CORRUPTIONS, SEVERITIES
+
+SUITES = ('paper', 'strong', 'full')
+THREATS = ('both', 'ir', 'vis', 'split')
+#: Shares of one budget that infrared gets in the threat 'split'; visible gets the rest.
+SPLITS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STEPS = {'paper': 100, 'strong': 100, 'full': 300}
+DEFAULT_EPS = {'mIoU': (4 / 255, 8 / 255), 'AP50': (1 / 255, 4 / 255)}  # the paper's, by the score that is tested
+CORRUPTION, TRANSFER, QUERY = 'corruption', 'transfer', 'query'
+
+
+@dataclass(frozen=True)
+class Case:
+    """One column of a report.
+
+    Attributes:
+        name (str): of the attack, e.g. ``pgd5``.
+        attack (dict | None): its config; None for clean images.
+        eps (float | None): nominal radius in [0, 1] units.
+        threat (str): what may be changed: ``both``, ``ir``, ``vis``, or shares of the budget as ``ir25+vis75``.
+        norm (str): ``linf`` or ``l2``.
+        kind (str): ``gradient`` (through the model), ``query``, ``transfer``, ``fusion`` (gradients of the fusion loss
+            only) or ``corruption``.
+        passes (float): what it costs per image, in forward and backward passes.
+    """
+
+    name: str
+    attack: dict | None = None
+    eps: float | None = None
+    threat: str = 'both'
+    norm: str = 'linf'
+    kind: str = 'gradient'
+    passes: float = 1.0
+
+    @property
+    def key(self) -> str:
+        """Unique among the cases of a report, and fit for a folder's name."""
+        parts = [self.name]
+        if self.eps is not None:
+            parts.append(f'{"l2_" if self.norm == "l2" else ""}{_radius(self.eps, self.norm)}')
+        return '-'.join(parts if self.threat == 'both' else [*parts, self.threat])
+
+    @property
+    def group(self) -> tuple | None:
+        """Cases of one group choose from the same perturbations: their worst case can be taken."""
+        return None if self.eps is None or self.kind == CORRUPTION else (self.norm, self.eps, self.threat)
+
+    def to_dict(self) -> dict:
+        return {**asdict(self), 'key': self.key}
+
+
+CLEAN = Case('clean', passes=0.0)
+
+
+def make_suite(
+    suite: str,
+    score: str,
+    eps: Sequence[float],
+    threats: Sequence[str] = ('both',),
+    fused: bool = True,
+    pairs: bool = True,
+    steps: int | None = None,
+    l2_eps: Sequence[float] = (1.0,),
+    queries: int = 1000,
+) -> list[Case]:
+    """The cases of a suite, the clean one first.
+
+    * ``paper``: PGD-5 with a step of eps / 4 and a random start (Sec. 2.1).
+    * ``strong``: that, and Auto-PGD with the radius schedule 2 eps, 1.5 eps, eps on three losses. Segmentation:
+      Jensen-Shannon, masked and balanced masked cross-entropy (the ensemble of SEA, Croce et al., ECCV 2024).
+      Detection: all losses, the classification's and the boxes'.
+    * ``full``: that with 300 steps, and the attacks that the literature cites (SegPGD, CosPGD, DLR), Square, L2; for
+      pairs, either modality alone, one budget split between both, every corruption at five severities and a missing
+      modality; for fused models, the fusion loss as the objective, which is the other published protocol (A2RNet,
+      AAAI 2025).
+
+    Args:
+        suite: one of :data:`SUITES`.
+        score: ``'mIoU'`` for segmentors, ``'AP50'`` for detectors.
+        eps: L-inf radii in [0, 1] units.
+        threats: of :data:`THREATS`; what the attacks of the suite may change.
+        fused: whether the model fuses pairs.
+        pairs: whether its inputs are pairs (4 channels).
+        steps: of Auto-PGD. Default: :data:`STEPS`.
+        l2_eps: L2 radii of the whole image in [0, 1] units, for ``full``.
+        queries: of Square, for ``full``.
+    """
+    if suite not in SUITES:
+        raise ValueError(f'suite must be one of {", ".join(SUITES)}, not {suite!r}')
+    steps = STEPS[suite] if steps is None else steps
+    named = _threats(threats, pairs)
+    attacks = [_PGD5]
+    if suite != 'paper':
+        attacks += _auto_pgd(score, steps)
+    if suite == 'full':
+        attacks += _cited(score, steps)
+        attacks.append(('square', {'type': 'Square', 'queries': queries}, QUERY, queries / 3))
+    cases = [
+        _case(name, attack, radius, threat, kind=kind, passes=passes)
+        for radius in eps
+        for threat in named
+        for name, attack, kind, passes in attacks
+    ]
+    if suite == 'full':
+        cases += _extras(score, eps, named, fused, pairs, steps, l2_eps)
+    return [CLEAN, *cases]
+
+
+def _extras(score, eps, named, fused: bool, pairs: bool, steps: int, l2_eps) -> list[Case]:
+    """What ``full`` has beyond the attacks of its ensemble."""
+    name, attack, kind, passes = _auto_pgd(score, steps)[1]
+    cases = [_case(name, attack, radius, 'both', 'l2', kind, passes) for radius in l2_eps]
+    if pairs:
+        others = [threat for threat in _threats(('ir', 'vis', 'split'), True) if threat not in named]
+        cases += [_case(name, attack, radius, threat, 'linf', kind, passes) for radius in eps for threat in others]
+    if fused:
+        fusion = {'type': 'PGD', 'steps': 20, 'objective': {'type': 'FusionObjective'}}
+        cases += [_case('fusion20', fusion, radius, 'both', 'linf', 'fusion', 20) for radius in eps]
+    return [*cases, *corruption_cases()] if pairs else cases
+
+
+def corruption_cases() -> list[Case]:
+    """Every corruption at each of its severities."""
+    cases = []
+    for name in CORRUPTIONS:
+        degrees = SEVERITIES if not name.startswith('missing') else (None,)
+        for severity in degrees:
+            attack = {'type': 'Corruption', 'name': name, **({'severity': severity} if severity else {})}
+            title = f'{name}{severity or ""}'
+            cases.append(Case(title, attack, kind=CORRUPTION, threat='both', passes=0.0))
+    return cases
+
+
+def transfer_cases(config: str, checkpoint: str, eps: Sequence[float], steps: int = 20) -> list[Case]:
+    """Momentum, input diversity and smoothed gradients through another model."""
+    attack = {'type': 'PGD', 'steps': steps, 'momentum': 1.0, 'input_diversity': 0.7, 'smoothing': 5, 'keep': 'last'}
+    return [
+        Case(
+            f'transfer{steps}',
+            {'type': 'TransferAttack', 'config': config, 'checkpoint': checkpoint, 'attack': {**attack, 'eps': radius}},
+            radius,
+            kind=TRANSFER,
+            passes=steps,
+        )
+        for radius in eps
+    ]
+
+
+def bank_cases(folder: str, levels: dict[str, float]) -> list[Case]:
+    """Every level of a bank that was attacked through another model."""
+    return [
+        Case(f'bank_{level}', {'type': 'BankAttack', 'bank': folder, 'level': level}, eps, kind=TRANSFER, passes=0.0)
+        for level, eps in levels.items()
+    ]
+
+
+def config_case(name: str, attack: dict) -> Case:
+    """A case of anyone's attack config; its group is read off a single L-inf or L2 radius."""
+    eps = attack.get('eps')
+    if isinstance(eps, dict):
+        name, eps = f'{name}-custom', None
+    kind = {'Corruption': CORRUPTION, 'TransferAttack': TRANSFER, 'BankAttack': TRANSFER, 'Square': QUERY}
+    passes = attack.get('steps', attack.get('queries', 0)) * attack.get('restarts', 1)
+    return Case(
+        name, attack, eps, norm=attack.get('norm', 'linf'), kind=kind.get(attack['type'], 'gradient'), passes=passes
+    )
+
+
+_PGD5 = ('pgd5', {'type': 'PGD', 'steps': 5}, 'gradient', 5.7)
+
+
+def _auto_pgd(score: str, steps: int) -> list[tuple]:
+    base = {'type': 'APGD', 'steps': steps, 'large_radii': True}
+    if score == 'mIoU':
+        losses = {'js': 'jensen_shannon', 'mce': 'masked_cross_entropy', 'bmce': 'balanced_cross_entropy'}
+        objectives = {key: {'type': 'PixelLoss', 'name': name} for key, name in losses.items()}
+    else:
+        terms = {'total': None, 'cls': ['*cls*'], 'box': ['*bbox*']}
+        objectives = {key: {'type': 'TaskLoss', 'terms': patterns} for key, patterns in terms.items()}
+    return [(f'apgd_{key}', {**base, 'objective': it}, 'gradient', steps) for key, it in objectives.items()]
+
+
+def _cited(score: str, steps: int) -> list[tuple]:
+    if score != 'mIoU':
+        return [('pgd40', {'type': 'PGD', 'steps': 40}, 'gradient', 40)]
+    loss = {name: {'type': 'PixelLoss', 'name': name} for name in ('segpgd', 'cospgd', 'dlr')}
+    twenty = [
+        (f'{name}20', {'type': 'PGD', 'steps': 20, 'objective': loss[name]}, 'gradient', 20)
+        for name in ('segpgd', 'cospgd')
+    ]
+    dlr = {'type': 'APGD', 'steps': steps, 'large_radii': True, 'objective': loss['dlr']}
+    return [*twenty, ('apgd_dlr', dlr, 'gradient', steps)]
+
+
+def _threats(threats: Sequence[str], pairs: bool) -> list[str]:
+    """Names of threats, 'split' written out."""
+    named = []
+    for threat in threats:
+        if threat not in THREATS:
+            raise ValueError(f'modality must be of {", ".join(THREATS)}, not {threat!r}')
+        if threat != 'both' and not pairs:
+            raise ValueError(f'modality {threat!r} needs pairs, but the inputs of this model are plain images')
+        named += [split_name(share) for share in SPLITS] if threat == 'split' else [threat]
+    return list(dict.fromkeys(named))
+
+
+def split_name(share: float) -> str:
+    return {0.0: 'vis', 1.0: 'ir'}.get(share, f'ir{share * 100:g}+vis{100 - share * 100:g}')
+
+
+def _case(name, attack, eps, threat, norm='linf', kind='gradient', passes=1.0) -> Case:
+    attack = {**attack, 'eps': _budget(eps, threat)}
+    if norm != 'linf':
+        attack['norm'] = norm
+    return Case(name, attack, eps, threat, norm, kind, passes)
+
+
+def _budget(eps: float, threat: str) -> float | dict:
+    if threat == 'both':
+        return eps
+    if threat in ('ir', 'vis'):
+        return {threat: eps}
+    share = next(share for share in SPLITS if split_name(share) == threat)
+    return {'ir': share * eps, 'vis': (1 - share) * eps}
+
+
+def _radius(eps: float, norm: str) -> str:
+    """'4' for 4/255; L2 radii as they are."""
+    return f'{eps * 255:.4g}' if norm == 'linf' else f'{eps:.4g}'

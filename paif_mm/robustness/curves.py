@@ -1,0 +1,152 @@
+"""Plots of reports, as SVG that stands by itself inside a page."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from .cases import CORRUPTION, SPLITS, split_name
+from .report import WORST, leading, radii, row_of
+
+STYLE = {'svg.fonttype': 'none', 'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False}
+
+
+def draw_curves(report: Mapping) -> str:
+    """The leading figure against the radius: a curve per attack on both modalities (L-inf), the worst case with its
+    confidence band; and the same for each threat under the strongest attack, where there are several."""
+    panels = [_of_attacks(report)]
+    threats = [threat for threat in ('ir', 'vis') if any(row['threat'] == threat for row in report['rows'])]
+    if threats:
+        panels.append(_of_threats(report, threats))
+    return _draw(report, panels, 'radius, /255')
+
+
+def draw_splits(report: Mapping) -> str:
+    """The leading figure against infrared's share of one budget, a curve per attack and radius."""
+    lines = {}
+    for row in report['rows']:
+        share = next((s for s in SPLITS if split_name(s) == row['threat']), None)
+        if share is not None and row['norm'] == 'linf':
+            lines.setdefault(f'{row["name"]} at {row["eps"] * 255:.4g}/255', []).append((100 * share, row))
+    panel = {
+        'title': 'one budget, split',
+        'lines': {name: sorted(points, key=_first) for name, points in lines.items()},
+    }
+    return _draw(report, [panel], "infrared's share of the radius, %")
+
+
+def draw_corruptions(report: Mapping) -> str:
+    """The leading figure against the severity, a curve per corruption."""
+    clean, lines = report['rows'][0], {}
+    for row in report['rows']:
+        if row['kind'] == CORRUPTION and 'severity' in row['attack']:
+            lines.setdefault(row['attack']['name'], [(0, clean)]).append((row['attack']['severity'], row))
+    return _draw(report, [{'title': 'corruptions', 'lines': lines}], 'severity') if lines else ''
+
+
+def draw_masking(report: Mapping) -> str:
+    """The loss against the steps of PGD."""
+    figures = next((f['figures'] for f in report['masking']['findings'] if 'steps' in f['figures']), None)
+    if figures is None:
+        return ''
+    with mpl.rc_context(STYLE | {'svg.hashsalt': 'masking'}):
+        figure = Figure(figsize=(4.5, 2.6), layout='constrained')
+        axis = figure.subplots()
+        axis.plot(figures['steps'], figures['loss'], marker='o')
+        axis.set_xlabel('steps of PGD')
+        axis.set_ylabel('mean loss')
+        axis.set_title('loss against steps')
+        return _svg(figure)
+
+
+def draw_comparison(reports: Mapping[str, Mapping]) -> str:
+    """Model -> report: the leading figure under PGD-5 (dashed) and in the worst case (with its band)."""
+    score = next(iter(reports.values()))['score']
+    with mpl.rc_context(STYLE | {'svg.hashsalt': 'comparison'}):
+        figure = Figure(figsize=(7, 4), layout='constrained')
+        axis = figure.subplots()
+        for place, (name, report) in enumerate(reports.items()):
+            weak, worst = (_against_radius(report, attack) for attack in ('pgd5', WORST))
+            colour = f'C{place}'
+            if len(worst) > 1:
+                _line(axis, worst, report, name, color=colour, marker='o', band=True)
+            if len(weak) > 1:
+                label = f'{name}, PGD-5' if len(worst) > 1 else f'{name} (PGD-5)'
+                _line(axis, weak, report, label, color=colour, marker='.', linestyle='--')
+        _finish(axis, 'radius, /255', f'{score}, %')
+        return _svg(figure)
+
+
+def _of_attacks(report: Mapping) -> dict:
+    names = dict.fromkeys(row['name'] for row in report['rows'] if row['eps'] is not None and row['norm'] == 'linf')
+    lines = {name: _against_radius(report, name) for name in names}
+    return {'title': 'both modalities' if report['model']['pairs'] else 'attacks', 'lines': lines}
+
+
+def _of_threats(report: Mapping, threats: Sequence[str]) -> dict:
+    """Of the attack that every threat has, the one of most effect on both."""
+    shared = [
+        name
+        for name in dict.fromkeys(row['name'] for row in report['rows'] if row['kind'] == 'gradient')
+        if all(row_of(report, name, eps, threat) for eps in radii(report) for threat in (*threats, 'both'))
+    ]
+    if not shared:
+        shared = [next(row['name'] for row in report['rows'] if row['threat'] in threats)]
+    largest = radii(report)[-1]
+    best = min(shared, key=lambda name: _value(row_of(report, name, largest) or report['rows'][0], report))
+    lines = {threat: _against_radius(report, best, threat) for threat in (*threats, 'both')}
+    return {'title': f'{best}, by modality', 'lines': lines}
+
+
+def _against_radius(report: Mapping, name: str, threat: str = 'both') -> list[tuple[float, Mapping]]:
+    rows = [(eps, row_of(report, name, eps, threat)) for eps in radii(report)]
+    return [(0.0, report['rows'][0]), *((eps * 255, row) for eps, row in rows if row)]
+
+
+def _draw(report: Mapping, panels: Sequence[Mapping], xlabel: str) -> str:
+    with mpl.rc_context(STYLE | {'svg.hashsalt': ' '.join(panel['title'] for panel in panels)}):
+        figure = Figure(figsize=(6.5 * len(panels), 3.6), layout='constrained')
+        for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            for name, points in panel['lines'].items():
+                if len(points) > 1:
+                    worst = name == WORST
+                    look = {'color': 'black', 'linewidth': 2.2, 'band': True} if worst else {'marker': 'o'}
+                    _line(axis, points, report, name, **look)
+            axis.set_title(panel['title'])
+            _finish(axis, xlabel, f'{report["score"]}, %')
+        return _svg(figure)
+
+
+def _line(axis, points, report: Mapping, label: str, band: bool = False, **look) -> None:
+    x, rows = zip(*points, strict=True)
+    (drawn,) = axis.plot(x, [_value(row, report) for row in rows], label=label, markersize=4, **look)
+    if band:
+        low, high = ([leading(row, report)[key] for row in rows] for key in ('low', 'high'))
+        if None not in (*low, *high):
+            axis.fill_between(x, low, high, color=drawn.get_color(), alpha=0.15, linewidth=0)
+
+
+def _finish(axis, xlabel: str, ylabel: str) -> None:
+    axis.set_xlabel(xlabel)
+    axis.set_ylabel(ylabel)
+    axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.25)
+    if axis.lines:
+        axis.legend(frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
+
+
+def _value(row: Mapping, report: Mapping) -> float:
+    value = leading(row, report)['value']
+    return float('nan') if value is None else value
+
+
+def _first(point: tuple) -> float:
+    return point[0]
+
+
+def _svg(figure: Figure) -> str:
+    drawn = io.StringIO()
+    figure.savefig(drawn, format='svg', metadata={'Date': None})
+    text = drawn.getvalue()
+    return text[text.index('<svg') :]

@@ -1,0 +1,157 @@
+"""Reports as files: JSON, CSV, Markdown, and a page of HTML that needs nothing beside it."""
+
+import base64
+import csv
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+
+from paif_mm.files import write_bytes, write_json
+
+from .curves import draw_corruptions, draw_curves, draw_masking, draw_splits
+from .evaluate import STRIPS
+from .report import radii
+from .sections import Section, attacks, sections
+
+REPORT = 'report.json'
+WIDEST = 1800  # pixels of a strip in a page
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #1d2433 }
+h1 { font-size: 1.6em } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #d8dde6 }
+table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }
+th, td { padding: .25em .7em; border-bottom: 1px solid #e6e9ef; text-align: right; vertical-align: top }
+th { background: #f4f6fa } td:first-child, th:first-child { text-align: left; white-space: nowrap }
+td { font-variant-numeric: tabular-nums } td.words { text-align: left; overflow-wrap: anywhere }
+tr.worst td { font-weight: 600; background: #fbf3e4 }
+.passed, .suspect, .failed { border-radius: 3px; padding: 0 .5em; color: white }
+.passed { background: #2c7a4b } .suspect { background: #b7791f } .failed { background: #b3261e }
+svg { max-width: 100%; height: auto } img { max-width: 100%; display: block } figure { margin: 1em 0 }
+figcaption { font-size: 13px; color: #5a6478 } p { max-width: 75em }
+"""
+
+
+def write_report(folder: str | Path, report: Mapping) -> None:
+    """Write ``report.json``, ``report.csv``, ``report.md`` and ``report.html``."""
+    folder = Path(folder)
+    write_json(folder / REPORT, report)
+    write_bytes(folder / 'report.csv', tidy_csv(report).encode())
+    title = f'Robustness of {Path(report["model"]["config"]).stem}'
+    write_bytes(folder / 'report.md', markdown(title, sections(report)).encode())
+    drawn = {
+        'curves': draw_curves(report),
+        'splits': draw_splits(report),
+        'corruptions': draw_corruptions(report),
+        'masking': draw_masking(report),
+        'strips': ''.join(_strip(path) for path in example_strips(folder, report)),
+    }
+    write_bytes(folder / 'report.html', page(title, sections(report), drawn).encode())
+
+
+def read_report(path: str | Path) -> dict:
+    """A report by its folder or file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is no report.
+    """
+    path = Path(path)
+    path = path / REPORT if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f'no report at {path}: make it by tools/robustness.py CONFIG CHECKPOINT --out DIR')
+    try:
+        report = json.loads(path.read_text(encoding='utf-8'))
+        report['rows'], report['score']
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{path} is no report of tools/robustness.py: {error!r}') from error
+    return report
+
+
+def tidy_csv(report: Mapping) -> str:
+    """A line per attack, group of images and figure."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['key', 'attack', 'eps', 'norm', 'threat', 'kind', 'group', 'figure', 'value', 'low', 'high'])
+    for row in report['rows']:
+        what = [row[key] for key in ('key', 'name', 'eps', 'norm', 'threat', 'kind')]
+        tables = {**row['figures'], 'fused': row.get('fused', {})}
+        if 'loss' in row:
+            tables['all'] = {**tables['all'], 'loss': row['loss']}
+        if 'eight_bit' in row:
+            tables['8 bits'] = {report['score']: row['eight_bit']}
+        for group, figures in tables.items():
+            for name, values in figures.items():
+                writer.writerow([*what, group, name, values['value'], values['low'], values['high']])
+    return text.getvalue()
+
+
+def markdown(title: str, parts: Sequence[Section]) -> str:
+    """Sections as GitHub's Markdown."""
+    lines = [f'# {title}']
+    for part in parts:
+        if part.text or part.rows:
+            lines += ['', f'## {part.title}']
+        if part.text:
+            lines += ['', part.text]
+        if part.rows:
+            lines += ['', _line(part.head), _line(['---'] * len(part.head)), *map(_line, part.rows)]
+    return '\n'.join(lines) + '\n'
+
+
+def page(title: str, parts: Sequence[Section], drawn: Mapping[str, str]) -> str:
+    """Sections as one page of HTML, with the pictures that belong to them."""
+    body = []
+    for part in parts:
+        body.append(f'<section><h2>{html.escape(part.title)}</h2>')
+        if part.text:
+            body.append(f'<p>{html.escape(part.text)}</p>')
+        body.append(f'<figure>{drawn[part.key]}</figure>' if drawn.get(part.key) else '')
+        if part.rows:
+            head = ''.join(f'<th>{html.escape(cell)}</th>' for cell in part.head)
+            body.append(f'<table><tr>{head}</tr>{"".join(map(_row, part.rows))}</table>')
+        body.append('</section>')
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<style>{STYLE}</style><h1>{html.escape(title)}</h1>{"".join(body)}</html>\n'
+    )
+
+
+def example_strips(folder: Path, report: Mapping) -> list[Path]:
+    """Strips of the clean images, and at each radius under PGD-5 and the attack of lowest figure."""
+    keys = ['clean']
+    for eps in radii(report):
+        rows = [row for row in attacks(report) if row['eps'] == eps and row['attack'] and row['threat'] == 'both']
+        rows.sort(key=lambda row: row['figures']['all'][report['score']]['value'] or 0.0)
+        keys += [row['key'] for row in rows if row['name'] == 'pgd5' or row is rows[0]]
+    names = [path.name for path in sorted((folder / STRIPS / 'clean').glob('*.png'))]
+    paths = [folder / STRIPS / key / name for name in names for key in dict.fromkeys(keys)]
+    return [path for path in paths if path.is_file()]
+
+
+def _strip(path: Path) -> str:
+    """A strip as an image inside the page, no wider than a screen."""
+    image = cv2.imread(str(path))
+    scale = min(WIDEST / image.shape[1], 1.0)
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    code = base64.b64encode(cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 88])[1]).decode()
+    caption = html.escape(f'{path.parent.name}: {path.stem}')
+    return f'<img alt="{caption}" src="data:image/jpeg;base64,{code}"><figcaption>{caption}</figcaption>'
+
+
+def _line(cells: Sequence[str]) -> str:
+    return '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'
+
+
+def _row(cells: Sequence[str]) -> str:
+    worst = ' class="worst"' if cells[0].startswith('worst case') else ''
+    return f'<tr{worst}>{"".join(map(_cell, cells))}</tr>'
+
+
+def _cell(text: str) -> str:
+    if text in ('passed', 'suspect', 'failed'):
+        return f'<td><span class="{text}">{text}</span></td>'
+    words = ' class="words"' if len(text) > 40 else ''
+    return f'<td{words}>{html.escape(text)}</td>'

@@ -1,0 +1,308 @@
+"""A report as sections of text and tables, for Markdown and HTML alike."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from paif_mm.evaluation.score import SIZES
+
+from .cases import CORRUPTION, SPLITS, split_name
+from .report import WORST, leading, radii, row_of
+
+
+@dataclass
+class Section:
+    """A part of a report.
+
+    Attributes:
+        title (str): heading.
+        text (str): what it says and how it is counted.
+        head (list[str]), rows (list[list[str]]): a table, if there are rows.
+        key (str): what pictures belong to it.
+    """
+
+    title: str
+    text: str = ''
+    head: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    key: str = ''
+
+
+def sections(report: Mapping) -> list[Section]:
+    """All sections that the report has anything for."""
+    makers = (
+        _summary,
+        _worst,
+        _results,
+        _splits,
+        _classes,
+        _lighting,
+        _sizes,
+        _corruptions,
+        _masking,
+        _audit,
+        _quality,
+        _eight_bit,
+        _strips,
+        _provenance,
+    )
+    return [section for make in makers for section in (make(report),) if section is not None]
+
+
+def title(row: Mapping) -> str:
+    """'pgd5 at 4/255, ir'."""
+    text = row['name']
+    if row['eps'] is not None:
+        text += f' at {radius(row)}'
+    return text if row['threat'] == 'both' else f'{text}, {row["threat"]}'
+
+
+def radius(row: Mapping) -> str:
+    return f'{row["eps"] * 255:.4g}/255' if row['norm'] == 'linf' else f'L2 {row["eps"]:.4g}'
+
+
+def interval(values: Mapping | None, digits: int = 1) -> str:
+    """'23.5 [21.0, 26.1]', or '-' where there is no value."""
+    if not values or values['value'] is None:
+        return '-'
+    text = f'{values["value"]:.{digits}f}'
+    return text if values['low'] is None else f'{text} [{values["low"]:.{digits}f}, {values["high"]:.{digits}f}]'
+
+
+def number(values: Mapping | None, digits: int = 1) -> str:
+    return interval(values and {**values, 'low': None}, digits)
+
+
+def attacks(report: Mapping) -> list[Mapping]:
+    """The clean row, those of attacks within a radius, and the worst cases; not the corruptions."""
+    return [row for row in report['rows'] if row['kind'] != CORRUPTION]
+
+
+def _summary(report: Mapping) -> Section:
+    name = report['score']
+    clean = leading(report['rows'][0], report)
+    lines = [f'{name} {interval(clean)} % on clean images.']
+    for eps in radii(report):
+        parts = [
+            f'{interval(leading(row, report))} % {what}'
+            for what, row in (
+                ('under PGD-5', row_of(report, 'pgd5', eps)),
+                ('in the worst case', row_of(report, WORST, eps)),
+            )
+            if row
+        ]
+        if parts:
+            lines.append(f'At {eps * 255:.4g}/255: {" and ".join(parts)}.')
+    masking = report['masking']
+    bad = [f['check'] for f in masking['findings'] if f['verdict'] in ('failed', 'suspect')]
+    lines.append(f'Gradient masking: {masking["verdict"]}' + (f' ({", ".join(bad)}).' if bad else '.'))
+    model, data, bootstrap = report['model'], report['data'], report['bootstrap']
+    lines.append(
+        f'{model["type"]} of {model["config"]}, {"behind a fusion network" if model["fused"] else "without fusion"}; '
+        f'{len(report["images"])} of {data["of"]} images of {data["type"]}. In brackets: {bootstrap["level"]:.0%} '
+        f'intervals of {bootstrap["resamples"]} bootstrap resamples of the images.'
+    )
+    return Section('Summary', ' '.join(lines), key='curves')
+
+
+def _worst(report: Mapping) -> Section | None:
+    name, paper = report['score'], report['paper']
+    columns = [name] if paper['figure'] == name else [name, paper['figure']]
+    rows = [_worst_line(report, columns, None)]
+    rows += [_worst_line(report, columns, eps) for eps in radii(report) if row_of(report, 'pgd5', eps)]
+    if len(rows) == 1:
+        return None
+    head = ['radius']
+    head += [f'{column}, {what}' for column in columns for what in ('PGD-5', 'worst case', 'gap')]
+    head += [f'paper: {row}' for row in paper['rows']]
+    text = (
+        'Per radius the figure under five steps of PGD, as the paper attacks, and under the worst of all attacks of '
+        f'this report. Beside them, for orientation only, {paper["what"]}: '
+        f'compare its numbers with the column "{paper["figure"]}, PGD-5", and only on its data.'
+    )
+    return Section('Worst case', text, head, rows)
+
+
+def _worst_line(report: Mapping, columns: list[str], eps: float | None) -> list[str]:
+    cells = ['clean' if eps is None else f'{eps * 255:.4g}/255']
+    weak = report['rows'][0] if eps is None else row_of(report, 'pgd5', eps)
+    worst = None if eps is None else row_of(report, WORST, eps)
+    for column in columns:
+        there, found = weak['figures']['all'][column], worst and worst['figures']['all'][column]
+        known = found and None not in (there['value'], found['value'])
+        gap = f'{there["value"] - found["value"]:.1f}' if known else '-'
+        cells += [interval(there), interval(found), gap]
+    key = 'clean' if eps is None else f'{eps * 255:.4g}'
+    return cells + [f'{values[key]:.1f}' if key in values else '-' for values in report['paper']['rows'].values()]
+
+
+def _results(report: Mapping) -> Section:
+    names = {'mIoU': ['mIoU', 'mIoU_paper', 'aAcc'], 'AP50': ['AP50', 'mAP']}[report['score']]
+    rows = []
+    for row in attacks(report):
+        cells = [interval(row['figures']['all'][name]) for name in names]
+        rows.append([title(row), *cells, number(row.get('loss'), 3), _chosen(row)])
+    about = {
+        'mIoU': 'mIoU: over the classes that occur, pixels of 255 ignored; mIoU_paper: over all classes, absent ones '
+        'count 0; aAcc: accuracy of pixels. The worst case chooses an attack for each image: jointly for the lowest '
+        'mIoU, image by image for aAcc.',
+        'AP50': "COCO's average precision at an overlap of .5, and its mean over .5 to .95. The worst case takes each "
+        'image under the attack that leaves it the lowest AP50 by itself, where equal the one with the largest sum of '
+        'scores of false detections.',
+    }
+    text = f"In percent. {about[report['score']]} loss: the model's own, mean over images."
+    return Section('Every attack', text, ['attack', *names, 'loss', 'chosen for so many images'], rows)
+
+
+def _chosen(row: Mapping) -> str:
+    if 'chosen' not in row:
+        return ''
+    counts = list(row['chosen'].values())[-1]
+    return ', '.join(f'{key.split("-")[0]} {n}' for key, n in counts.items())
+
+
+def _splits(report: Mapping) -> Section | None:
+    """One budget, split between the modalities."""
+    threats = [split_name(share) for share in SPLITS]
+    by_name = {}
+    for row in attacks(report):
+        if row['threat'] in threats and row['norm'] == 'linf':
+            by_name.setdefault((row['name'], row['eps']), {})[row['threat']] = row
+    rows = []
+    for (name, eps), found in by_name.items():
+        both = row_of(report, name, eps)
+        cells = [interval(leading(found[t], report)) if t in found else '-' for t in threats]
+        rows.append([f'{name} at {eps * 255:.4g}/255', *cells, interval(leading(both, report)) if both else '-'])
+    if not rows:
+        return None
+    shares = ', '.join(f'{share:.0%}' for share in SPLITS)
+    text = (
+        f'{report["score"]} where infrared gets a share of the radius ({shares}) and visible the rest, so that both '
+        'radii add up to it; "both" gives each modality the whole radius.'
+    )
+    return Section('One budget, split between the modalities', text, ['attack', *threats, 'both'], rows, 'splits')
+
+
+def _classes(report: Mapping) -> Section:
+    kind = {'mIoU': 'IoU', 'AP50': 'AP50'}[report['score']]
+    rows = [
+        [title(row), *(number(row['figures']['all'][f'{kind}/{name}']) for name in report['classes'])]
+        for row in attacks(report)
+    ]
+    return Section(
+        'Classes', f'{kind} in percent; "-" where a class does not occur.', ['attack', *report['classes']], rows
+    )
+
+
+def _lighting(report: Mapping) -> Section | None:
+    groups = [name for name in report['groups'] if name != 'all']
+    if not groups:
+        return None
+    rows = [[title(row), *(interval(leading(row, report, group)) for group in groups)] for row in attacks(report)]
+    counts = ', '.join(f'{report["groups"][name]} by {name}' for name in groups)
+    text = f'{report["score"]} in percent by the lighting that image ids tell: {counts}.'
+    return Section('Day and night', text, ['attack', *groups], rows)
+
+
+def _sizes(report: Mapping) -> Section:
+    kind = {'mIoU': 'recall', 'AP50': 'AP50'}[report['score']]
+    rows = [
+        [title(row), *(interval(row['figures']['all'][f'{kind}/{name}']) for name in SIZES)] for row in attacks(report)
+    ]
+    text = {
+        'mIoU': 'Share of right pixels in objects, which are connected parts of one class, the first class aside; '
+        'in percent.',
+        'AP50': 'AP50 in percent.',
+    }[report['score']]
+    sizes = "Sizes are COCO's: small below 32x32 pixels of the file, large from 96x96."
+    return Section('Sizes of objects', f'{text} {sizes}', ['attack', *SIZES], rows)
+
+
+def _corruptions(report: Mapping) -> Section | None:
+    found = {}
+    for row in report['rows']:
+        if row['kind'] == CORRUPTION:
+            attack = row['attack']
+            found.setdefault(attack.get('name', row['name']), {})[str(attack.get('severity', ''))] = row
+    if not found:
+        return None
+    degrees = sorted({degree for rows in found.values() for degree in rows})
+    rows = [
+        [name, *(interval(leading(rows[d], report)) if d in rows else '' for d in degrees)]
+        for name, rows in found.items()
+    ]
+    head = ['corruption', *(f'severity {d}' if d else 'whole' for d in degrees)]
+    text = f'{report["score"]} in percent. Not chosen against the model: what weather, sensors and failures do.'
+    return Section('Corruptions and missing modalities', text, head, rows, 'corruptions')
+
+
+def _masking(report: Mapping) -> Section:
+    masking = report['masking']
+    text = (
+        f'Verdict: {masking["verdict"]}. A failed check means that the figures of attacks with gradients flatter the '
+        'model; a suspect one, that stronger attacks may find less than this report.'
+    )
+    if (number_of := report['settings'].get('diagnostics')) is not None:
+        text += f' Looked at on {number_of} images.'
+    rows = [[finding['check'], finding['verdict'], finding['evidence']] for finding in masking['findings']]
+    return Section('Gradient masking', text, ['check', 'verdict', 'evidence'], rows, 'masking')
+
+
+def _audit(report: Mapping) -> Section | None:
+    rows = []
+    for row in report['rows']:
+        if 'audit' in row:
+            audit = row['audit']
+            changes = ', '.join(f'{key} {value:.2f}' for key, value in sorted(audit['max_delta_255'].items()))
+            bound = '-' if row['kind'] == CORRUPTION else f'{audit["at_bound"]:.0%}'
+            rows.append([title(row), changes, f'{audit["max_l2"]:.2f}', bound, number(row['loss'], 3)])
+    if not rows:
+        return None
+    unchanged = 'came out as it went in' if report['model_unchanged'] else 'WAS CHANGED by the evaluation'
+    text = (
+        'What was really done: the largest change of any value, of 255; the longest L2 change of an image, in units of '
+        f'[0, 1]; and the share of values at the bound. The model {unchanged}.'
+    )
+    head = ['attack', 'largest change, /255', 'longest, L2', 'at the bound', 'loss']
+    return Section('Audit', text, head, rows)
+
+
+def _quality(report: Mapping) -> Section | None:
+    rows = [row for row in report['rows'] if 'fused' in row]
+    if not rows:
+        return None
+    names = list(report['fused_ranges'])
+    ranges = '; '.join(f'{name} ({text})' for name, text in report['fused_ranges'].items())
+    text = (
+        'Fused images against the clean pairs, also where the network saw attacked ones; on luminances of 8 bits, '
+        f'mean over images. Units and ranges: {ranges}.'
+    )
+    cells = [[title(row), *(number(row['fused'][name], 3) for name in names)] for row in rows]
+    return Section('Quality of the fused images', text, ['attack', *names], cells)
+
+
+def _eight_bit(report: Mapping) -> Section | None:
+    rows = [
+        [title(row), interval(leading(row, report)), interval(row['eight_bit'])]
+        for row in report['rows']
+        if 'eight_bit' in row
+    ]
+    text = f'{report["score"]} in percent on attacked images as computed, and read back from files of 8 bits.'
+    return Section('As a sensor delivers it', text, ['attack', 'floating point', '8 bits'], rows) if rows else None
+
+
+def _strips(report: Mapping) -> Section | None:
+    if not report['settings'].get('strips'):
+        return None
+    return Section('Examples', 'Inputs, changes (amplified), fused image, prediction and truth.', key='strips')
+
+
+def _provenance(report: Mapping) -> Section:
+    model, data = report['model'], report['data']
+    rows = [
+        ['config', f'{model["config"]} (sha256 {model["config_hash"]})'],
+        ['checkpoint', f'{model["checkpoint"]} (sha256 {model["checkpoint_hash"]})'],
+        ['data', f'{data["type"]}, {len(report["images"])} of {data["of"]} images (sha256 {data["hash"]})'],
+        *([key, str(value)] for key, value in report['settings'].items()),
+        *([key, str(value)] for key, value in report['versions'].items()),
+    ]
+    return Section('Where it comes from', '', ['what', 'value'], rows)

@@ -1,0 +1,229 @@
+"""How robust a model is: ``python tools/robustness.py CONFIG CHECKPOINT --suite strong --out DIR``.
+
+Attacks images of the test set by every attack of a suite, takes the worst case, looks for gradient masking, and writes
+``report.html``, ``report.json``, ``report.csv`` and ``report.md``. The same command continues a killed evaluation.
+"""
+
+import argparse
+import os
+import platform
+from pathlib import Path
+
+import mmengine
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dist import barrier, get_dist_info, init_dist
+from mmengine.registry import DATASETS
+from prettytable import PrettyTable
+
+import paif_mm
+from paif_mm.attacks.bank import AttackBank
+from paif_mm.attacks.frozen import fingerprint
+from paif_mm.compat import init_cpu_distributed
+from paif_mm.engine.launch import fraction, load_model, read_attack
+from paif_mm.files import config_hash, file_hash
+from paif_mm.robustness.cases import (
+    DEFAULT_EPS,
+    STEPS,
+    SUITES,
+    THREATS,
+    Case,
+    bank_cases,
+    config_case,
+    make_suite,
+    transfer_cases,
+)
+from paif_mm.robustness.evaluate import Bench, evaluate, evenly, finish_adversarial
+from paif_mm.robustness.masking import diagnose
+from paif_mm.robustness.pages import write_report
+from paif_mm.robustness.records import Records, data_hash
+from paif_mm.robustness.report import make_report
+from paif_mm.robustness.sections import sections
+from paif_mm.robustness.statistics import Bootstrap
+
+DIAGNOSTICS = {'paper': 4, 'strong': 8, 'full': 8}  # images
+SHOWN = ('Summary', 'Worst case', 'Every attack', 'Gradient masking')  # sections on the console
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Attack a model with a suite, and report what is left')
+    parser.add_argument('config', help='config of a segmentor or detector, fused or not')
+    parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_argument('--suite', choices=SUITES, default='strong', help='which attacks (default: strong)')
+    parser.add_argument('--out', required=True, help='folder of the report; an evaluation begun there is continued')
+    parser.add_argument(
+        '--eps',
+        nargs='+',
+        type=fraction,
+        help="L-inf radii, as 4/255 (default: the paper's, 4/255 and 8/255; for detectors 1/255 and 4/255)",
+    )
+    parser.add_argument(
+        '--modality',
+        nargs='+',
+        choices=THREATS,
+        default=['both'],
+        help='what may be attacked; split: five ways of splitting one radius between both (default: both)',
+    )
+    parser.add_argument('--limit', type=int, help='so many images, evenly spaced over the test set (default: all)')
+    parser.add_argument('--steps', type=int, help=f'of Auto-PGD (default: {STEPS})')
+    parser.add_argument('--queries', type=int, default=1000, help='of Square (default: 1000)')
+    parser.add_argument('--l2-eps', nargs='+', type=float, default=[1.0], help='L2 radii of suite full, [0, 1] units')
+    parser.add_argument('--attack', nargs='+', default=[], help='further attack configs, as for tools/test.py')
+    parser.add_argument(
+        '--transfer-from', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='also attacks found on another model'
+    )
+    parser.add_argument('--transfer-bank', help='also the attacked images of a bank of the tested images')
+    parser.add_argument('--batch-size', type=int, help="images per batch (default: the config's test_dataloader's)")
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--save-adv', action='store_true', help='write attacked images with 8 bits, and test these too')
+    parser.add_argument('--bootstrap', type=int, default=1000, help='resamples for the intervals (default: 1000)')
+    parser.add_argument(
+        '--diagnostics', type=int, help=f'images to look for gradient masking on (default: {DIAGNOSTICS}; 0: none)'
+    )
+    parser.add_argument('--strips', type=int, default=2, help='images to draw (default: 2)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    for path in (args.config, args.checkpoint, *(args.transfer_from or ())):
+        if not Path(path).is_file():
+            raise SystemExit(f'{path} does not exist')
+    config = Config.fromfile(args.config)
+    config.merge_from_dict(args.cfg_options or {})
+    rank, world = start(config, args)
+    model, _ = load_model(config, args.checkpoint)
+    dataset = DATASETS.build(config.test_dataloader.dataset)
+    bench = Bench(model, dataset, evenly(len(dataset), args.limit))
+    args.steps = args.steps or STEPS[args.suite]
+    args.eps = args.eps or DEFAULT_EPS[bench.score.name]
+    if args.diagnostics is None:
+        args.diagnostics = DIAGNOSTICS[args.suite]
+    strips = [bench.images[i] for i in evenly(len(bench.images), args.strips)]
+    try:
+        cases = make_cases(args, bench)
+        facts = collect_facts(args, config, bench)
+        records = open_records(args.out, cases, facts, rank)
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from None
+
+    before = fingerprint(model)
+    size = args.batch_size or config.test_dataloader.get('batch_size', 1)
+    try:
+        evaluate(bench, cases, records, args.seed, size, True, args.save_adv, strips, (rank, world), rank == 0)
+    except KeyError as error:  # an image that a bank does not hold
+        raise SystemExit(error.args[0]) from None
+    barrier()
+    if rank == 0:
+        records.read()
+        report(args, bench, cases, records, {**facts, 'model_unchanged': fingerprint(model) == before})
+
+
+def start(config: Config, args) -> tuple[int, int]:
+    """(rank, number of processes) under a launcher."""
+    config.launcher = args.launcher
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    init_cpu_distributed(config)
+    if args.launcher != 'none' and torch.cuda.is_available():
+        init_dist(args.launcher)
+    return get_dist_info()
+
+
+def make_cases(args, bench: Bench) -> list[Case]:
+    """The suite's cases, and those of --attack and --transfer-...
+
+    Raises:
+        ValueError: two cases have one name, or the model does not take a case's images.
+    """
+    pairs, fused = bench.channels == 4, bench.fuser is not None
+    cases = make_suite(
+        args.suite, bench.score.name, args.eps, args.modality, fused, pairs, args.steps, args.l2_eps, args.queries
+    )
+    cases += [config_case(Path(name).stem, read_attack(name)) for name in args.attack]
+    if args.transfer_from:
+        cases += transfer_cases(*args.transfer_from, args.eps)
+    if args.transfer_bank:
+        cases += bank_cases(args.transfer_bank, AttackBank(args.transfer_bank).levels)
+    keys = [case.key for case in cases]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise ValueError(f'two attacks are called {", ".join(twice)}: rename the config of --attack')
+    return cases
+
+
+def collect_facts(args, config: Config, bench: Bench) -> dict:
+    """What the figures are about, for the report."""
+    versions = {'python': platform.python_version(), 'torch': torch.__version__, 'mmengine': mmengine.__version__}
+    versions |= {'paif_mm': paif_mm.__version__, 'device': bench.device.type}
+    settings = {
+        **{key: getattr(args, key) for key in ('suite', 'modality', 'steps', 'seed', 'diagnostics', 'strips')},
+        'eps': [f'{eps * 255:.4g}/255' for eps in args.eps],
+        'save_adv': args.save_adv,
+    }
+    if args.transfer_from:
+        settings['transfer_from'] = [args.transfer_from[0], file_hash(args.transfer_from[1])]
+    return {
+        'model': {
+            'config': args.config,
+            'config_hash': config_hash([config.model, config.test_dataloader.dataset]),
+            'checkpoint': args.checkpoint,
+            'checkpoint_hash': file_hash(args.checkpoint),
+            'type': type(bench.model).__name__,
+            'fused': bench.fuser is not None,
+            'pairs': bench.channels == 4,
+        },
+        'data': {
+            'type': type(bench.dataset).__name__,
+            'of': len(bench.dataset),
+            'hash': data_hash(bench.dataset, bench.images),
+        },
+        'settings': settings,
+        'versions': versions,
+        'bootstrap': {'resamples': args.bootstrap, 'level': 0.95},
+    }
+
+
+def open_records(out: str, cases: list[Case], facts: dict, rank: int) -> Records:
+    """The records of ``out``, where the first process notes what they depend on before the others look."""
+    depends = {
+        'config': facts['model']['config_hash'],
+        'checkpoint': facts['model']['checkpoint_hash'],
+        'data': facts['data']['hash'],
+        'settings': facts['settings'],
+        'versions': facts['versions'],
+        'attacks': {case.key: case.attack for case in cases},
+    }
+    records = Records(out, depends, rank) if rank == 0 else None
+    barrier()
+    return records or Records(out, None, rank)
+
+
+def report(args, bench: Bench, cases: list[Case], records: Records, facts: dict) -> None:
+    """Look for masking, put everything together and write it."""
+    looked_at = [bench.images[i] for i in evenly(len(bench.images), args.diagnostics)]
+    if looked_at:
+        print(f'looking for gradient masking on {len(looked_at)} images')
+    findings = diagnose(bench, cases, records, looked_at, args.eps[0], args.steps, seed=args.seed)
+    records.close()
+    if args.save_adv:
+        finish_adversarial(bench, cases, records.folder)
+    images = list(bench.names.values())
+    bootstrap = Bootstrap(len(images), args.bootstrap, args.seed)
+    classes = bench.dataset.metainfo['classes'][: bench.classes]
+    made = make_report(cases, records, images, bench.score, classes, bootstrap, findings, facts)
+    write_report(args.out, made)
+    for section in sections(made):
+        if section.title in SHOWN:
+            print(f'\n{section.title}: {section.text}')
+            if section.rows:
+                table = PrettyTable(section.head, align='l', max_width=60)
+                table.add_rows(section.rows)
+                print(table)
+    print(f'\nreport written to {Path(args.out) / "report.html"} (also .json, .csv, .md)')
+
+
+if __name__ == '__main__':
+    main()
