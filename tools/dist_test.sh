@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Test with several processes on this machine (GPUs, or CPU processes where there are none):
 #   tools/dist_test.sh CONFIG CHECKPOINT NPROC [tools/test.py's flags]
+#   TOOL=robustness.py tools/dist_test.sh CONFIG CHECKPOINT NPROC [tools/robustness.py's flags]
 # Several machines: NNODES, NODE_RANK, MASTER_ADDR and PORT in the environment.
 set -e
 CONFIG=$1
@@ -12,4 +13,4 @@ python -m torch.distributed.run \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \
     --master_port="${PORT:-29500}" \
     --nproc_per_node="$NPROC" \
-    "$(dirname "$0")/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "${@:4}"
+    "$(dirname "$0")/${TOOL:-test.py}" "$CONFIG" "$CHECKPOINT" --launcher pytorch "${@:4}"

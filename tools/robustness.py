@@ -41,6 +41,7 @@ from paif_mm.robustness.report import make_report
 from paif_mm.robustness.sections import sections
 from paif_mm.robustness.statistics import Bootstrap
 
+QUERIES = 300  # of Square, in the diagnostics
 DIAGNOSTICS = {'paper': 4, 'strong': 8, 'full': 8}  # images
 SHOWN = ('Summary', 'Worst case', 'Every attack', 'Gradient masking')  # sections on the console
 
@@ -66,7 +67,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--limit', type=int, help='so many images, evenly spaced over the test set (default: all)')
     parser.add_argument('--steps', type=int, help=f'of Auto-PGD (default: {STEPS})')
-    parser.add_argument('--queries', type=int, default=1000, help='of Square (default: 1000)')
+    parser.add_argument(
+        '--queries', type=int, default=1000, help=f'of Square (default: 1000; at most {QUERIES} in the diagnostics)'
+    )
     parser.add_argument('--l2-eps', nargs='+', type=float, default=[1.0], help='L2 radii of suite full, [0, 1] units')
     parser.add_argument('--attack', nargs='+', default=[], help='further attack configs, as for tools/test.py')
     parser.add_argument(
@@ -159,7 +162,10 @@ def collect_facts(args, config: Config, bench: Bench) -> dict:
     versions = {'python': platform.python_version(), 'torch': torch.__version__, 'mmengine': mmengine.__version__}
     versions |= {'paif_mm': paif_mm.__version__, 'device': bench.device.type}
     settings = {
-        **{key: getattr(args, key) for key in ('suite', 'modality', 'steps', 'seed', 'diagnostics', 'strips')},
+        **{
+            key: getattr(args, key)
+            for key in ('suite', 'modality', 'steps', 'queries', 'seed', 'diagnostics', 'strips')
+        },
         'eps': [f'{eps * 255:.4g}/255' for eps in args.eps],
         'save_adv': args.save_adv,
     }
@@ -206,7 +212,8 @@ def report(args, bench: Bench, cases: list[Case], records: Records, facts: dict)
     looked_at = [bench.images[i] for i in evenly(len(bench.images), args.diagnostics)]
     if looked_at:
         print(f'looking for gradient masking on {len(looked_at)} images')
-    findings = diagnose(bench, cases, records, looked_at, args.eps[0], args.steps, seed=args.seed)
+    queries = min(args.queries, QUERIES)
+    findings = diagnose(bench, cases, records, looked_at, args.eps[0], args.steps, queries, args.seed)
     records.close()
     if args.save_adv:
         finish_adversarial(bench, cases, records.folder)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Test under slurm: [GPUS=4 GPUS_PER_NODE=4 CPUS_PER_TASK=5 SRUN_ARGS=...] \
 #   tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [tools/test.py's flags]
+# or, as tools/dist_test.sh, with TOOL=robustness.py
 set -e
 PARTITION=$1
 JOB_NAME=$2
@@ -18,4 +19,4 @@ srun -p "$PARTITION" \
     --cpus-per-task="${CPUS_PER_TASK:-5}" \
     --kill-on-bad-exit=1 \
     ${SRUN_ARGS:-} \
-    python -u "$(dirname "$0")/test.py" "$CONFIG" "$CHECKPOINT" --launcher slurm "${@:5}"
+    python -u "$(dirname "$0")/${TOOL:-test.py}" "$CONFIG" "$CHECKPOINT" --launcher slurm "${@:5}"

@@ -21,7 +21,7 @@ from paif_mm.files import file_hash, write_bytes, write_json
 from paif_mm.perception import find_fuser
 from paif_mm.registry import ATTACKS, build
 
-from .cases import CORRUPTION, Case
+from .cases import Case
 from .records import Records
 
 FORWARD = 1 / 3  # of a forward and backward pass: what looking at a result costs
@@ -38,7 +38,8 @@ class Bench:
     """
 
     def __init__(self, model, dataset, images: Sequence[int]):
-        self.model, self.dataset, self.images = model, dataset, list(images)
+        self.model = model.to(memory_format=torch.channels_last)  # an eighth faster on CPUs
+        self.dataset, self.images = dataset, list(images)
         self.names = dict(zip(self.images, image_names(dataset, images), strict=True))
         self.classes = class_count(model)
         self.fuser = find_fuser(model)
@@ -151,7 +152,7 @@ def _run(bench: Bench, case: Case, attack, items: dict[int, dict], folder: Path,
             _draw(bench, folder / STRIPS / case.key, names[place], result, place, predictions[place], pictures)
         if save_adv and attack is not None:
             path = folder / ADVERSARIAL / case.key / f'{osp.splitext(names[place])[0]}.png'
-            record['eight_bit'] = _from_disk(bench, attack, case, result, place, batch, path)
+            record['eight_bit'] = _from_disk(bench, attack, result, place, batch, path)
         yield i, record
 
 
@@ -214,11 +215,10 @@ def _audit(attack, result: AttackResult, place: int) -> dict:
     return {'max_delta_255': audit.max_delta, 'l2': length, 'at_bound': audit.at_bound}
 
 
-def _from_disk(bench: Bench, attack, case: Case, result: AttackResult, place: int, batch: dict, path: Path) -> dict:
+def _from_disk(bench: Bench, attack, result: AttackResult, place: int, batch: dict, path: Path) -> dict:
     """Score of an attacked image that went through an 8-bit file."""
     clean = result.clean[place].round().clamp(0, 255).byte()
-    budgets = None if case.kind == CORRUPTION else attack.budgets(clean.size(0))
-    write_pair(path, round_into_ball(result.images[place], clean, budgets, attack.norm))
+    write_pair(path, round_into_ball(result.images[place], clean, attack.budgets(clean.size(0)), attack.norm))
     write_pair(path.parent.parent / CLEAN / path.name, clean.cpu())
     one = {key: [values[place]] for key, values in batch.items()}
     return bench.records(bench.predict([read_pair(path).to(bench.device).float()], one), one)[0]

@@ -20,7 +20,7 @@ def diagnose(
     images: Sequence[int],
     eps: float,
     steps: int,
-    queries: int = 300,
+    queries: int,
     seed: int = 0,
     progress: bool = True,
 ) -> list[dict]:

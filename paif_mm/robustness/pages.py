@@ -25,7 +25,8 @@ h1 { font-size: 1.6em } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1
 table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }
 th, td { padding: .25em .7em; border-bottom: 1px solid #e6e9ef; text-align: right; vertical-align: top }
 th { background: #f4f6fa } td:first-child, th:first-child { text-align: left; white-space: nowrap }
-td { font-variant-numeric: tabular-nums } td.words { text-align: left; overflow-wrap: anywhere }
+td { font-variant-numeric: tabular-nums; white-space: nowrap }
+td.words { text-align: left; white-space: normal; overflow-wrap: anywhere }
 tr.worst td { font-weight: 600; background: #fbf3e4 }
 .passed, .suspect, .failed { border-radius: 3px; padding: 0 .5em; color: white }
 .passed { background: #2c7a4b } .suspect { background: #b7791f } .failed { background: #b3261e }
@@ -38,8 +39,9 @@ def write_report(folder: str | Path, report: Mapping) -> None:
     """Write ``report.json``, ``report.csv``, ``report.md`` and ``report.html``."""
     folder = Path(folder)
     write_json(folder / REPORT, report)
-    write_bytes(folder / 'report.csv', tidy_csv(report).encode())
-    title = f'Robustness of {Path(report["model"]["config"]).stem}'
+    name = Path(report['model']['config']).stem
+    title = f'Robustness of {name}'
+    write_bytes(folder / 'report.csv', csv_of({name: report}).encode())
     write_bytes(folder / 'report.md', markdown(title, sections(report)).encode())
     drawn = {
         'curves': draw_curves(report),
@@ -70,21 +72,23 @@ def read_report(path: str | Path) -> dict:
     return report
 
 
-def tidy_csv(report: Mapping) -> str:
-    """A line per attack, group of images and figure."""
+def csv_of(reports: Mapping[str, Mapping]) -> str:
+    """A line per model, attack, group of images and figure."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['key', 'attack', 'eps', 'norm', 'threat', 'kind', 'group', 'figure', 'value', 'low', 'high'])
-    for row in report['rows']:
-        what = [row[key] for key in ('key', 'name', 'eps', 'norm', 'threat', 'kind')]
-        tables = {**row['figures'], 'fused': row.get('fused', {})}
-        if 'loss' in row:
-            tables['all'] = {**tables['all'], 'loss': row['loss']}
-        if 'eight_bit' in row:
-            tables['8 bits'] = {report['score']: row['eight_bit']}
-        for group, figures in tables.items():
-            for name, values in figures.items():
-                writer.writerow([*what, group, name, values['value'], values['low'], values['high']])
+    about = ['key', 'name', 'eps', 'norm', 'threat', 'kind']
+    writer.writerow(['model', *about, 'group', 'figure', 'value', 'low', 'high'])
+    for model, report in reports.items():
+        for row in report['rows']:
+            tables = {**row['figures'], 'fused': row.get('fused', {})}
+            if 'loss' in row:
+                tables['all'] = {**tables['all'], 'loss': row['loss']}
+            if 'eight_bit' in row:
+                tables['8 bits'] = {report['score']: row['eight_bit']}
+            what = [row[key] for key in about]
+            for group, figures in tables.items():
+                for name, values in figures.items():
+                    writer.writerow([model, *what, group, name, *(values[key] for key in ('value', 'low', 'high'))])
     return text.getvalue()
 
 

@@ -64,19 +64,18 @@ def make_report(
     """
     groups = _image_groups(images)
     scores = {case.key: score([r['score'] for r in records.of(case.key, images)], classes) for case in cases}
-    rows = [
-        _case_row(case, scores[case.key], records.of(case.key, images), score, classes, bootstrap, groups)
-        for case in cases
-    ]
     members = defaultdict(list)
     for case in cases:
         if case.group:
             members[case.group].append(case.key)
-    for (norm, eps, threat), keys in members.items():
-        if len(keys) > 1:
-            case = Case(WORST, None, eps, threat, norm, 'worst', 0.0)
-            found = [[r['score'] for r in records.of(key, images)] for key in keys]
-            rows.append(_worst_row(case, keys, [scores[key] for key in keys], found, classes, bootstrap, groups))
+    rows = []
+    for case in cases:
+        rows.append(_case_row(case, scores, records.of(case.key, images), bootstrap, groups))
+        keys = members.get(case.group, [])
+        if len(keys) > 1 and case.key == keys[-1]:
+            worst = Case(WORST, None, case.eps, case.threat, case.norm, 'worst', 0.0)
+            found = [[record['score'] for record in records.of(key, images)] for key in keys]
+            rows.append(_worst_row(worst, keys, [scores[key] for key in keys], found, classes, bootstrap, groups))
     return {
         'version': VERSION,
         **(facts or {}),
@@ -110,7 +109,8 @@ def radii(report: Mapping, norm: str = 'linf') -> list[float]:
     return sorted({row['eps'] for row in report['rows'] if row['eps'] is not None and row['norm'] == norm})
 
 
-def _case_row(case: Case, score, found: Sequence[Mapping], kind, classes, bootstrap: Bootstrap, groups) -> dict:
+def _case_row(case: Case, scores: Mapping, found: Sequence[Mapping], bootstrap: Bootstrap, groups) -> dict:
+    score = scores[case.key]
     row = {
         **case.to_dict(),
         'figures': _figures(score, bootstrap, groups),
@@ -127,8 +127,8 @@ def _case_row(case: Case, score, found: Sequence[Mapping], kind, classes, bootst
     if 'fused' in found[0]:
         row['fused'] = {key: bootstrap.mean([record['fused'][key] for record in found]) for key in found[0]['fused']}
     if 'eight_bit' in found[0]:
-        figures = bootstrap.figures(kind([record['eight_bit'] for record in found], classes))
-        row['eight_bit'] = figures[kind.name]
+        read_back = type(score)([record['eight_bit'] for record in found], score.classes)
+        row['eight_bit'] = bootstrap.figures(read_back)[score.name]
     return row
 
 

@@ -1,0 +1,323 @@
+"""The robustness tools as users call them, on untrained models of a small synthetic set."""
+
+import csv
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import REPO
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from test_tools import commands, test_detection
+
+from paif_mm.robustness import records as records_module
+
+FAST = ['--bootstrap', '50', '--diagnostics', '0', '--strips', '1']
+STRONG = ['--steps', '3', '--eps', '4/255', '--save-adv', '--bootstrap', '50', '--diagnostics', '1', '--queries', '20']
+
+
+def call(monkeypatch, tool: str, *args) -> None:
+    """Run a tool of the repository in this process."""
+    spec = importlib.util.spec_from_file_location(f'tool_{tool}', REPO / 'tools' / f'{tool}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
+    module.main()
+
+
+def untrained(config_path, folder):
+    """A checkpoint of the config's model as it is initialised."""
+    config = Config.fromfile(config_path)
+    init_default_scope(config.default_scope)
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    model.init_weights()
+    torch.save({'state_dict': model.state_dict()}, folder / f'{config_path.stem}.pth')
+    return config_path, folder / f'{config_path.stem}.pth'
+
+
+def plain_config(folder, data):
+    """A stock mmseg model of visible images."""
+    path = folder / 'plain.py'
+    path.write_text(
+        commands.CONFIG.format(repo=REPO, kind='general', data=data, iters=1)
+        + """
+model = dict(data_preprocessor=dict(_delete_=True, type='SegDataPreProcessor', mean=[120.0] * 3, std=[60.0] * 3,
+                                    bgr_to_rgb=True, pad_val=0, seg_pad_val=255, size=(48, 64)))
+test_pipeline = [
+    dict(type='LoadImageFromFile'),  # three channels of the four
+    dict(type='paif_mm.LoadPairAnnotations'),
+    dict(type='PackSegInputs'),
+]
+val_dataloader = dict(num_workers=0, persistent_workers=False,
+                      dataset=dict(data_root=data_root, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+"""
+    )
+    return path
+
+
+@pytest.fixture(scope='module')
+def fused(tmp_path_factory, synthetic_root):
+    folder = tmp_path_factory.mktemp('fused')
+    return untrained(commands.config_file(folder, synthetic_root, 'general'), folder)
+
+
+@pytest.fixture(scope='module')
+def detector(tmp_path_factory, synthetic_root):
+    folder = tmp_path_factory.mktemp('detector')
+    return untrained(test_detection.config_file(folder, synthetic_root, 'general'), folder)
+
+
+@pytest.fixture(scope='module')
+def report(tmp_path_factory, fused):
+    """The folder of a strong evaluation with diagnostics, and its report."""
+    out = tmp_path_factory.mktemp('strong') / 'report'
+    with pytest.MonkeyPatch.context() as patch:
+        call(patch, 'robustness', *fused, '--out', out, *STRONG)
+    return out, json.loads((out / 'report.json').read_text())
+
+
+def lines_of(out) -> list[dict]:
+    """Everything that was noted about single images, in one order."""
+    lines = [json.loads(line) for path in out.glob('records*.jsonl') for line in path.read_text().splitlines()]
+    return sorted(lines, key=lambda line: (line['case'], line['image']))
+
+
+def test_the_report_says_what_it_is_about(report, fused):
+    out, found = report
+    assert [row['key'] for row in found['rows']] == [
+        'clean',
+        'pgd5-4',
+        'apgd_js-4',
+        'apgd_mce-4',
+        'apgd_bmce-4',
+        'worst case-4',
+    ]
+    assert found['model']['fused']
+    assert found['model']['checkpoint_hash'] == records_module.file_hash(fused[1])
+    assert len(found['images']) == found['data']['of'] == 4
+    assert found['model_unchanged'] is True
+    assert found['settings']['seed'] == 0
+    assert found['versions']['torch'] == torch.__version__
+    assert {f['check'] for f in found['masking']['findings']} >= {'input gradients', 'black box against white box'}
+    assert found['fused_ranges']['EN'] == 'bits, 0..8'
+    assert len(lines_of(out)) == 5 * 4 + len(found['masking']['findings'])
+
+
+def test_the_worst_case_is_no_better_than_any_attack(report):
+    rows = report[1]['rows']
+    worst, attacks = rows[-1], rows[1:-1]
+    assert worst['figures']['all']['mIoU']['value'] <= min(row['figures']['all']['mIoU']['value'] for row in attacks)
+    for image, value in enumerate(worst['per_image']):
+        assert value == min(row['per_image'][image] for row in attacks)
+    accuracy = worst['figures']['all']['aAcc']['value']
+    assert accuracy == pytest.approx(100 * sum(worst['per_image']) / 4, abs=2e-3)  # all images have as many pixels
+    assert sum(worst['chosen']['joint'].values()) == 4
+
+
+def test_attacks_keep_to_their_radius_in_the_audit_and_on_disk(report):
+    out, found = report
+    from paif_mm.attacks.bank import AttackBank
+
+    for row in found['rows'][1:-1]:
+        assert 3.9 < max(row['audit']['max_delta_255'].values()) <= 4 + 1e-3
+    bank = AttackBank(out / 'adv')  # reads every file and its hash
+    assert set(bank.levels) == {'pgd5-4', 'apgd_js-4', 'apgd_mce-4', 'apgd_bmce-4'}
+    attacked, clean = bank.read('apgd_js-4', bank.names[0])
+    assert 0 < (attacked.int() - clean.int()).abs().max() <= 4
+
+
+def test_csv_markdown_and_page_tell_the_same(report):
+    out, found = report
+    clean = found['rows'][0]['figures']['all']['mIoU']
+    with open(out / 'report.csv', encoding='utf-8') as file:
+        lines = list(csv.DictReader(file))
+    (line,) = [x for x in lines if (x['key'], x['group'], x['figure']) == ('clean', 'all', 'mIoU')]
+    assert float(line['value']) == clean['value']
+    written = f'{clean["value"]:.1f} [{clean["low"]:.1f}, {clean["high"]:.1f}]'
+    text, page = ((out / f'report.{kind}').read_text() for kind in ('md', 'html'))
+    for title in ('Worst case', 'Classes', 'Sizes of objects', 'Audit', 'Quality of the fused images', 'Examples'):
+        assert f'## {title}' in text
+        assert f'<h2>{title}</h2>' in page
+    assert written in text
+    assert written in page
+    assert page.count('<svg') == 2  # the curves, and the loss against steps
+    strongest = min(found['rows'][1:-1], key=lambda row: row['figures']['all']['mIoU']['value'])
+    shown = {'clean', 'pgd5-4', strongest['key']}
+    assert page.count('data:image/jpeg;base64,') == 2 * len(shown)
+    assert not re.search(r'(src|href)="(?!data:|#)', page), 'the page needs nothing beside it'
+
+
+def test_the_same_command_again_repeats_no_work(report, fused, monkeypatch):
+    out, found = report
+    before = lines_of(out)
+    monkeypatch.setattr(records_module.Records, 'add', None)  # would fail if called
+    call(monkeypatch, 'robustness', *fused, '--out', out, *STRONG)
+    assert lines_of(out) == before
+    assert json.loads((out / 'report.json').read_text()) == found
+
+
+@pytest.mark.parametrize(
+    ('args', 'named'),
+    [(['--seed', '1'], 'settings'), (['--steps', '4'], 'attacks, settings'), (['--limit', '2'], 'data')],
+    ids=['seed', 'steps', 'images'],
+)
+def test_other_settings_are_refused(report, fused, monkeypatch, args, named):
+    with pytest.raises(SystemExit, match=f'holds an evaluation with other {named}: give another --out'):
+        call(monkeypatch, 'robustness', *fused, '--out', report[0], *STRONG, *args)
+
+
+def test_another_checkpoint_is_refused(report, fused, monkeypatch, tmp_path):
+    weights = torch.load(fused[1], weights_only=True)
+    weights['state_dict']['decode_head.conv_seg.bias'] += 1
+    torch.save(weights, tmp_path / 'other.pth')
+    with pytest.raises(SystemExit, match='with other checkpoint'):
+        call(monkeypatch, 'robustness', fused[0], tmp_path / 'other.pth', '--out', report[0], *STRONG)
+
+
+def test_a_crashed_evaluation_ends_as_an_uninterrupted_one(report, fused, monkeypatch, tmp_path):
+    args = ['--steps', '3', '--eps', '4/255', '--save-adv', *FAST]
+    add, count = records_module.Records.add, iter(range(100))
+
+    def crash(self, *record):
+        if next(count) == 9:
+            raise RuntimeError('out of power')
+        add(self, *record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records_module.Records, 'add', crash)
+        with pytest.raises(RuntimeError, match='out of power'):
+            call(patch, 'robustness', *fused, '--out', tmp_path, *args)
+    assert len(lines_of(tmp_path)) == 9
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *args)
+    assert lines_of(tmp_path) == [line for line in lines_of(report[0]) if line['case'] != 'masking']
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_continues(report, fused, tmp_path):
+    command = [sys.executable, '-W', 'ignore', REPO / 'tools/robustness.py', *fused, '--out', tmp_path, *STRONG]
+    process = subprocess.Popen(list(map(str, command)), cwd=REPO, env=commands.environment())
+    deadline = time.time() + 120
+    while not (tmp_path / 'records0.jsonl').exists() or len(lines_of(tmp_path)) < 4:
+        assert process.poll() is None
+        assert time.time() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    commands.run('robustness.py', *fused, '--out', tmp_path, *STRONG)
+    assert lines_of(tmp_path) == lines_of(report[0])
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(report, fused, tmp_path):
+    env = {**commands.environment(), 'TOOL': 'robustness.py', 'PORT': str(20000 + os.getpid() % 20000)}
+    env['PATH'] = f'{os.path.dirname(sys.executable)}{os.pathsep}{env["PATH"]}'
+    commands.launch([str(x) for x in ('tools/dist_test.sh', *fused, 2, '--out', tmp_path, *STRONG)], env)
+    assert {path.name for path in tmp_path.glob('records*')} == {'records0.jsonl', 'records1.jsonl'}
+    assert lines_of(tmp_path) == lines_of(report[0])
+
+
+def test_saved_images_are_a_bank_for_other_models(report, fused, monkeypatch, tmp_path):
+    """Shown to the same model, they give what it made of its own files of 8 bits."""
+    bank = report[0] / 'adv'
+    call(monkeypatch, 'robustness', *fused, '--suite', 'paper', '--transfer-bank', bank, '--out', tmp_path, *FAST)
+    rows = {row['key']: row for row in json.loads((tmp_path / 'report.json').read_text())['rows']}
+    for row in report[1]['rows'][1:-1]:
+        found = rows[f'bank_{row["key"]}-4']
+        assert found['kind'] == 'transfer'
+        assert found['figures']['all']['mIoU']['value'] == row['eight_bit']['value']
+
+
+def test_attacks_found_on_another_model(fused, monkeypatch, tmp_path, synthetic_root):
+    plain = untrained(plain_config(tmp_path, synthetic_root), tmp_path)
+    args = ['--suite', 'paper', '--eps', '8/255', '--limit', '2', '--transfer-from', *plain, *FAST]
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'out', *args)
+    rows = {row['key']: row for row in json.loads((tmp_path / 'out' / 'report.json').read_text())['rows']}
+    changes = rows['transfer20-8']['audit']['max_delta_255']
+    assert changes['ir'] == 0, 'its source sees the visible image alone'
+    assert 7.9 < changes['vis'] <= 8 + 1e-3
+    assert rows['worst case-8']['members'] == ['pgd5-8', 'transfer20-8']
+
+
+def test_a_stock_model_without_fusion(monkeypatch, tmp_path, synthetic_root):
+    plain = untrained(plain_config(tmp_path, synthetic_root), tmp_path)
+    call(monkeypatch, 'robustness', *plain, '--suite', 'paper', '--eps', '4/255', '--out', tmp_path / 'out', *FAST)
+    found = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    assert not found['model']['fused']
+    assert not any('fused' in row for row in found['rows'])
+    assert list(found['rows'][1]['audit']['max_delta_255']) == ['all']
+    with pytest.raises(SystemExit, match="modality 'ir' needs pairs"):
+        call(monkeypatch, 'robustness', *plain, '--modality', 'ir', '--out', tmp_path / 'other', *FAST)
+
+
+def test_a_detector(detector, monkeypatch, tmp_path):
+    low = ['--cfg-options', 'model.test_cfg.nms_pre=20']
+    args = ['--steps', '2', '--eps', '4/255', '--limit', '2', *FAST, *low]
+    call(monkeypatch, 'robustness', *detector, '--out', tmp_path, *args)
+    found = json.loads((tmp_path / 'report.json').read_text())
+    assert found['score'] == 'AP50'
+    names = [row['name'] for row in found['rows']]
+    assert names == ['clean', 'pgd5', 'apgd_total', 'apgd_cls', 'apgd_box', 'worst case']
+    before, after = (found['rows'][i]['loss']['value'] for i in (0, 2))
+    assert after > before
+    assert {'AP50', 'mAP', 'AP50/small'} <= found['rows'][0]['figures']['all'].keys()
+    assert found['paper']['rows']['Ours']['4'] == 21.4
+
+
+def test_the_full_suite_has_every_kind_of_row(fused, monkeypatch, tmp_path):
+    args = ['--suite', 'full', '--steps', '1', '--queries', '2', '--eps', '4/255', '--limit', '1', *FAST]
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *args)
+    found = json.loads((tmp_path / 'report.json').read_text())
+    assert {row['kind'] for row in found['rows']} == {'gradient', 'query', 'fusion', 'corruption', 'worst'}
+    text = (tmp_path / 'report.md').read_text()
+    assert '## One budget, split between the modalities' in text
+    assert '## Corruptions and missing modalities' in text
+    assert '| missing_infrared |' in text
+    splits = [row for row in found['rows'] if row['threat'] == 'ir25+vis75']
+    for row in splits:
+        assert row['audit']['max_delta_255']['ir'] <= 1 + 1e-3
+        assert row['audit']['max_delta_255']['vis'] <= 3 + 1e-3
+
+
+def test_reports_side_by_side(report, fused, monkeypatch, tmp_path, capsys):
+    args = ['--suite', 'paper', '--eps', '4/255', '--seed', '1', *FAST]
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'again', *args)
+    capsys.readouterr()
+    names = ['--names', 'strong', 'paper', '--out', tmp_path / 'both']
+    call(monkeypatch, 'compare_reports', report[0], tmp_path / 'again', *names)
+    shown = capsys.readouterr().out
+    assert 'Left out, as not all reports have them: apgd_bmce-4, apgd_js-4, apgd_mce-4, worst case-4' in shown
+    text = (tmp_path / 'both' / 'comparison.md').read_text()
+    assert '| clean | 0.0 [0.0, 0.0] |' in text, 'one model, clean, against itself'
+    assert (tmp_path / 'both' / 'comparison.html').read_text().count('<svg') == 1
+    with open(tmp_path / 'both' / 'comparison.csv', encoding='utf-8') as file:
+        assert {line['model'] for line in csv.DictReader(file)} == {'strong', 'paper'}
+
+
+def test_reports_of_other_images_are_not_compared(report, fused, monkeypatch, tmp_path):
+    call(monkeypatch, 'robustness', *fused, '--suite', 'paper', '--limit', '2', '--out', tmp_path / 'two', *FAST)
+    with pytest.raises(SystemExit, match="two and report can't be compared: they were tested on other images"):
+        call(monkeypatch, 'compare_reports', report[0], tmp_path / 'two')
+    with pytest.raises(SystemExit, match='no report at'):
+        call(monkeypatch, 'compare_reports', report[0], tmp_path)
+    with pytest.raises(SystemExit, match='need as many different --names'):
+        call(monkeypatch, 'compare_reports', report[0], report[0])
+
+
+def test_bad_arguments_are_named(fused, monkeypatch, tmp_path):
+    with pytest.raises(SystemExit, match=r'nowhere\.pth does not exist'):
+        call(monkeypatch, 'robustness', fused[0], 'nowhere.pth', '--out', tmp_path)
+    with pytest.raises(SystemExit, match='no attack bank at'):
+        call(monkeypatch, 'robustness', *fused, '--transfer-bank', tmp_path, '--out', tmp_path / 'out')
+    with pytest.raises(SystemExit, match='two attacks are called pgd5-4'):
+        attack = tmp_path / 'pgd5.py'
+        attack.write_text("attack = dict(type='PGD', eps=4 / 255)\n")
+        call(monkeypatch, 'robustness', *fused, '--attack', attack, '--out', tmp_path / 'out')
