@@ -74,7 +74,8 @@ def projected_gradient(
         input_diversity: probability that a step sees an image resampled, see :func:`~.transforms.diversify`. Asks for
             ``keep='last'``, as iterates seen through different transforms can't be compared.
         smoothing: side of the Gaussian that smooths gradients, see :func:`~.transforms.smooth_gradient`. 0: none.
-        restarts_at_once: restarts that share a batch; the results are those of one after the other.
+        restarts_at_once: restarts that share a batch; the results are those of one after the other, save that
+            ``input_diversity`` draws other views.
         rng: see :data:`Generators`.
         bounds: the box of valid values, known, never read off the data.
 
@@ -131,7 +132,9 @@ def differentiate(loss_fn: LossFunction, points: Sequence[Tensor], progress: flo
     """Losses of images, detached, and the gradient of each one's loss towards it."""
     points = [point.detach().requires_grad_() for point in points]
     losses = complete(loss_fn(points, progress))
-    # an image that the loss no longer asks about has a gradient of 0
+    # an image that the loss no longer asks about, or that a model cut off its output, has a gradient of 0
+    if not losses.loss.requires_grad:
+        return losses, [torch.zeros_like(point) for point in points]
     gradients = torch.autograd.grad(losses.loss.sum(), points, allow_unused=True, materialize_grads=True)
     return Losses(*(value.detach() for value in losses)), list(gradients)
 

@@ -44,7 +44,7 @@ def square_attack(
     for query in range(queries):
         points = ball.project(points)
         worst.update(points, look(loss_fn, points))
-        share = first_share / 2 ** sum(query + 1 > halving * queries for halving in HALVINGS)
+        share = first_share / 2 ** sum(query > halving * queries for halving in HALVINGS)
         points = [
             _with_square(point, image, eps, share, g)
             for point, (image, g), eps in zip(worst.images, per_image(images, rng), ball.eps, strict=True)

@@ -221,9 +221,11 @@ def more_effort(probe: Probe) -> Finding:
 def large_radius(probe: Probe) -> Finding:
     """At half of the whole range, any pair can become grey: nothing ought to be left."""
     clean = probe.worth([probe.pixels(batch) for batch in probe.batches])
+    if clean <= 0:
+        return Finding('very large radius', SKIPPED, f'{probe.noun} is 0 without an attack: nothing can be lost')
     attack = APGD(128 / 255, min(probe.steps, 50), objective=probe.strongest)
     left = probe.worth(probe.attacked(attack, 'large'))
-    share = left / clean if clean else 0.0
+    share = left / clean
     verdict = PASSED if share <= 0.1 else SUSPECT if share <= 0.3 else FAILED  # about chance, or well above it
     evidence = f'{probe.noun} {left:.3f} of {clean:.3f} is left at 128/255 after {attack.steps} steps of Auto-PGD'
     return Finding('very large radius', verdict, evidence, {'clean': clean, 'attacked': left})
@@ -352,7 +354,6 @@ def _gradient(probe: Probe, batch: dict) -> Tensor:
         return differentiate(probe.question(batch), [probe.pixels(batch)], 0.0)[1][0]
 
 
-@torch.no_grad()
 def _saturated(probe: Probe, batch: dict) -> float:
     """Share of labelled pixels whose softmax is 1 and 0 for a float, and right; 0 for detectors."""
     if probe.bench.score is not MeanIoU:

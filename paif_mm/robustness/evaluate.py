@@ -2,6 +2,7 @@
 
 import os.path as osp
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -167,13 +168,25 @@ def finish_adversarial(bench: Bench, cases: Sequence[Case], folder: Path) -> Non
 
 
 def image_names(dataset, images: Sequence[int]) -> list[str]:
-    """File names of images, with their folders where names alone are not unique."""
+    """File names of images, with their folders where names alone are not unique.
+
+    Raises:
+        ValueError: two images differ in nothing but the suffix.
+    """
     paths = [dataset.get_data_info(i)['img_path'] for i in images]
     names = [osp.basename(path) for path in paths]
-    if len(set(names)) == len(names):
-        return names
-    shared = osp.commonpath(paths)
-    return [osp.relpath(path, shared).replace(osp.sep, '_') for path in paths]
+    if _twice(names):
+        shared = osp.commonpath(paths)
+        names = [osp.relpath(path, shared).replace(osp.sep, '__') for path in paths]
+    if twice := _twice(names):
+        raise ValueError(f'several images are called {", ".join(twice[:3])}: the report needs a name for each')
+    return names
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    """Names without their suffix that occur more than once."""
+    counts = Counter(osp.splitext(name)[0] for name in names)
+    return [name for name, count in counts.items() if count > 1]
 
 
 def image_seed(*parts) -> int:

@@ -1,0 +1,192 @@
+"""The suites: what they hold, and names that serve as folders."""
+
+import re
+
+import pytest
+
+from paif_mm.attacks import APGD, PGD, Corruption, Square
+from paif_mm.registry import ATTACKS, build
+from paif_mm.robustness.cases import (
+    CLEAN,
+    DEFAULT_EPS,
+    SPLITS,
+    STEPS,
+    SUITES,
+    Case,
+    bank_cases,
+    config_case,
+    corruption_cases,
+    make_suite,
+    transfer_cases,
+)
+
+SCORES = list(DEFAULT_EPS)
+
+
+def suite(name, score='mIoU', **settings):
+    return make_suite(name, score, DEFAULT_EPS[score], **settings)
+
+
+@pytest.mark.parametrize('name', SUITES)
+@pytest.mark.parametrize('score', SCORES)
+@pytest.mark.parametrize('threats', [('both',), ('ir', 'split', 'both', 'vis')])
+def test_keys_are_unique_and_fit_for_folders(name, score, threats):
+    keys = [case.key for case in suite(name, score, threats=threats)]
+    assert keys[0] == 'clean'
+    assert len({key.lower() for key in keys}) == len(keys)
+    assert all(re.fullmatch(r'[a-z0-9][a-z0-9_.+-]*', key) for key in keys)
+
+
+@pytest.mark.parametrize('name', SUITES)
+@pytest.mark.parametrize('score', SCORES)
+def test_every_case_can_be_built(name, score):
+    for case in suite(name, score):
+        attack = None if case.attack is None else build(ATTACKS, case.attack)
+        assert (attack is None) == (case is CLEAN)
+        if case.group is None:
+            continue
+        assert attack.norm == case.norm
+        reach = sum(budget.eps for budget in attack.budgets(4))
+        shares = 1 if '+' in case.threat or case.threat != 'both' or case.norm == 'l2' else len(attack.budgets(4))
+        assert reach == pytest.approx(shares * case.eps * 255)
+
+
+@pytest.mark.parametrize(('score', 'radii'), [('mIoU', (4, 8)), ('AP50', (1, 4))])
+def test_the_papers_suite_is_pgd_of_five_steps_of_a_quarter_radius(score, radii):
+    clean, *cases = suite('paper', score)
+    assert clean is CLEAN
+    assert [case.key for case in cases] == [f'pgd5-{radius}' for radius in radii]
+    for case, radius in zip(cases, radii, strict=True):
+        attack = build(ATTACKS, case.attack)
+        assert type(attack) is PGD
+        assert (attack.steps, attack.norm, attack.random_start, attack.restarts) == (5, 'linf', True, 1)
+        budget = attack.budgets(4)[0]
+        assert (budget.eps, budget.step_size) == (pytest.approx(radius), pytest.approx(radius / 4))
+
+
+@pytest.mark.parametrize('score', SCORES)
+def test_each_suite_contains_the_smaller_ones(score):
+    keys = {name: {case.key for case in suite(name, score)} for name in SUITES}
+    assert keys['paper'] < keys['strong'] < keys['full']
+
+
+@pytest.mark.parametrize('score', SCORES)
+def test_the_strong_suite_is_three_losses_under_one_schedule(score):
+    cases = [case for case in suite('strong', score) if case.name.startswith('apgd')]
+    assert len(cases) == 3 * len(DEFAULT_EPS[score])
+    attacks = [build(ATTACKS, case.attack) for case in cases]
+    assert all(type(attack) is APGD and attack.steps == STEPS['strong'] for attack in attacks)
+    assert all([radius for _, radius in attack.stages] == [2, 1.5, 1] for attack in attacks)
+    objectives = [str(case.attack['objective']) for case in cases]
+    assert len(set(objectives)) == 3
+
+
+def test_steps_and_queries_are_settings():
+    cases = {case.key: case for case in suite('full', steps=7, queries=30)}
+    assert {case.attack['steps'] for case in cases.values() if case.name.startswith('apgd')} == {7}
+    assert build(ATTACKS, cases['square-4'].attack).steps == 30
+    assert cases['square-4'].passes == 10, 'a query is a forward pass, a third of a step'
+    assert {case.attack['steps'] for case in suite('full') if case.name.startswith('apgd')} == {STEPS['full']}
+
+
+def test_threats_split_one_budget():
+    cases = {case.key: case for case in suite('full') if case.name == 'apgd_mce' and case.norm == 'linf'}
+    for radius in DEFAULT_EPS['mIoU']:
+        level = f'{radius * 255:g}'
+        assert cases[f'apgd_mce-{level}'].attack['eps'] == radius
+        assert cases[f'apgd_mce-{level}-ir'].attack['eps'] == {'ir': radius}
+        assert cases[f'apgd_mce-{level}-vis'].attack['eps'] == {'vis': radius}
+        for share in SPLITS[1:-1]:
+            case = cases[f'apgd_mce-{level}-ir{share * 100:g}+vis{100 - share * 100:g}']
+            eps = case.attack['eps']
+            assert eps['ir'] == pytest.approx(share * radius)
+            assert eps['ir'] + eps['vis'] == pytest.approx(radius)
+            assert case.eps == radius
+    assert len(cases) == len(DEFAULT_EPS['mIoU']) * (1 + 2 + 3)
+
+
+def test_threats_given_twice_are_tested_once():
+    cases = suite('strong', threats=('ir', 'split', 'ir'))
+    pgd = [case.threat for case in cases if case.name == 'pgd5' and case.eps == DEFAULT_EPS['mIoU'][0]]
+    assert pgd == ['ir', 'vis', 'ir25+vis75', 'ir50+vis50', 'ir75+vis25']
+
+
+def test_plain_images_and_models_without_fusion_lack_what_asks_for_them():
+    fused = {case.key for case in suite('full')}
+    alone = {case.key for case in suite('full', fused=False)}
+    assert fused - alone == {'fusion20-4', 'fusion20-8'}
+    plain = suite('full', fused=False, pairs=False)
+    assert {case.threat for case in plain} == {'both'}
+    assert all(case.kind != 'corruption' for case in plain)
+    assert any(case.norm == 'l2' for case in plain)
+
+
+def test_corruptions_come_in_five_severities_and_cameras_fail_once():
+    cases = corruption_cases()
+    assert len(cases) == 7 * 5 + 2
+    attacks = {case.key: build(ATTACKS, case.attack) for case in cases}
+    assert len(attacks) == len(cases)
+    assert all(isinstance(attack, Corruption) for attack in attacks.values())
+    assert [attacks[f'fog{severity}'].setting for severity in (1, 2, 3, 4, 5)] == [0.7, 0.55, 0.4, 0.25, 0.15]
+    assert {'missing_visible', 'missing_infrared'} < set(attacks)
+    assert all(case.group is None and case.passes == 0 for case in cases)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'suite': 'weak'}, "suite must be one of paper, strong, full, not 'weak'"),
+        ({'threats': ('thermal',)}, "modality must be of both, ir, vis, split, not 'thermal'"),
+        ({'threats': ('ir',), 'pairs': False}, "modality 'ir' needs pairs"),
+        ({'threats': ('both', 'split'), 'pairs': False}, "modality 'split' needs pairs"),
+    ],
+)
+def test_unknown_words_are_refused(settings, message):
+    settings = {'suite': 'paper', 'score': 'mIoU', 'eps': [4 / 255], **settings}
+    with pytest.raises(ValueError, match=message):
+        make_suite(**settings)
+
+
+def test_cases_of_one_radius_norm_and_threat_form_a_group():
+    cases = {case.key: case for case in suite('full')}
+    assert cases['pgd5-4'].group == cases['apgd_js-4'].group == cases['square-4'].group == ('linf', 4 / 255, 'both')
+    others = ['pgd5-8', 'apgd_mce-4-ir', 'apgd_mce-4-ir25+vis75', 'apgd_mce-l2_1']
+    groups = [cases[key].group for key in others]
+    assert len({cases['pgd5-4'].group, *groups}) == 5
+    assert CLEAN.group is None
+
+
+def test_a_case_of_any_config():
+    case = config_case('mine', {'type': 'PGD', 'eps': 2 / 255, 'steps': 30, 'restarts': 4})
+    assert (case.key, case.group, case.passes) == ('mine-2', ('linf', 2 / 255, 'both'), 120)
+    l2 = config_case('mine', {'type': 'PGD', 'eps': 0.5, 'norm': 'l2'})
+    assert (l2.key, l2.group) == ('mine-l2_0.5', ('l2', 0.5, 'both'))
+    per_modality = config_case('mine', {'type': 'PGD', 'eps': {'ir': 4 / 255}})
+    assert (per_modality.key, per_modality.group) == ('mine-custom', None)
+    assert config_case('fog', {'type': 'Corruption', 'name': 'fog'}).kind == 'corruption'
+    square = config_case('sq', {'type': 'Square', 'eps': 4 / 255, 'queries': 10})
+    assert square.kind == 'query'
+    assert isinstance(build(ATTACKS, square.attack), Square)
+
+
+def test_transferred_attacks_join_the_group_of_their_radius():
+    (case,) = transfer_cases('source.py', 'source.pth', [4 / 255])
+    assert (case.key, case.kind, case.group) == ('transfer20-4', 'transfer', ('linf', 4 / 255, 'both'))
+    assert case.attack['attack']['eps'] == 4 / 255
+    assert PGD(**{key: value for key, value in case.attack['attack'].items() if key != 'type'}).keep == 'last'
+    banks = bank_cases('folder', {'small': 1 / 255, 'heavy': 4 / 255})
+    assert [it.key for it in banks] == ['bank_small-1', 'bank_heavy-4']
+    assert [it.attack['level'] for it in banks] == ['small', 'heavy']
+
+
+def test_a_case_is_written_down_with_its_key():
+    assert Case('pgd5', {'type': 'PGD'}, 4 / 255).to_dict() == {
+        'name': 'pgd5',
+        'attack': {'type': 'PGD'},
+        'eps': 4 / 255,
+        'threat': 'both',
+        'norm': 'linf',
+        'kind': 'gradient',
+        'passes': 1.0,
+        'key': 'pgd5-4',
+    }

@@ -1,0 +1,328 @@
+"""Every planted way of hiding gradients is caught, and an honest model is not accused."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers import box_batch, build_model, tiny_fcos
+from test_robustness.benches import Scenes, bench, trained
+from torch import nn
+
+from paif_mm.attacks import PixelLoss
+from paif_mm.robustness.diagnostics import CHECKS, VERDICTS, Finding, Probe, overall
+from paif_mm.robustness.evaluate import Bench
+
+EPS = 8 / 255
+
+
+@pytest.fixture(scope='module')
+def honest():
+    return trained()
+
+
+def probe_of(model, **settings) -> Probe:
+    return Probe(bench(model), [0, 1, 2], EPS, **{'steps': 20, 'queries': 60, **settings})
+
+
+def finding(model, check: str, **settings) -> Finding:
+    return CHECKS[check](probe_of(model, **settings))
+
+
+class Defence(nn.Module):
+    """A preprocessor behind a change of the raw images."""
+
+    def __init__(self, preprocessor, change):
+        super().__init__()
+        self.preprocessor, self.change = preprocessor, change
+
+    def forward(self, data, training=False):
+        return self.preprocessor({**data, 'inputs': self.change([x.float() for x in data['inputs']])}, training)
+
+
+def defended(honest, change):
+    """A copy of a model whose images are changed first."""
+    model = copy.deepcopy(honest)
+    model.data_preprocessor = Defence(model.data_preprocessor, change)
+    return model.eval()
+
+
+def one_by_one(function):
+    return lambda images: [function(image) for image in images]
+
+
+def stretched_together(images):
+    """The darkest and the lightest value of the batch become 50 and 180."""
+    low, high = min(image.min() for image in images), max(image.max() for image in images)
+    return [(image - low) / (high - low) * 130 + 50 for image in images]
+
+
+def keeps_its_accuracy(model, honest) -> bool:
+    """A cheat that predicts nothing would be no defence."""
+    accuracy = [np.mean(p.worths([p.pixels(b) for b in p.batches])) for p in (probe_of(model), probe_of(honest))]
+    return accuracy[0] > accuracy[1] - 0.1
+
+
+def test_an_honest_model_passes_every_check(honest):
+    probe = Probe(bench(honest), [0, 1], 2 * EPS, steps=40, queries=60)
+    assert probe.worth([probe.pixels(batch) for batch in probe.batches]) > 0.95, 'it has not learnt its task'
+    findings = {name: check(probe) for name, check in CHECKS.items()}
+    assert {name: it.verdict for name, it in findings.items()} == dict.fromkeys(CHECKS, 'passed')
+    assert all(it.check == name and it.evidence for name, it in findings.items())
+    assert overall([it.to_dict() for it in findings.values()]) == 'passed'
+    curve = findings['loss against steps'].figures['loss']
+    assert curve[-1] > 3 * curve[0], 'an attack that does nothing proves nothing'
+    assert findings['gradient direction'].figures['kept'] == pytest.approx(1, abs=0.1)
+
+
+class Boxes:
+    """Two pairs with two boxes each, as mmdet's data sets give them."""
+
+    metainfo = {'classes': ('a', 'b', 'c')}
+    batch = box_batch()
+
+    def __getitem__(self, i):
+        return {key: values[i] for key, values in self.batch.items()}
+
+    def get_data_info(self, i):
+        return {'img_path': f'{i}.png'}
+
+
+def test_an_honest_detector_is_not_accused():
+    probe = Probe(Bench(build_model(tiny_fcos()).eval(), Boxes(), [0, 1]), [0, 1], EPS)
+    for check in list(CHECKS)[:6]:  # the others ask for accuracy, and it has learnt nothing
+        found = CHECKS[check](probe)
+        assert found.verdict == 'passed', found
+
+
+def test_a_detector_that_looks_at_its_batch_is_caught():
+    model = build_model(tiny_fcos()).eval()
+    model.bbox_head.conv_cls.weight.data *= 30  # untrained scores hardly depend on the image
+    probe = Probe(Bench(model, Boxes(), [0, 1]), [0, 1], EPS)
+    assert CHECKS['independence of the batch'](probe).verdict == 'passed'
+    model.data_preprocessor = Defence(model.data_preprocessor, centred_together).eval()
+    found = CHECKS['independence of the batch'](probe)
+    assert found.verdict == 'failed'
+    assert found.figures['difference'] > 0.01
+
+
+def centred_together(images):
+    mean = sum(image.mean() for image in images) / len(images)
+    return [image - mean + 127 for image in images]
+
+
+def test_images_without_labels_are_left_out(honest):
+    scenes = Scenes()
+    scenes.items[1][1][:] = 255
+    probe = Probe(bench(honest, scenes), [0, 1, 2], EPS)
+    assert (probe.images, probe.names, len(probe.batches)) == ([0, 2], ['0.png', '2.png'], 2)
+    assert replace(probe, worst={'0.png': 1.0}).images == [0, 2]
+    assert CHECKS['input gradients'](probe).verdict == 'passed', 'an image without a loss has no gradient'
+    with pytest.raises(ValueError, match='need images with labels'):
+        Probe(bench(honest, scenes), [1], EPS)
+
+
+def test_a_quantising_preprocessor_is_caught(honest):
+    model = defended(honest, one_by_one(lambda image: (image / 8).round() * 8))
+    assert keeps_its_accuracy(model, honest)
+    found = finding(model, 'input gradients')
+    assert found.verdict == 'failed'
+    assert found.figures == {'zero_share': 1.0, 'dead_images': 3, 'size': 0.0, 'saturated_share': 0.0}
+    assert '100.0% of the gradient values are exactly 0; 3 of 3 images' in found.evidence
+    assert finding(model, 'loss against steps').verdict == 'failed'
+    black = finding(model, 'black box against white box')
+    assert black.verdict == 'failed'
+    assert black.figures['square60']['black_box'] < black.figures['square60']['white_box'] - 0.01
+
+
+def test_a_preprocessor_that_cuts_gradients_is_caught(honest):
+    """As files or numpy in between do; attacks then start, and get nowhere."""
+    cut = defended(honest, one_by_one(lambda image: image.detach().byte().float()))
+    found = finding(cut, 'input gradients')
+    assert found.verdict == 'failed'
+    assert found.figures['dead_images'] == 3
+    assert finding(cut, 'loss against steps').verdict == 'failed'
+    assert finding(cut, 'very large radius').verdict == 'failed'
+
+
+def test_a_random_noise_defence_is_caught(honest):
+    model = defended(honest, one_by_one(lambda image: image + 4 * torch.randn_like(image)))
+    assert keeps_its_accuracy(model, honest)
+    found = finding(model, 'repeatability')
+    assert found.verdict == 'failed'
+    assert found.figures['difference'] > 0.01
+    assert f'{found.figures["difference"]:.1e}' in found.evidence
+
+
+def staircase(image, width=8):
+    """Flat steps with a hard clamp between them, steep over an eighth of the way."""
+    place = image / width
+    return width * (place.floor() + (8 * (place - place.floor()) - 3.5).clamp(0, 1))
+
+
+def test_a_gradient_shattering_clamp_is_caught(honest):
+    model = defended(honest, one_by_one(staircase))
+    assert keeps_its_accuracy(model, honest)
+    found = finding(model, 'input gradients')
+    assert found.verdict == 'failed'
+    assert found.figures['zero_share'] > 0.5
+    assert found.figures['dead_images'] == 0, 'all zero would be the quantising defence'
+    assert f'{found.figures["zero_share"]:.1%}' in found.evidence
+
+
+def test_a_ripple_that_shatters_gradients_is_caught(honest):
+    model = defended(honest, one_by_one(lambda image: image + 2 * torch.sin(100 * image)))
+    assert keeps_its_accuracy(model, honest)
+    assert finding(model, 'input gradients').verdict == 'passed', 'its gradients are large'
+    found = finding(model, 'gradient direction')
+    assert found.verdict == 'failed'
+    assert found.figures['kept'] < 0.1
+    assert f'keeps {found.figures["kept"]:.2f} of what it promises' in found.evidence
+
+
+def test_a_ripple_that_only_short_steps_can_follow_is_caught(honest):
+    """Gradients keep their promise over a quarter of a level, and lead nowhere over an attack's steps."""
+    model = defended(honest, one_by_one(lambda image: image + 2 * torch.sin(5 * image)))
+    assert keeps_its_accuracy(model, honest)
+    for check in ('input gradients', 'gradient direction'):
+        assert finding(model, check).verdict == 'passed'
+    steps = finding(model, 'loss against steps')
+    assert steps.verdict == 'failed'
+    assert steps.figures['loss'][-1] < steps.figures['loss'][0]
+    found = finding(model, 'black box against white box')
+    assert found.verdict == 'failed'
+    row = found.figures['square60']
+    assert row['white_box'] - row['black_box'] > 0.01
+    assert f'square60 {row["black_box"]:.3f} against {row["white_box"]:.3f}' in found.evidence
+
+
+def test_a_sawtooth_whose_gradients_point_the_wrong_way_is_caught(honest):
+    def sawtooth(image):
+        steps = 8 * (image / 8).round()
+        return steps - 0.5 * (image - steps)
+
+    model = defended(honest, one_by_one(sawtooth))
+    assert keeps_its_accuracy(model, honest)
+    assert finding(model, 'input gradients').verdict == 'passed', 'none of them is small'
+    found = finding(model, 'loss against steps')
+    assert found.verdict == 'failed'
+    assert found.figures['loss'][-1] < found.figures['loss'][0]
+    assert f'{found.figures["loss"][-1]:.3f} after 20' in found.evidence
+    left = finding(model, 'very large radius')
+    assert left.verdict == 'failed'
+    assert left.figures['attacked'] > 0.3 * left.figures['clean']
+
+
+def test_a_batch_normalising_stretch_is_caught(honest):
+    model = defended(honest, stretched_together)
+    found = finding(model, 'independence of the batch')
+    assert found.verdict == 'failed'
+    assert found.figures['difference'] > 0.05
+    assert f'{found.figures["difference"]:.1e}' in found.evidence
+    assert finding(model, 'repeatability').verdict == 'passed', 'a batch of one is not told from itself'
+
+
+@pytest.mark.parametrize('kept_in', ['buffer', 'attribute'])
+def test_a_defence_with_memory_is_caught(honest, kept_in):
+    class Memory(Defence):
+        def __init__(self, preprocessor):
+            super().__init__(preprocessor, one_by_one(self.centred))
+            if kept_in == 'buffer':
+                self.register_buffer('mean', torch.tensor(100.0))
+            else:
+                self.mean = torch.tensor(100.0)
+
+        def centred(self, image):
+            self.mean = 0.9 * self.mean + 0.1 * image.detach().mean()
+            return image + 100 - self.mean
+
+    model = copy.deepcopy(honest)
+    model.data_preprocessor = Memory(model.data_preprocessor)
+    found = finding(model.eval(), 'state and modes')
+    assert found.verdict == 'failed'
+    assert found.figures['changed'] == (kept_in == 'buffer')
+    assert found.figures['drift'] > 1e-3
+    assert f'drifts by {found.figures["drift"]:.1e}' in found.evidence
+
+
+@pytest.mark.parametrize('stubborn', [True, False])
+def test_a_module_left_in_training_mode_is_caught(honest, stubborn):
+    """For good, or because someone forgot it."""
+    model = copy.deepcopy(honest)
+    dropout = model.decode_head.dropout = nn.Dropout2d(0.0)  # so that nothing else gives it away
+    dropout.train()
+    if stubborn:
+        dropout.train = lambda mode=True: dropout
+    found = finding(model, 'state and modes')
+    assert found.verdict == 'failed'
+    assert found.figures['training'] == ['decode_head.dropout']
+    assert (found.figures['changed'], found.figures['drift']) == (False, 0.0)
+    assert 'decode_head.dropout' in found.evidence
+    assert dropout.training, 'a check leaves no trace'
+
+
+def test_batch_norm_without_statistics_of_its_own_is_caught(honest):
+    model = copy.deepcopy(honest)
+    norm = model.backbone[1]
+    norm.running_mean = norm.running_var = None
+    found = finding(model, 'state and modes')
+    assert found.verdict == 'failed'
+    assert found.figures['without_statistics'] == ['backbone.1']
+    assert finding(model, 'independence of the batch').verdict == 'failed'
+
+
+def test_vanishing_gradients_are_caught(honest):
+    """Logits so large that the softmax is 1 and 0 for floats: right pixels give no gradient at all."""
+    model = copy.deepcopy(honest)
+    model.decode_head.conv_seg.weight.data *= 1e3
+    model.decode_head.conv_seg.bias.data *= 1e3
+    assert keeps_its_accuracy(model, honest)
+    found = finding(model, 'input gradients')
+    assert found.verdict == 'failed'
+    assert found.figures['saturated_share'] > 0.95
+    assert f'{found.figures["saturated_share"]:.1%} of the labelled pixels' in found.evidence
+    assert finding(honest, 'input gradients').figures['saturated_share'] == 0
+
+
+def test_a_radius_that_leaves_accuracy_is_caught(honest):
+    """Without any gradient, half of the whole range does no harm."""
+    model = defended(honest, one_by_one(lambda image: image.detach() + 0 * image))
+    found = finding(model, 'very large radius')
+    assert found.verdict == 'failed'
+    assert found.figures['attacked'] > 0.3 * found.figures['clean']
+    assert f'{found.figures["attacked"]:.3f} of {found.figures["clean"]:.3f} is left at 128/255' in found.evidence
+
+
+def test_too_few_steps_are_caught(honest):
+    found = finding(honest, 'more steps and restarts', steps=3)
+    assert found.verdict == 'suspect'
+    figures = found.figures
+    assert figures['base'] - min(figures['longer'], figures['restarted']) > 0.02
+    assert f'{figures["base"]:.3f} after 3 steps' in found.evidence
+
+
+def test_what_the_suite_found_is_compared_without_attacking_again(honest, monkeypatch):
+    probe = probe_of(honest)
+    probe.worst = {'0.png': 0.5, '1.png': 0.6}
+    probe.black = {'square9': {'0.png': 0.4, '1.png': 0.7, '2.png': 0.0}, 'transfer20': {'0.png': 0.9}}
+    monkeypatch.setattr(Probe, 'attacked', lambda *args: pytest.fail('it attacks although all is known'))
+    found = CHECKS['black box against white box'](probe)
+    assert found.figures['square9'] == {'black_box': pytest.approx(0.55), 'white_box': 0.55, 'wins': 0.5, 'images': 2}
+    assert found.figures['transfer20']['images'] == 1
+    assert found.verdict == 'suspect', 'equal means, but worse on one image'
+    probe.black['square9']['0.png'] = 0.3
+    assert CHECKS['black box against white box'](probe).verdict == 'failed'
+
+
+def test_segmentors_are_attacked_by_the_strongest_loss_at_few_steps(honest):
+    assert probe_of(honest).strongest == {'type': 'PixelLoss', 'name': 'jensen_shannon'}
+    assert isinstance(probe_of(honest).question(probe_of(honest).batches[0]).objective, PixelLoss)
+
+
+def test_the_worst_verdict_is_the_overall_one():
+    verdicts = [{'verdict': verdict} for verdict in VERDICTS]
+    assert overall(verdicts) == 'failed'
+    assert overall(verdicts[:2]) == 'suspect'
+    assert overall(verdicts[:1] + verdicts[3:]) == 'passed'
+    assert overall([]) == overall(verdicts[3:]) == 'not run'
