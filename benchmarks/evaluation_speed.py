@@ -56,10 +56,10 @@ def main() -> None:
         f'{counts[True]} passes with gradients of {with_gradient:.4f} s and {counts[False]} without of {without:.4f} s'
     )
     print(f'suite: {seconds:.2f} s = {seconds / expected:.3f} x the passes')
-    print(
-        f'batches of {args.batch_size}: {len(different)} of {len(one_by_one)} results differ, accuracy by at most {drift:.5f}'
-    )
     share = len(different) / len(one_by_one)
+    print(
+        f'batches of {args.batch_size}: {share:.1%} of {len(one_by_one)} results differ, accuracy by at most {drift:.5f}'
+    )
     print(json.dumps({'suite_ratio': round(seconds / expected, 4), 'differing_share': share, 'accuracy_drift': drift}))
 
 
