@@ -77,6 +77,11 @@ def attacks(report: Mapping) -> list[Mapping]:
     return [row for row in report['rows'] if row['kind'] != CORRUPTION]
 
 
+def main_rows(report: Mapping) -> list[Mapping]:
+    """Clean, PGD-5 and the worst cases: what tables by class, lighting and size show."""
+    return [row for row in report['rows'] if row['name'] in ('clean', 'pgd5', WORST)]
+
+
 def _summary(report: Mapping) -> Section:
     name = report['score']
     clean = leading(report['rows'][0], report)
@@ -186,7 +191,7 @@ def _classes(report: Mapping) -> Section:
     kind = {'mIoU': 'IoU', 'AP50': 'AP50'}[report['score']]
     rows = [
         [title(row), *(number(row['figures']['all'][f'{kind}/{name}']) for name in report['classes'])]
-        for row in attacks(report)
+        for row in main_rows(report)
     ]
     return Section(
         'Classes', f'{kind} in percent; "-" where a class does not occur.', ['attack', *report['classes']], rows
@@ -197,7 +202,7 @@ def _lighting(report: Mapping) -> Section | None:
     groups = [name for name in report['groups'] if name != 'all']
     if not groups:
         return None
-    rows = [[title(row), *(interval(leading(row, report, group)) for group in groups)] for row in attacks(report)]
+    rows = [[title(row), *(interval(leading(row, report, group)) for group in groups)] for row in main_rows(report)]
     counts = ', '.join(f'{report["groups"][name]} by {name}' for name in groups)
     text = f'{report["score"]} in percent by the lighting that image ids tell: {counts}.'
     return Section('Day and night', text, ['attack', *groups], rows)
@@ -206,7 +211,8 @@ def _lighting(report: Mapping) -> Section | None:
 def _sizes(report: Mapping) -> Section:
     kind = {'mIoU': 'recall', 'AP50': 'AP50'}[report['score']]
     rows = [
-        [title(row), *(interval(row['figures']['all'][f'{kind}/{name}']) for name in SIZES)] for row in attacks(report)
+        [title(row), *(interval(row['figures']['all'][f'{kind}/{name}']) for name in SIZES)]
+        for row in main_rows(report)
     ]
     text = {
         'mIoU': 'Share of right pixels in objects, which are connected parts of one class, the first class aside; '
