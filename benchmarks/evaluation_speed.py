@@ -2,7 +2,7 @@
 
 Runs the suite ``strong`` as tools/robustness.py does (attacks, predictions, scores, quality of the fused images,
 records), counts the forward passes with and without gradients that the model makes, and compares the time with as many
-bare ones, measured before and after it in the same run. Then it evaluates in batches and one by one, and counts the
+bare ones, measured between the images in the same run. Then it evaluates in batches and one by one, and counts the
 results that differ. Ends with one JSON line. With --config and --checkpoint, a trained model on its own test set.
 """
 
@@ -42,12 +42,15 @@ def main() -> None:
         bench = build(args, Path(folder))
         cases = make_suite('strong', bench.score.name, [args.eps], steps=args.steps, fused=True, pairs=True)
         item = bench.batch([bench.dataset[bench.images[0]]])
-        before = bare(bench.model, item)
-        counts, one_by_one, seconds = measured(bench, cases, Path(folder) / 'single', 1)
-        after = bare(bench.model, item)
-        with_gradient, without = (statistics.mean(pair) for pair in zip(before, after, strict=True))
+        counts, one_by_one, seconds, bares = {True: 0, False: 0}, {}, 0.0, []
+        for place in range(len(bench.images)):  # image by image, bare passes in between
+            bares.append(bare(bench.model, item))
+            seconds += measured(bench, cases, Path(folder) / 'single', counts, one_by_one, (place, len(bench.images)))
+        bares.append(bare(bench.model, item))
+        with_gradient, without = (statistics.mean(times) for times in zip(*bares, strict=True))
         expected = counts[True] * with_gradient + counts[False] * without
-        _, batched, _ = measured(bench, cases, Path(folder) / 'batched', args.batch_size)
+        batched = {}
+        measured(bench, cases, Path(folder) / 'batched', {True: 0, False: 0}, batched, (0, 1), args.batch_size)
         different = [place for place in one_by_one if one_by_one[place]['score'] != batched[place]['score']]
         drift = max(difference(bench, one_by_one[place], batched[place]) for place in one_by_one)
 
@@ -80,25 +83,32 @@ def build(args, folder: Path) -> Bench:
     return Bench(model, dataset, evenly(len(dataset), args.images))
 
 
-def measured(bench: Bench, cases: list, folder: Path, batch_size: int) -> tuple[dict, dict, float]:
-    """Forward passes of images with and without gradients, the records, and the seconds of an evaluation."""
-    counts = {True: 0, False: 0}
+def measured(bench: Bench, cases, folder: Path, counts: dict, found: dict, share, batch_size: int = 1) -> float:
+    """Seconds of an evaluation; adds its forward passes with and without gradients, and its records."""
 
     def count(module, inputs):
         counts[torch.is_grad_enabled()] += len(inputs[0])
 
     handle = bench.model.backbone.register_forward_pre_hook(count)
     records = Records(folder, {})
-    start = time.perf_counter()
-    evaluate(bench, cases, records, batch_size=batch_size, progress=False)
-    seconds = time.perf_counter() - start
+    start = clock()
+    evaluate(bench, cases, records, batch_size=batch_size, share=share, progress=False)
+    seconds = clock() - start
     handle.remove()
     records.close()
-    found = {(case, image): record for case, images in records.found.items() for image, record in images.items()}
-    return counts, found, seconds
+    found |= {(case, image): record for case, images in records.found.items() for image, record in images.items()}
+    return seconds
 
 
-def bare(model, batch: dict, repeats: int = 15) -> tuple[float, float]:
+def clock() -> float:
+    """Seconds; on a CPU those of this process alone, as others disturb the ratios."""
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def bare(model, batch: dict, repeats: int = 7) -> tuple[float, float]:
     """Median seconds of a forward and backward pass to the pixels, and of a forward pass alone."""
     data = {'inputs': batch['inputs'], 'data_samples': None}
 
@@ -110,11 +120,9 @@ def bare(model, batch: dict, repeats: int = 15) -> tuple[float, float]:
     for form in (lambda: gradient_by_hand(model, batch), look):
         times = []
         for _ in range(repeats):
-            start = time.perf_counter()
+            start = clock()
             form()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
+            times.append(clock() - start)
         seconds.append(statistics.median(times))
     return tuple(seconds)
 

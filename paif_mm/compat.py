@@ -18,6 +18,7 @@ import pickle
 import re
 import sys
 import types
+from datetime import timedelta
 from importlib.machinery import ModuleSpec
 
 import numpy as np
@@ -245,7 +246,7 @@ def _load_local_checkpoints_weights_only() -> None:
 # -------------------------------------------------------------------------------------------------- distributed
 
 
-def init_cpu_distributed(cfg) -> None:
+def init_cpu_distributed(cfg, timeout: timedelta | None = None) -> None:
     """Prepare a config for several CPU processes; does nothing with one process or with CUDA.
 
     mmengine's own start-up needs a GPU (``torch.cuda.set_device``, ``device_ids``, NCCL), so the process group is
@@ -253,6 +254,7 @@ def init_cpu_distributed(cfg) -> None:
 
     Args:
         cfg (mmengine.Config): changed in place: ``model_wrapper_cfg`` and synchronised batch norm (CUDA only).
+        timeout: for which processes wait for each other. Default: torch's.
 
     Raises:
         RuntimeError: the launcher gives no rank, world size or master address through the environment.
@@ -269,7 +271,7 @@ def init_cpu_distributed(cfg) -> None:
             'start through tools/dist_train.sh or torchrun'
         )
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group(backend='gloo')
+        torch.distributed.init_process_group(backend='gloo', timeout=timeout)
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TextIO
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -21,15 +22,22 @@ def write_json(path: str | Path, content: Mapping) -> None:
 
 
 def read_json_lines(path: str | Path) -> Iterator[dict]:
-    """Objects of a file with one JSON object a line; a last line that a crash cut off is removed from it."""
+    """Objects of a file with one JSON object a line; a last line that a crash cut off is left out."""
+    yield from map(json.loads, _whole_lines(Path(path)).splitlines())
+
+
+def append_json_lines(path: str | Path) -> TextIO:
+    """Open such a file for further lines, after removing a last one that a crash cut off: for its only writer."""
     path = Path(path)
-    if not path.is_file():
-        return
-    text = path.read_text(encoding='utf-8')
-    if not text.endswith('\n') and text:
-        text = text[: text.rfind('\n') + 1]
-        path.write_text(text, encoding='utf-8')
-    yield from map(json.loads, text.splitlines())
+    whole = _whole_lines(path)
+    if path.is_file() and path.stat().st_size != len(whole.encode()):
+        path.write_text(whole, encoding='utf-8')
+    return open(path, 'a', encoding='utf-8')
+
+
+def _whole_lines(path: Path) -> str:
+    text = path.read_text(encoding='utf-8') if path.is_file() else ''
+    return text[: text.rfind('\n') + 1]
 
 
 def file_hash(path: str | Path) -> str:

@@ -7,6 +7,7 @@ Attacks images of the test set by every attack of a suite, takes the worst case,
 import argparse
 import os
 import platform
+from datetime import timedelta
 from pathlib import Path
 
 import mmengine
@@ -17,11 +18,14 @@ from mmengine.registry import DATASETS
 from prettytable import PrettyTable
 
 import paif_mm
-from paif_mm.attacks.bank import AttackBank
+from paif_mm.attacks.bank import MANIFEST
 from paif_mm.attacks.frozen import fingerprint
+from paif_mm.attacks.transfer import NoTransferError, open_bank
 from paif_mm.compat import init_cpu_distributed
 from paif_mm.engine.launch import fraction, load_model, read_attack
+from paif_mm.evaluation.score import AveragePrecision
 from paif_mm.files import config_hash, file_hash
+from paif_mm.registry import ATTACKS, build
 from paif_mm.robustness.cases import (
     DEFAULT_EPS,
     STEPS,
@@ -41,6 +45,7 @@ from paif_mm.robustness.report import make_report
 from paif_mm.robustness.sections import sections
 from paif_mm.robustness.statistics import Bootstrap
 
+PATIENCE = timedelta(days=7)  # for the process that has the most images
 QUERIES = 300  # of Square, in the diagnostics
 DIAGNOSTICS = {'paper': 4, 'strong': 8, 'full': 8}  # images
 SHOWN = ('Summary', 'Worst case', 'Every attack', 'Gradient masking')  # sections on the console
@@ -92,6 +97,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    if args.limit is not None and args.limit < 1:
+        raise SystemExit(f'--limit must be at least 1, not {args.limit}')
     for path in (args.config, args.checkpoint, *(args.transfer_from or ())):
         if not Path(path).is_file():
             raise SystemExit(f'{path} does not exist')
@@ -100,25 +107,22 @@ def main() -> None:
     rank, world = start(config, args)
     model, _ = load_model(config, args.checkpoint)
     dataset = DATASETS.build(config.test_dataloader.dataset)
-    bench = Bench(model, dataset, evenly(len(dataset), args.limit))
-    args.steps = args.steps or STEPS[args.suite]
-    args.eps = args.eps or DEFAULT_EPS[bench.score.name]
-    if args.diagnostics is None:
-        args.diagnostics = DIAGNOSTICS[args.suite]
-    strips = [bench.images[i] for i in evenly(len(bench.images), args.strips)]
     try:
+        bench = Bench(model, dataset, evenly(len(dataset), args.limit))
+        fill_in(args, bench)
         cases = make_cases(args, bench)
         facts = collect_facts(args, config, bench)
-        records = open_records(args.out, cases, facts, rank)
-    except (ValueError, OSError) as error:
+        records = open_records(args, cases, facts, rank)
+    except (ValueError, TypeError, OSError) as error:
         raise SystemExit(str(error)) from None
 
     before = fingerprint(model)
     size = args.batch_size or config.test_dataloader.get('batch_size', 1)
+    strips = [bench.images[i] for i in evenly(len(bench.images), args.strips)]
     try:
         evaluate(bench, cases, records, args.seed, size, True, args.save_adv, strips, (rank, world), rank == 0)
-    except KeyError as error:  # an image that a bank does not hold
-        raise SystemExit(error.args[0]) from None
+    except NoTransferError as error:
+        raise SystemExit(str(error)) from None
     barrier()
     if rank == 0:
         records.read()
@@ -129,31 +133,54 @@ def start(config: Config, args) -> tuple[int, int]:
     """(rank, number of processes) under a launcher."""
     config.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    init_cpu_distributed(config)
+    init_cpu_distributed(config, PATIENCE)
     if args.launcher != 'none' and torch.cuda.is_available():
-        init_dist(args.launcher)
+        init_dist(args.launcher, timeout=PATIENCE.total_seconds())
     return get_dist_info()
+
+
+def fill_in(args, bench: Bench) -> None:
+    """Defaults that depend on the suite and on what is tested."""
+    args.steps = args.steps or STEPS[args.suite]
+    args.eps = list(dict.fromkeys(args.eps or DEFAULT_EPS[bench.score.name]))
+    if args.diagnostics is None:
+        args.diagnostics = DIAGNOSTICS[args.suite]
 
 
 def make_cases(args, bench: Bench) -> list[Case]:
     """The suite's cases, and those of --attack and --transfer-...
 
     Raises:
-        ValueError: two cases have one name, or the model does not take a case's images.
+        ValueError: two cases have one name, or can't be built.
     """
     pairs, fused = bench.channels == 4, bench.fuser is not None
     cases = make_suite(
-        args.suite, bench.score.name, args.eps, args.modality, fused, pairs, args.steps, args.l2_eps, args.queries
+        args.suite,
+        bench.score.name,
+        args.eps,
+        args.modality,
+        fused,
+        pairs,
+        args.steps,
+        args.l2_eps,
+        args.queries,
+        bench.loss_names() if bench.score is AveragePrecision else (),
     )
     cases += [config_case(Path(name).stem, read_attack(name)) for name in args.attack]
     if args.transfer_from:
         cases += transfer_cases(*args.transfer_from, args.eps)
     if args.transfer_bank:
-        cases += bank_cases(args.transfer_bank, AttackBank(args.transfer_bank).levels)
+        cases += bank_cases(args.transfer_bank, open_bank(args.transfer_bank).levels)
     keys = [case.key for case in cases]
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise ValueError(f'two attacks are called {", ".join(twice)}: rename the config of --attack')
+    for case in cases:
+        try:
+            if case.attack:  # what can't be built is not begun
+                build(ATTACKS, case.attack)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f'{case.key}: {error}') from error
     return cases
 
 
@@ -169,8 +196,6 @@ def collect_facts(args, config: Config, bench: Bench) -> dict:
         'eps': [f'{eps * 255:.4g}/255' for eps in args.eps],
         'save_adv': args.save_adv,
     }
-    if args.transfer_from:
-        settings['transfer_from'] = [args.transfer_from[0], file_hash(args.transfer_from[1])]
     return {
         'model': {
             'config': args.config,
@@ -192,19 +217,27 @@ def collect_facts(args, config: Config, bench: Bench) -> dict:
     }
 
 
-def open_records(out: str, cases: list[Case], facts: dict, rank: int) -> Records:
-    """The records of ``out``, where the first process notes what they depend on before the others look."""
+def open_records(args, cases: list[Case], facts: dict, rank: int) -> Records:
+    """The records of ``--out``, where the first process notes what they depend on before the others look."""
     depends = {
         'config': facts['model']['config_hash'],
         'checkpoint': facts['model']['checkpoint_hash'],
         'data': facts['data']['hash'],
-        'settings': facts['settings'],
-        'versions': facts['versions'],
         'attacks': {case.key: case.attack for case in cases},
+        'files of attacks': files_of([case.attack for case in cases if case.attack]),
+        **{key: getattr(args, key) for key in ('seed', 'steps', 'queries', 'strips', 'save_adv')},
+        'versions': facts['versions'],
     }
-    records = Records(out, depends, rank) if rank == 0 else None
+    records = Records(args.out, depends, rank) if rank == 0 else None
     barrier()
-    return records or Records(out, None, rank)
+    return records or Records(args.out, None, rank)
+
+
+def files_of(attacks: list[dict]) -> dict[str, str]:
+    """Hashes of the checkpoints, configs and banks that attacks use."""
+    paths = {attack[key] for attack in attacks for key in ('config', 'checkpoint') if key in attack}
+    paths |= {os.path.join(attack['bank'], MANIFEST) for attack in attacks if 'bank' in attack}
+    return {path: file_hash(path) for path in sorted(paths)}
 
 
 def report(args, bench: Bench, cases: list[Case], records: Records, facts: dict) -> None:
@@ -219,8 +252,8 @@ def report(args, bench: Bench, cases: list[Case], records: Records, facts: dict)
         finish_adversarial(bench, cases, records.folder)
     images = list(bench.names.values())
     bootstrap = Bootstrap(len(images), args.bootstrap, args.seed)
-    classes = bench.dataset.metainfo['classes'][: bench.classes]
-    made = make_report(cases, records, images, bench.score, classes, bootstrap, findings, facts)
+    print('computing figures and intervals')
+    made = make_report(cases, records, images, bench.score, bench.class_names, bootstrap, findings, facts)
     write_report(args.out, made)
     for section in sections(made):
         if section.title in SHOWN:

@@ -71,7 +71,8 @@ class TaskLoss:
     A segmentor whose decode head is trained with cross-entropy is attacked per pixel, in one pass for the whole
     batch: the head's own loss modules (class weights included) on its logits, averaged over the pixels that are not
     ignored. Any other model is asked for its loss dict image by image, summed as in training; that includes detectors,
-    whose losses are normalised by the objects of a batch, and whose images are padded together.
+    whose losses are normalised by the objects of a batch, and whose images are padded together. Two-stage detectors
+    sample their proposals at random: here always the same ones, so that the loss is a function of the image.
 
     Args:
         terms (Sequence[str] | None): take only these entries of the loss dict, e.g. ``('loss_cls',)``,
@@ -90,7 +91,10 @@ class TaskLoss:
         for image, sample in zip(inputs, data_samples, strict=True):
             sample = sample.clone() if training else as_the_network_sees(sample)
             data = model.data_preprocessor({'inputs': [image], 'data_samples': [sample]}, training)
-            losses.append(model.parse_losses(self._chosen(model(**data, mode='loss')))[0])
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                found = model(**data, mode='loss')
+            losses.append(model.parse_losses(self._chosen(found))[0])
         return torch.stack(losses)
 
     def _chosen(self, losses: dict) -> dict:
@@ -240,7 +244,9 @@ def require_annotations(data_samples: list) -> None:
 
 def has_annotations(sample) -> bool:
     """Whether a data sample of mmseg, mmdet or mmpretrain holds ground truth."""
-    return any(key.startswith('gt_') for key in sample.keys())  # noqa: SIM118 (not a dict)
+    instances = sample.get('gt_instances')  # mmdet packs them even where nothing was loaded
+    known = [key for key in sample.keys() if key.startswith('gt_')]  # noqa: SIM118 (not a dict)
+    return any(key != 'gt_instances' or instances.keys() for key in known)
 
 
 def _trained_per_pixel(model: nn.Module) -> bool:
@@ -269,7 +275,13 @@ def pixel_logits(model: nn.Module, inputs: list[Tensor], data_samples: list, tra
     """Logits (n, K, H, W) at the labels' size and labels (n, H, W), in one group if all labels have one size."""
     samples = [sample.clone() for sample in data_samples] if training else data_samples
     data = model.data_preprocessor({'inputs': inputs, 'data_samples': samples}, training)
-    logits = model(**data, mode='tensor')  # (N, K, h, w)
+    if _is_one_pass(model, training):
+        logits = model(**data, mode='tensor')  # (N, K, h, w)
+    else:
+        logits = model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']])
+    if logits.size(1) == 1:  # one channel of foreground above a threshold, as two
+        threshold = torch.as_tensor(model.decode_head.threshold)
+        logits = torch.cat([torch.zeros_like(logits), logits - threshold.logit()], 1)
     if not training:
         logits = _crop_padding(logits, data)
     labels = [sample.gt_sem_seg.data.to(logits.device) for sample in data['data_samples']]  # (1, H, W) each
@@ -277,8 +289,16 @@ def pixel_logits(model: nn.Module, inputs: list[Tensor], data_samples: list, tra
         groups = [(logits, torch.cat(labels))]
     else:
         groups = [(logits[i : i + 1], label) for i, label in enumerate(labels)]
-    align = model.decode_head.align_corners if hasattr(model, 'decode_head') else model.align_corners
+    align = model.align_corners
     return [(F.interpolate(z, label.shape[-2:], mode='bilinear', align_corners=align), label) for z, label in groups]
+
+
+def _is_one_pass(model: nn.Module, training: bool) -> bool:
+    """Whether one pass of a plain head is what the model predicts by: no sliding window, no cascade, no queries."""
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+
+    plain = isinstance(getattr(model, 'decode_head', None), BaseDecodeHead)
+    return plain and (training or model.test_cfg.get('mode', 'whole') == 'whole')
 
 
 def _crop_padding(logits: Tensor, data: dict) -> Tensor:

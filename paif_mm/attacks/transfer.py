@@ -1,7 +1,10 @@
 """Attacks that were found on another model, now or earlier: what the attacked model's gradients have no part in."""
 
 import os.path as osp
+from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 
 import torch
 
@@ -10,9 +13,13 @@ from paif_mm.perception import find_fuser
 from paif_mm.registry import ATTACKS, build
 
 from .attack import Attack, AttackResult
-from .bank import AttackBank
+from .bank import MANIFEST, AttackBank
 from .frozen import unwrap
 from .functional import Budget
+
+
+class NoTransferError(ValueError):
+    """A source or a bank that has nothing for the images at hand."""
 
 
 @ATTACKS.register_module()
@@ -26,6 +33,10 @@ class TransferAttack(Attack):
         config, checkpoint (str): of the source model, which has the same classes; it is loaded on the first call.
         attack (dict): what the source is attacked by, e.g. ``dict(type='PGD', eps=8 / 255, steps=20, momentum=1.0)``.
         objective (dict): see :class:`~.attack.Attack`; only measured.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        NoTransferError: when called, the source fuses pairs, and the images are plain.
     """
 
     def __init__(self, config: str, checkpoint: str, attack: dict, objective: dict | None = None):
@@ -47,6 +58,11 @@ class TransferAttack(Attack):
             self.source = load_model(self.config, self.checkpoint)[0]
             self.plain = find_fuser(self.source) is None
         inputs = data_batch['inputs']
+        if not self.plain and inputs[0].size(0) != 4:
+            raise NoTransferError(
+                f'the source {self.config} fuses pairs, but the attacked images have {inputs[0].size(0)} channels: '
+                'give a source of plain images'
+            )
         plain = self.plain and inputs[0].size(0) == 4
         seen = {**data_batch, 'inputs': [image[VISIBLE] for image in inputs] if plain else inputs}
         found = self.attack(self.source.to(device), seen, index, training, rng)
@@ -73,16 +89,18 @@ class BankAttack(Attack):
 
     Raises:
         ValueError: the bank has no such level.
-        KeyError: an image is not in the bank, or the bank holds another one of its name.
+        NoTransferError: when called, an image is not in the bank, or the bank holds another one of its name.
     """
 
     def __init__(self, bank: str, level: str, objective: dict | None = None):
         super().__init__(objective)
-        self.bank = AttackBank(bank)
+        self.bank = open_bank(bank)
         if level not in self.bank.levels:
             raise ValueError(f'attack bank {bank} has the levels {", ".join(self.bank.levels)}, not {level!r}')
         self.level = level
-        self.names = {file: name for name, file in self.bank.manifest['pairs'].items()}
+        self.names = defaultdict(list)
+        for name, file in self.bank.manifest['pairs'].items():
+            self.names[file].append(name)
 
     def __call__(self, model, data_batch: dict, index: Sequence[int] | None = None, training=False, rng=None):
         """See :meth:`~.attack.Attack.__call__`."""
@@ -97,14 +115,29 @@ class BankAttack(Attack):
 
     def _read(self, file: str, clean: torch.Tensor) -> torch.Tensor:
         if file not in self.names:
-            raise KeyError(f'attack bank {self.bank.folder} holds no {file}: make it from the images that are tested')
-        attacked, before = self.bank.read(self.level, self.names[file])
-        if before.shape != clean.shape or not torch.equal(before, clean.round().clamp(0, 255).byte().cpu()):
-            raise KeyError(
-                f'attack bank {self.bank.folder} holds another {file}, of the shape {tuple(before.shape)} instead of '
-                f'{tuple(clean.shape)} or other pixels: make it with the pipeline of this test'
+            raise NoTransferError(
+                f'attack bank {self.bank.folder} holds no {file}: make it from the images that are tested'
             )
-        return attacked
+        wanted = clean.round().clamp(0, 255).byte().cpu()
+        for name in self.names[file]:
+            attacked, before = self.bank.read(self.level, name)
+            if torch.equal(before, wanted):
+                return attacked
+        raise NoTransferError(
+            f'attack bank {self.bank.folder} holds another {file}, of the shape {tuple(before.shape)} instead of '
+            f'{tuple(clean.shape)} or other pixels: make it with the pipeline of this test'
+        )
 
     def budgets(self, channels: int) -> list[Budget]:
         return [Budget(slice(0, channels), self.bank.levels[self.level] * 255, 0.0)]
+
+
+def open_bank(folder: str) -> AttackBank:
+    """A bank, whose files are checked once for all of its levels."""
+    manifest = Path(folder) / MANIFEST
+    return _checked_bank(folder, manifest.stat().st_mtime_ns if manifest.is_file() else 0)
+
+
+@lru_cache(maxsize=4)
+def _checked_bank(folder: str, made: int) -> AttackBank:
+    return AttackBank(folder)

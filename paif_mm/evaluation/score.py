@@ -116,11 +116,12 @@ class AveragePrecision:
 
     def figures(self, weights: np.ndarray) -> Figures:
         """Name -> (B,), for weights (B, N)."""
-        tables = {size: self._table(weights, size) for size in ('all', *SIZES)}  # (B, K, T) each
-        half = {size: 100 * table[..., 0] for size, table in tables.items()}
+        table = self._table(weights, 'all')  # (B, K, T)
+        half = {'all': 100 * table[..., 0]}
+        half |= {size: 100 * self._table(weights, size, overlaps=1)[..., 0] for size in SIZES}
         return {
             'AP50': _mean(half['all']),
-            'mAP': 100 * _mean(tables['all'].reshape(len(weights), -1)),
+            'mAP': 100 * _mean(table.reshape(len(weights), -1)),
             **{f'AP50/{name}': half['all'][:, k] for k, name in enumerate(self.classes)},
             **{f'AP50/{size}': _mean(half[size]) for size in SIZES},
         }
@@ -128,12 +129,12 @@ class AveragePrecision:
     def per_image(self) -> np.ndarray:
         """What each image by itself is worth (N,): its AP50 in [0, 1] (0 without objects); the sum of the scores of
         its false detections decides between equals."""
-        ap50 = np.nan_to_num(_mean(self._table(np.eye(self.count), 'all')[..., 0]))
+        ap50 = np.nan_to_num(_mean(self._table(np.eye(self.count), 'all', overlaps=1)[..., 0]))
         return ap50 - 1e-6 * self.false_scores
 
-    def _table(self, weights: np.ndarray, size: str) -> np.ndarray:
-        """Average precision (B, K, T) of T overlaps."""
-        return np.stack([curve.average_precision(weights) for curve in self.curves[size]], 1)
+    def _table(self, weights: np.ndarray, size: str, overlaps: int = 10) -> np.ndarray:
+        """Average precision (B, K, T) of the first T overlaps."""
+        return np.stack([curve.average_precision(weights, overlaps) for curve in self.curves[size]], 1)
 
 
 def score_of(sample) -> type[MeanIoU] | type[AveragePrecision]:
@@ -143,10 +144,11 @@ def score_of(sample) -> type[MeanIoU] | type[AveragePrecision]:
         ValueError: it holds neither a segmentation nor boxes.
     """
     for key, score in (('gt_sem_seg', MeanIoU), ('gt_instances', AveragePrecision)):
-        if key in sample:
+        if key in sample and (key != 'gt_instances' or 'bboxes' in sample.gt_instances):
             return score
     raise ValueError(
-        'the data samples hold neither gt_sem_seg nor gt_instances: add annotations to the pipeline (LoadAnnotations)'
+        'the data samples hold neither gt_sem_seg nor boxes in gt_instances: add LoadAnnotations to the test pipeline '
+        '(with_bbox=True for detectors)'
     )
 
 
@@ -203,15 +205,15 @@ class _Curve:
         for i, image in images:
             self.objects[i] = (np.asarray(image['gtIgnore']) == 0).sum()
 
-    def average_precision(self, weights: np.ndarray) -> np.ndarray:
-        """(B, N) -> (B, T); NaN where there are no objects."""
-        result = np.full((len(weights), len(self.right)), np.nan)
+    def average_precision(self, weights: np.ndarray, overlaps: int) -> np.ndarray:
+        """(B, N) -> (B, T) of the first T overlaps; NaN where there are no objects."""
+        result = np.full((len(weights), overlaps), np.nan)
         for b, (w, objects) in enumerate(zip(weights, weights @ self.objects, strict=True)):
             if not objects:
                 continue
             seen = w[self.image] > 0
             shares = w[self.image[seen]]
-            right, wrong = (np.cumsum(kind[:, seen] * shares, 1) for kind in (self.right, self.wrong))
+            right, wrong = (np.cumsum(kind[:overlaps, seen] * shares, 1) for kind in (self.right, self.wrong))
             precision = right / np.maximum(right + wrong, np.spacing(1))
             precision = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]  # the best at this recall or a higher one
             for t, (recall, height) in enumerate(zip(right / objects, precision, strict=True)):

@@ -14,7 +14,7 @@ from paif_mm.attacks import PGD
 from paif_mm.attacks.attack import MODALITIES
 from paif_mm.attacks.bank import CLEAN, MANIFEST, VERSION, AttackBank, round_into_ball, write_pair
 from paif_mm.evaluation.score import class_count, score_of, total
-from paif_mm.files import read_json_lines, write_json
+from paif_mm.files import append_json_lines, read_json_lines, write_json
 
 SETTINGS, PROGRESS = 'settings.json', 'progress.jsonl'
 
@@ -71,7 +71,7 @@ def craft(
     bar = ProgressBar(len(order) * len(levels), start=False) if progress else None
     if bar:
         bar.start()
-    with open(out / PROGRESS, 'a', encoding='utf-8') as file:
+    with append_json_lines(out / PROGRESS) as file:
         for index in order:
             name = f'{index:06d}'
             missing = [level for level in levels if (name, level) not in done]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 
 from paif_mm.attacks.corruptions import CORRUPTIONS, SEVERITIES
 
@@ -12,6 +13,8 @@ SPLITS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STEPS = {'paper': 100, 'strong': 100, 'full': 300}
 DEFAULT_EPS = {'mIoU': (4 / 255, 8 / 255), 'AP50': (1 / 255, 4 / 255)}  # the paper's, by the score that is tested
 CORRUPTION, TRANSFER, QUERY = 'corruption', 'transfer', 'query'
+#: What detectors of mmdet call their losses of classes and of boxes.
+TERMS = {'cls': ('*cls*', '*heatmap*'), 'box': ('*bbox*', '*wh*', '*xy*', '*offset*')}
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def make_suite(
     steps: int | None = None,
     l2_eps: Sequence[float] = (1.0,),
     queries: int = 1000,
+    losses: Sequence[str] = ('loss_cls', 'loss_bbox'),
 ) -> list[Case]:
     """The cases of a suite, the clean one first.
 
@@ -89,6 +93,7 @@ def make_suite(
         steps: of Auto-PGD. Default: :data:`STEPS`.
         l2_eps: L2 radii of the whole image in [0, 1] units, for ``full``.
         queries: of Square, for ``full``.
+        losses: names of a detector's losses; attacks on classes or boxes are left out where it has none.
     """
     if suite not in SUITES:
         raise ValueError(f'suite must be one of {", ".join(SUITES)}, not {suite!r}')
@@ -96,7 +101,7 @@ def make_suite(
     named = _threats(threats, pairs)
     attacks = [_PGD5]
     if suite != 'paper':
-        attacks += _auto_pgd(score, steps)
+        attacks += _auto_pgd(score, steps, losses)
     if suite == 'full':
         attacks += _cited(score, steps)
         attacks.append(('square', {'type': 'Square', 'queries': queries}, QUERY, queries / 3))
@@ -107,13 +112,14 @@ def make_suite(
         for name, attack, kind, passes in attacks
     ]
     if suite == 'full':
-        cases += _extras(score, eps, named, fused, pairs, steps, l2_eps)
+        strong = _auto_pgd(score, steps, losses)
+        cases += _extras(strong[min(1, len(strong) - 1)], eps, named, fused, pairs, l2_eps)
     return [CLEAN, *cases]
 
 
-def _extras(score, eps, named, fused: bool, pairs: bool, steps: int, l2_eps) -> list[Case]:
+def _extras(strong: tuple, eps, named, fused: bool, pairs: bool, l2_eps) -> list[Case]:
     """What ``full`` has beyond the attacks of its ensemble."""
-    name, attack, kind, passes = _auto_pgd(score, steps)[1]
+    name, attack, kind, passes = strong
     cases = [_case(name, attack, radius, 'both', 'l2', kind, passes) for radius in l2_eps]
     if pairs:
         others = [threat for threat in _threats(('ir', 'vis', 'split'), True) if threat not in named]
@@ -174,14 +180,16 @@ def config_case(name: str, attack: dict) -> Case:
 _PGD5 = ('pgd5', {'type': 'PGD', 'steps': 5}, 'gradient', 5.7)
 
 
-def _auto_pgd(score: str, steps: int) -> list[tuple]:
+def _auto_pgd(score: str, steps: int, losses: Sequence[str]) -> list[tuple]:
     base = {'type': 'APGD', 'steps': steps, 'large_radii': True}
     if score == 'mIoU':
         losses = {'js': 'jensen_shannon', 'mce': 'masked_cross_entropy', 'bmce': 'balanced_cross_entropy'}
         objectives = {key: {'type': 'PixelLoss', 'name': name} for key, name in losses.items()}
     else:
-        terms = {'total': None, 'cls': ['*cls*'], 'box': ['*bbox*']}
-        objectives = {key: {'type': 'TaskLoss', 'terms': patterns} for key, patterns in terms.items()}
+        objectives = {'total': {'type': 'TaskLoss'}}
+        for key, patterns in TERMS.items():
+            if found := [pattern for pattern in patterns if any(fnmatch(name, pattern) for name in losses)]:
+                objectives[key] = {'type': 'TaskLoss', 'terms': found}
     return [(f'apgd_{key}', {**base, 'objective': it}, 'gradient', steps) for key, it in objectives.items()]
 
 

@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from .cases import CORRUPTION, SPLITS, split_name
-from .report import WORST, leading, radii, row_of
+from .report import WORST, leading, main_threat, radii, row_of
 
 STYLE = {'svg.fonttype': 'none', 'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False}
 
@@ -81,7 +81,9 @@ def draw_comparison(reports: Mapping[str, Mapping]) -> str:
 def _of_attacks(report: Mapping) -> dict:
     names = dict.fromkeys(row['name'] for row in report['rows'] if row['eps'] is not None and row['norm'] == 'linf')
     lines = {name: _against_radius(report, name) for name in names}
-    return {'title': 'both modalities' if report['model']['pairs'] else 'attacks', 'lines': lines}
+    threat = main_threat(report)
+    title = {'both': 'both modalities'}.get(threat, threat) if report['model']['pairs'] else 'attacks'
+    return {'title': title, 'lines': lines}
 
 
 def _of_threats(report: Mapping, threats: Sequence[str]) -> dict:
@@ -99,7 +101,7 @@ def _of_threats(report: Mapping, threats: Sequence[str]) -> dict:
     return {'title': f'{best}, by modality', 'lines': lines}
 
 
-def _against_radius(report: Mapping, name: str, threat: str = 'both') -> list[tuple[float, Mapping]]:
+def _against_radius(report: Mapping, name: str, threat: str | None = None) -> list[tuple[float, Mapping]]:
     rows = [(eps, row_of(report, name, eps, threat)) for eps in radii(report)]
     return [(0.0, report['rows'][0]), *((eps * 255, row) for eps, row in rows if row)]
 

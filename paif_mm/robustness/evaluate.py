@@ -12,8 +12,9 @@ import torch
 from mmengine.utils import ProgressBar
 from torch import Tensor
 
-from paif_mm.attacks import PGD, AttackResult, Audit
+from paif_mm.attacks import PGD, AttackResult, Audit, frozen
 from paif_mm.attacks.bank import CLEAN, MANIFEST, VERSION, read_pair, round_into_ball, write_pair
+from paif_mm.attacks.objectives import as_the_network_sees
 from paif_mm.engine.strip_hook import prediction_panels
 from paif_mm.engine.strips import draw_strip
 from paif_mm.evaluation.quality_hook import measured_quality
@@ -51,6 +52,16 @@ class Bench:
         self.score = score_of(sample['data_samples'])
         self.channels = sample['inputs'].size(0)
         self.measure = PGD(eps=0)  # of the model's own loss
+        names = dataset.metainfo.get('classes') or [str(i) for i in range(self.classes)]
+        self.class_names = list(names[: self.classes])
+
+    def loss_names(self) -> list[str]:
+        """What the model calls its losses."""
+        item = self.dataset[self.images[0]]
+        sample = as_the_network_sees(item['data_samples'].to(self.device))
+        data = self.model.data_preprocessor({'inputs': [item['inputs']], 'data_samples': [sample]}, False)
+        with frozen(self.model), torch.no_grad():
+            return [name for name in self.model(**data, mode='loss') if 'loss' in name]
 
     def batch(self, items: Sequence[dict]) -> dict:
         return {
@@ -160,7 +171,10 @@ def _run(bench: Bench, case: Case, attack, items: dict[int, dict], folder: Path,
 def finish_adversarial(bench: Bench, cases: Sequence[Case], folder: Path) -> None:
     """Make the saved attacked images a bank, which other evaluations can show to other models (L-inf cases)."""
     folder = folder / ADVERSARIAL
-    pairs = {osp.splitext(name)[0]: name for name in bench.names.values()}
+    pairs = {
+        osp.splitext(name)[0]: osp.basename(bench.dataset.get_data_info(i)['img_path'])
+        for i, name in bench.names.items()
+    }
     levels = {case.key: {'eps': case.eps} for case in cases if case.group and case.norm == 'linf'}
     files = [f'{level}/{name}.png' for level in (CLEAN, *levels) for name in pairs]
     hashes = {name: file_hash(folder / name) for name in files}
@@ -171,15 +185,18 @@ def image_names(dataset, images: Sequence[int]) -> list[str]:
     """File names of images, with their folders where names alone are not unique.
 
     Raises:
-        ValueError: two images differ in nothing but the suffix.
+        ValueError: two images are the same, or differ in nothing but the suffix.
     """
-    paths = [dataset.get_data_info(i)['img_path'] for i in images]
+    paths = [osp.abspath(dataset.get_data_info(i)['img_path']) for i in images]
     names = [osp.basename(path) for path in paths]
     if _twice(names):
         shared = osp.commonpath(paths)
         names = [osp.relpath(path, shared).replace(osp.sep, '__') for path in paths]
     if twice := _twice(names):
-        raise ValueError(f'several images are called {", ".join(twice[:3])}: the report needs a name for each')
+        raise ValueError(
+            f'several images are called {", ".join(twice[:3])}, but each needs a name of its own: rename the files, '
+            'or name the inner data set in test_dataloader where a wrapper repeats it'
+        )
     return names
 
 

@@ -36,22 +36,24 @@ def diagnose(
         progress: draw a progress bar.
 
     Returns:
-        Findings as dicts, in the order of ``CHECKS``.
+        Findings as dicts, in the order of ``CHECKS``, with the number of ``images`` that have labels.
     """
-    if not images:
-        return [Finding(name, SKIPPED, 'no images were given to it').to_dict() for name in CHECKS]
-    missing = [name for name in CHECKS if (MASKING, name) not in records]
+    place = f'{MASKING}-{len(images)}'
+    missing = [name for name in CHECKS if (place, name) not in records]
     if missing:
-        probe = Probe(bench, list(images), eps, steps, queries, seed)
+        try:
+            probe = Probe(bench, list(images), eps, steps, queries, seed)
+        except ValueError as error:  # no image, or none with labels
+            return [{**Finding(name, SKIPPED, str(error)).to_dict(), 'images': 0} for name in CHECKS]
         probe = replace(probe, **_results(bench, cases, records, probe.names, eps))
         bar = ProgressBar(len(missing)) if progress else None
         for name in missing:
-            records.add(MASKING, name, CHECKS[name](probe).to_dict())
+            records.add(place, name, {**CHECKS[name](probe).to_dict(), 'images': len(probe.images)})
             if bar:
                 bar.update()
         if bar:
             print()
-    return records.of(MASKING, list(CHECKS))
+    return records.of(place, list(CHECKS))
 
 
 def _results(bench: Bench, cases: Sequence[Case], records: Records, names: list[str], eps: float) -> dict:

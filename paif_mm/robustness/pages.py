@@ -14,7 +14,7 @@ from paif_mm.files import write_bytes, write_json
 
 from .curves import draw_corruptions, draw_curves, draw_masking, draw_splits
 from .evaluate import STRIPS
-from .report import radii
+from .report import VERSION, main_threat, radii
 from .sections import Section, attacks, sections
 
 REPORT = 'report.json'
@@ -66,9 +66,11 @@ def read_report(path: str | Path) -> dict:
         raise FileNotFoundError(f'no report at {path}: make it by tools/robustness.py CONFIG CHECKPOINT --out DIR')
     try:
         report = json.loads(path.read_text(encoding='utf-8'))
-        report['rows'], report['score']
+        version = report['version']
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f'{path} is no report of tools/robustness.py: {error!r}') from error
+    if version != VERSION:
+        raise ValueError(f'{path} is of another version ({version}, not {VERSION}): run tools/robustness.py again')
     return report
 
 
@@ -127,7 +129,8 @@ def example_strips(folder: Path, report: Mapping) -> list[Path]:
     """Strips of the clean images, and at each radius under PGD-5 and the attack of lowest figure."""
     keys = ['clean']
     for eps in radii(report):
-        rows = [row for row in attacks(report) if row['eps'] == eps and row['attack'] and row['threat'] == 'both']
+        threat = main_threat(report)
+        rows = [row for row in attacks(report) if row['eps'] == eps and row['attack'] and row['threat'] == threat]
         rows.sort(key=lambda row: row['figures']['all'][report['score']]['value'] or 0.0)
         keys += [row['key'] for row in rows if row['name'] == 'pgd5' or row is rows[0]]
     names = [path.name for path in sorted((folder / STRIPS / 'clean').glob('*.png'))]

@@ -5,7 +5,7 @@ import os.path as osp
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from paif_mm.files import config_hash, file_hash, read_json_lines, write_json
+from paif_mm.files import append_json_lines, config_hash, file_hash, read_json_lines, write_json
 
 SETTINGS = 'settings.json'
 
@@ -31,7 +31,7 @@ class Records:
             self._claim(settings)
         self.found: dict[str, dict[str, dict]] = {}
         self.read()
-        self.file = open(self.folder / f'records{rank}.jsonl', 'a', encoding='utf-8')  # noqa: SIM115 (until close)
+        self.file = append_json_lines(self.folder / f'records{rank}.jsonl')
 
     def read(self) -> None:
         """Read what all processes have written so far."""

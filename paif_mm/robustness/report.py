@@ -90,8 +90,15 @@ def make_report(
     }
 
 
-def row_of(report: Mapping, name: str, eps: float | None = None, threat: str = 'both', norm: str = 'linf'):
-    """The row of an attack, or None."""
+def main_threat(report: Mapping) -> str:
+    """What the report's leading attacks may change: both modalities, where any attack may."""
+    threats = [row['threat'] for row in report['rows'] if row['kind'] == 'gradient' and row['eps'] is not None]
+    return 'both' if 'both' in threats or not threats else threats[0]
+
+
+def row_of(report: Mapping, name: str, eps: float | None = None, threat: str | None = None, norm: str = 'linf'):
+    """The row of an attack, by default under the report's main threat; or None."""
+    threat = threat or main_threat(report)
     for row in report['rows']:
         same = row['eps'] == eps or (None not in (row['eps'], eps) and abs(row['eps'] - eps) < 1e-9)
         if row['name'] == name and same and row['threat'] == threat and row['norm'] == norm:

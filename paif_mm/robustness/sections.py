@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from paif_mm.evaluation.score import SIZES
 
 from .cases import CORRUPTION, SPLITS, split_name
-from .report import WORST, leading, radii, row_of
+from .report import WORST, leading, main_threat, radii, row_of
 
 
 @dataclass
@@ -86,6 +86,8 @@ def _summary(report: Mapping) -> Section:
     name = report['score']
     clean = leading(report['rows'][0], report)
     lines = [f'{name} {interval(clean)} % on clean images.']
+    if main_threat(report) != 'both':
+        lines.append(f'Attacked was {main_threat(report)} alone.')
     for eps in radii(report):
         parts = [
             f'{interval(leading(row, report))} % {what}'
@@ -174,7 +176,7 @@ def _splits(report: Mapping) -> Section | None:
             by_name.setdefault((row['name'], row['eps']), {})[row['threat']] = row
     rows = []
     for (name, eps), found in by_name.items():
-        both = row_of(report, name, eps)
+        both = row_of(report, name, eps, 'both')
         cells = [interval(leading(found[t], report)) if t in found else '-' for t in threats]
         rows.append([f'{name} at {eps * 255:.4g}/255', *cells, interval(leading(both, report)) if both else '-'])
     if not rows:
@@ -219,7 +221,7 @@ def _sizes(report: Mapping) -> Section:
         'in percent.',
         'AP50': 'AP50 in percent.',
     }[report['score']]
-    sizes = "Sizes are COCO's: small below 32x32 pixels of the file, large from 96x96."
+    sizes = "Sizes are COCO's, by pixels (of boxes: by their area): small below 32x32 of the file, large from 96x96."
     return Section('Sizes of objects', f'{text} {sizes}', ['attack', *SIZES], rows)
 
 
@@ -247,8 +249,8 @@ def _masking(report: Mapping) -> Section:
         f'Verdict: {masking["verdict"]}. A failed check means that the figures of attacks with gradients flatter the '
         'model; a suspect one, that stronger attacks may find less than this report.'
     )
-    if (number_of := report['settings'].get('diagnostics')) is not None:
-        text += f' Looked at on {number_of} images.'
+    if masking['findings']:
+        text += f' Looked at on {masking["findings"][0]["images"]} images.'
     rows = [[finding['check'], finding['verdict'], finding['evidence']] for finding in masking['findings']]
     return Section('Gradient masking', text, ['check', 'verdict', 'evidence'], rows, 'masking')
 

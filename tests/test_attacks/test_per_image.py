@@ -14,6 +14,7 @@ from paif_mm.attacks.bank import round_into_ball
 from paif_mm.attacks.functional import projected_gradient
 from paif_mm.attacks.objectives import Questions
 from paif_mm.attacks.square import square_attack
+from paif_mm.attacks.transfer import NoTransferError
 from paif_mm.attacks.transforms import diversify, smooth_gradient
 
 WHOLE = slice(None)
@@ -361,15 +362,15 @@ def test_a_bank_refuses_what_it_does_not_hold(tmp_path):
     attack = BankAttack(str(tmp_path), 'small')
     batch = banked(bank, bank.names)
     batch['data_samples'][1].set_metainfo({'img_path': 'some/9.png'})
-    with pytest.raises(KeyError, match='holds no 9.png'):
+    with pytest.raises(NoTransferError, match='holds no 9.png'):
         attack(model, batch)
     attack(model, batch, index=[0])
     batch['inputs'][0] = batch['inputs'][0].clone()
     batch['inputs'][0][0, 0, 0] ^= 1
-    with pytest.raises(KeyError, match='holds another 0.png'):
+    with pytest.raises(NoTransferError, match='holds another 0.png'):
         attack(model, batch, index=[0])
     batch['inputs'][0] = bank.read('clean', bank.names[0])[1][:, :32]
-    with pytest.raises(KeyError, match=r'of the shape \(4, 40, 48\) instead of \(4, 32, 48\)'):
+    with pytest.raises(NoTransferError, match=r'of the shape \(4, 40, 48\) instead of \(4, 32, 48\)'):
         attack(model, batch, index=[0])
 
 

@@ -263,7 +263,7 @@ def test_names_are_file_names_unless_two_are_alike():
 
     assert image_names(Paths('/d/a.png', '/d/b.png'), [1, 0]) == ['b.png', 'a.png']
     assert image_names(Paths('/d/day/a.png', '/d/night/a.png'), [0, 1]) == ['day__a.png', 'night__a.png']
-    with pytest.raises(ValueError, match='several images are called a: the report needs a name for each'):
+    with pytest.raises(ValueError, match='several images are called a, but each needs a name of its own'):
         image_names(Paths('/d/a.png', '/d/a.jpg'), [0, 1])
 
 

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,7 +168,7 @@ def test_the_same_command_again_repeats_no_work(report, fused, monkeypatch):
 
 @pytest.mark.parametrize(
     ('args', 'named'),
-    [(['--seed', '1'], 'settings'), (['--steps', '4'], 'attacks, settings'), (['--limit', '2'], 'data')],
+    [(['--seed', '1'], 'seed'), (['--steps', '4'], 'attacks, steps'), (['--limit', '2'], 'data')],
     ids=['seed', 'steps', 'images'],
 )
 def test_other_settings_are_refused(report, fused, monkeypatch, args, named):
@@ -198,7 +199,7 @@ def test_a_crashed_evaluation_ends_as_an_uninterrupted_one(report, fused, monkey
             call(patch, 'robustness', *fused, '--out', tmp_path, *args)
     assert len(lines_of(tmp_path)) == 9
     call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *args)
-    assert lines_of(tmp_path) == [line for line in lines_of(report[0]) if line['case'] != 'masking']
+    assert lines_of(tmp_path) == [line for line in lines_of(report[0]) if line['case'] != 'masking-1']
 
 
 @pytest.mark.slow
@@ -272,6 +273,28 @@ def test_a_detector(detector, monkeypatch, tmp_path):
     assert found['paper']['rows']['Ours']['4'] == 21.4
 
 
+def test_one_modality_alone_leads_the_report(fused, monkeypatch, tmp_path):
+    args = ['--steps', '1', '--eps', '8/255', '--limit', '1', '--modality', 'ir', *FAST]
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *args)
+    text = (tmp_path / 'report.md').read_text()
+    assert 'Attacked was ir alone.' in text
+    assert '## Worst case' in text
+    rows = json.loads((tmp_path / 'report.json').read_text())['rows']
+    assert [row['audit']['max_delta_255']['vis'] for row in rows[1:-1]] == [0.0] * 4
+
+
+def test_a_bank_made_anew_is_another_attack(report, fused, monkeypatch, tmp_path):
+    from paif_mm.files import write_json
+
+    shutil.copytree(report[0] / 'adv', tmp_path / 'bank')
+    args = ['--suite', 'paper', '--transfer-bank', tmp_path / 'bank', '--out', tmp_path / 'out', *FAST]
+    call(monkeypatch, 'robustness', *fused, *args)
+    manifest = json.loads((tmp_path / 'bank' / 'manifest.json').read_text())
+    write_json(tmp_path / 'bank' / 'manifest.json', {**manifest, 'settings': {'version': 1, 'seed': 1}})
+    with pytest.raises(SystemExit, match='with other files of attacks'):
+        call(monkeypatch, 'robustness', *fused, *args)
+
+
 def test_the_full_suite_has_every_kind_of_row(fused, monkeypatch, tmp_path):
     args = ['--suite', 'full', '--steps', '1', '--queries', '2', '--eps', '4/255', '--limit', '1', *FAST]
     call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *args)
@@ -306,6 +329,10 @@ def test_reports_of_other_images_are_not_compared(report, fused, monkeypatch, tm
     call(monkeypatch, 'robustness', *fused, '--suite', 'paper', '--limit', '2', '--out', tmp_path / 'two', *FAST)
     with pytest.raises(SystemExit, match="two and report can't be compared: they were tested on other images"):
         call(monkeypatch, 'compare_reports', report[0], tmp_path / 'two')
+    old = tmp_path / 'old.json'
+    old.write_text('{"version": 0}')
+    with pytest.raises(SystemExit, match='is of another version'):
+        call(monkeypatch, 'compare_reports', report[0], old, '--names', 'a', 'b')
     with pytest.raises(SystemExit, match='no report at'):
         call(monkeypatch, 'compare_reports', report[0], tmp_path)
     with pytest.raises(SystemExit, match='need as many different --names'):
@@ -321,3 +348,8 @@ def test_bad_arguments_are_named(fused, monkeypatch, tmp_path):
         attack = tmp_path / 'pgd5.py'
         attack.write_text("attack = dict(type='PGD', eps=4 / 255)\n")
         call(monkeypatch, 'robustness', *fused, '--attack', attack, '--out', tmp_path / 'out')
+    with pytest.raises(SystemExit, match='pgd5-1020: eps is in units of'):
+        call(monkeypatch, 'robustness', *fused, '--eps', '4', '--out', tmp_path / 'out')
+    with pytest.raises(SystemExit, match='limit must be at least 1'):
+        call(monkeypatch, 'robustness', *fused, '--limit', '0', '--out', tmp_path / 'out')
+    assert not (tmp_path / 'out').exists(), 'what was refused claims no folder'
