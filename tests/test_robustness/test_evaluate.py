@@ -1,5 +1,6 @@
 """Records of every case and image: complete, resumable, and independent of how the work was divided."""
 
+import copy
 import json
 
 import pytest
@@ -282,3 +283,24 @@ def test_attacks_leave_the_data_set_as_it_was(model, tmp_path):
     evaluate(bench(model, scenes), CASES, records, progress=False)
     records.close()
     assert all(torch.equal(item, copy) for (item, _), copy in zip(scenes.items, before, strict=True))
+
+
+def test_reading_leaves_a_line_that_another_process_is_writing(tmp_path):
+    Records(tmp_path, SETTINGS).close()
+    other = tmp_path / 'records1.jsonl'
+    other.write_text('{"case": "clean", "image": "a", "record": {}}\n{"case": "cl')
+    records = Records(tmp_path, None, 0)
+    assert ('clean', 'a') in records
+    assert other.read_text().endswith('{"case": "cl')
+    records.close()
+    Records(tmp_path, None, 1).close()  # its own process, after a crash
+    assert other.read_text().endswith('}\n')
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_what_a_cpu_finds(model, complete, tmp_path):
+    found = run(copy.deepcopy(model).cuda(), tmp_path, save_adv=True, batch_size=3)
+    for name, record in complete['clean'].items():
+        assert found['clean'][name]['score']['intersect'] == pytest.approx(record['score']['intersect'], abs=3)
+        assert found['pgd5-8'][name]['loss'] == pytest.approx(complete['pgd5-8'][name]['loss'], rel=0.05)
+        assert found['l2-l2_2'][name]['audit']['l2'] <= 2 + 1e-3
