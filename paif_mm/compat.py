@@ -12,6 +12,7 @@
 :func:`init_cpu_distributed` is for launchers: mmengine calls ``torch.cuda.set_device`` when it starts processes.
 """
 
+import atexit
 import importlib.util
 import os
 import pickle
@@ -272,6 +273,7 @@ def init_cpu_distributed(cfg, timeout: timedelta | None = None) -> None:
         )
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group(backend='gloo', timeout=timeout)
+        atexit.register(_leave_process_group)  # gloo's threads, left running at exit, now and then abort the process
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,
@@ -279,6 +281,11 @@ def init_cpu_distributed(cfg, timeout: timedelta | None = None) -> None:
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
     }
     _replace_sync_bn(cfg.model)
+
+
+def _leave_process_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _replace_sync_bn(node) -> None:

@@ -143,6 +143,7 @@ def test_cones_are_seen_by_the_visible_camera():
     assert visible > 2 * infrared
 
 
+@pytest.mark.slow
 def test_neither_modality_suffices():
     """A per-pixel classifier on local means and deviations does better with both than with either."""
 
