@@ -1,7 +1,8 @@
-"""Files that a crash never leaves half written."""
+"""Files that a crash never leaves half written, and hashes of what is in them."""
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
@@ -49,3 +50,8 @@ def config_hash(config) -> str:
     """SHA-256 of a config or a part of one, whatever the order of its keys."""
     text = json.dumps(config.to_dict() if hasattr(config, 'to_dict') else config, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_seed(*parts) -> int:
+    """A seed from anything printable."""
+    return zlib.crc32(repr(parts).encode())

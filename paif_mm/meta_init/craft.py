@@ -1,7 +1,6 @@
 """Making an attack bank (PAIF, ACM MM 2023, Sec. 2.3: transferred attacks of three strengths, made offline)."""
 
 import json
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from paif_mm.attacks import PGD
 from paif_mm.attacks.attack import MODALITIES
 from paif_mm.attacks.bank import CLEAN, MANIFEST, VERSION, AttackBank, round_into_ball, write_pair
 from paif_mm.evaluation.score import class_count, score_of, total
-from paif_mm.files import append_json_lines, read_json_lines, write_json
+from paif_mm.files import append_json_lines, hash_seed, read_json_lines, write_json
 
 SETTINGS, PROGRESS = 'settings.json', 'progress.jsonl'
 
@@ -128,11 +127,6 @@ def _attack(
         'loss': [before['loss'], _loss(source, after)],
         'records': [before['record'], _record(source, after)],
     }
-
-
-def hash_seed(*parts) -> int:
-    """A seed from anything printable."""
-    return zlib.crc32(repr(parts).encode())
 
 
 def _batch(pair: Tensor, sample) -> dict:

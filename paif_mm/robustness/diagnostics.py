@@ -18,8 +18,9 @@ from paif_mm.attacks.frozen import fingerprint
 from paif_mm.attacks.functional import complete, differentiate, look
 from paif_mm.attacks.objectives import Questions, pixel_logits
 from paif_mm.evaluation.score import MeanIoU
+from paif_mm.files import hash_seed
 
-from .evaluate import Bench, image_seed
+from .evaluate import Bench
 
 PASSED, SUSPECT, FAILED, SKIPPED = VERDICTS = ('passed', 'suspect', 'failed', 'not run')
 
@@ -114,7 +115,7 @@ class Probe:
         """Each image under an attack."""
         images = []
         for batch, name in zip(self.batches, self.names, strict=True):
-            rng = [torch.Generator().manual_seed(image_seed(self.seed, tag, name))]
+            rng = [torch.Generator().manual_seed(hash_seed(self.seed, tag, name))]
             images += attack(self.bench.model, batch, rng=rng).images
         return images
 
@@ -181,7 +182,7 @@ def loss_against_steps(probe: Probe) -> Finding:
             seen.append(float(losses.loss.detach()[0]))
             return losses
 
-        rng = [torch.Generator().manual_seed(image_seed(probe.seed, 'steps', name))]
+        rng = [torch.Generator().manual_seed(hash_seed(probe.seed, 'steps', name))]
         attack = PGD(eps=probe.eps, step_size=probe.eps / 8, steps=20, keep='worst')
         with frozen(probe.bench.model):
             attack.optimise(watched, [probe.pixels(batch)], attack.budgets(probe.bench.channels), rng)
@@ -239,7 +240,7 @@ def black_box(probe: Probe) -> Finding:
         black[f'square{probe.queries}'] = dict(zip(probe.names, probe.worths(square), strict=True))
     noise = []
     for batch, name in zip(probe.batches, probe.names, strict=True):
-        rng = torch.Generator().manual_seed(image_seed(probe.seed, 'noise', name))
+        rng = torch.Generator().manual_seed(hash_seed(probe.seed, 'noise', name))
         pixels = probe.pixels(batch)
         signs = (torch.randint(0, 2, pixels.shape, generator=rng) * 2 - 1).to(pixels)
         noise.append((pixels + signs * probe.eps * 255).clamp(0, 255))

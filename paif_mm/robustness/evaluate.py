@@ -1,7 +1,6 @@
 """Runs every case on every image, and notes what came of it."""
 
 import os.path as osp
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
@@ -19,7 +18,7 @@ from paif_mm.engine.strip_hook import prediction_panels
 from paif_mm.engine.strips import draw_strip
 from paif_mm.evaluation.quality_hook import measured_quality
 from paif_mm.evaluation.score import class_count, score_of
-from paif_mm.files import file_hash, write_bytes, write_json
+from paif_mm.files import file_hash, hash_seed, write_bytes, write_json
 from paif_mm.perception import find_fuser
 from paif_mm.registry import ATTACKS, build
 
@@ -148,7 +147,7 @@ def _run(bench: Bench, case: Case, attack, items: dict[int, dict], folder: Path,
         clean = [image.to(bench.device).float() for image in batch['inputs']]
         result = AttackResult(list(range(len(clean))), clean, clean, None)
     else:
-        rng = [torch.Generator().manual_seed(image_seed(seed, case.key, name)) for name in names]
+        rng = [torch.Generator().manual_seed(hash_seed(seed, case.key, name)) for name in names]
         result = attack(bench.model, batch, rng=rng)
     losses = bench.losses(result, result.images, batch)
     found = bench.records(predictions := bench.predict(result.images, batch, result.clean), batch)
@@ -204,10 +203,6 @@ def _twice(names: Sequence[str]) -> list[str]:
     """Names without their suffix that occur more than once."""
     counts = Counter(osp.splitext(name)[0] for name in names)
     return [name for name, count in counts.items() if count > 1]
-
-
-def image_seed(*parts) -> int:
-    return zlib.crc32(repr(parts).encode())
 
 
 def evenly(count: int, limit: int | None) -> list[int]:

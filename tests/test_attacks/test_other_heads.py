@@ -8,7 +8,6 @@ from mmengine.registry import MODELS, init_default_scope
 
 from paif_mm.attacks import PGD, PixelLoss, TaskLoss, frozen
 from paif_mm.attacks.objectives import pixel_logits
-from paif_mm.perception import find_fuser
 
 SIZE = (48, 64)
 
@@ -89,7 +88,6 @@ def test_a_two_stage_detector_has_one_loss_for_one_image():
     init_default_scope('mmdet')
     torch.manual_seed(0)
     model = MODELS.build(config).eval()
-    assert find_fuser(model) is not None
     batch = box_batch([(64, 96)])
     inputs = [image.float() for image in batch['inputs']]
     torch.manual_seed(1)
