@@ -1,0 +1,263 @@
+"""Runs the jobs of a study, several at once, each when what it needs is there."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from paif_mm.files import read_json_lines, write_json
+
+from .launch import Launcher, write_config
+from .plan import Job
+
+STATE = 'state.json'
+PATIENCE = 20  # seconds that a process has to end when told to
+REPORT_EVERY = 300  # seconds between lines about what is running
+
+
+class StageError(RuntimeError):
+    """A stage failed; the message has its last words and its log file."""
+
+
+class Schedule:
+    """Runs jobs and remembers, beside their results, what is done.
+
+    Args:
+        jobs: each behind those that it needs.
+        launcher: how stages are started.
+        after_job: called after every job that ended, well or not.
+        say: prints a line.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        launcher: Launcher,
+        after_job: Callable[[], None] = lambda: None,
+        say: Callable[[str], None] = print,
+    ):
+        self.jobs = list(jobs)
+        self.launcher = launcher
+        self.after_job = after_job
+        self.say = say
+        self.running: dict[Job, tuple[str, float]] = {}  # stage, begin
+        self._processes: set[subprocess.Popen] = set()
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+
+    def run(self) -> dict[Path, str]:
+        """Run what is not done yet.
+
+        Returns:
+            dict: folder of each job that failed, or could not begin -> why.
+        """
+        waiting, failed, done = list(self.jobs), {}, set()
+        slots, futures = list(range(self.launcher.jobs)), {}
+        reported = time.monotonic()
+        with ThreadPoolExecutor(self.launcher.jobs) as pool:
+            try:
+                while waiting or futures:
+                    for job in [job for job in waiting if any(need.folder in failed for need in _needs(job))]:
+                        waiting.remove(job)
+                        need = next(need for need in _needs(job) if need.folder in failed)
+                        failed[job.folder] = f'needs {need}, which failed'
+                        self._line(f'{job}: left out, it needs {need}, which failed')
+                        note_error(job, failed[job.folder])
+                        self.after_job()
+                    ready = [job for job in waiting if all(need.folder in done for need in _needs(job))]
+                    for job in ready[: len(slots)]:
+                        waiting.remove(job)
+                        slot = slots.pop(0)
+                        futures[pool.submit(self._run_job, job, slot)] = job, slot
+                    ended = wait(futures, timeout=1.0, return_when=FIRST_COMPLETED).done
+                    for future in ended:
+                        job, slot = futures.pop(future)
+                        slots.append(slot)
+                        error = future.result()
+                        if error:
+                            failed[job.folder] = error
+                        else:
+                            done.add(job.folder)
+                        self.after_job()
+                    if time.monotonic() - reported > REPORT_EVERY and self.running:
+                        reported = time.monotonic()
+                        self._line('running: ' + '; '.join(self._where(job) for job in list(self.running)))
+            except BaseException:
+                self._stop()
+                raise
+        return failed
+
+    def _run_job(self, job: Job, slot: int) -> str | None:
+        """All stages that are not done; returns why it failed, or None."""
+        try:
+            write_config(job)
+            for stage in job.stages:
+                if self._stopped.is_set():
+                    return 'stopped'
+                if stage not in finished(job):
+                    self._run_stage(job, stage, slot)
+            note_error(job, None)
+        except StageError as error:
+            self._line(f'{job}: failed: {error}')
+            note_error(job, str(error))
+            return str(error)
+        except Exception as error:  # a row's trouble is a line of the table, not the end of the study
+            text = f'{type(error).__name__}: {error}'
+            self._line(f'{job}: failed: {text}')
+            note_error(job, text)
+            return text
+        finally:
+            self.running.pop(job, None)
+        return None
+
+    def _run_stage(self, job: Job, stage: str, slot: int) -> None:
+        command = self.launcher.command(job, stage)
+        log = job.folder / f'{stage}.log'
+        log.parent.mkdir(parents=True, exist_ok=True)
+        begin = time.time()
+        self.running[job] = stage, begin
+        self._line(f'{job}: {stage}')
+        with open(log, 'a', encoding='utf-8') as out:
+            out.write(f'$ {" ".join(command)}\n')
+            out.flush()
+            start = {'stdout': out, 'stderr': subprocess.STDOUT, 'start_new_session': True}
+            with self._lock:
+                if self._stopped.is_set():
+                    raise StageError('stopped')
+                process = subprocess.Popen(command, env=self.launcher.environment(stage, slot), **start)
+                self._processes.add(process)
+            code = process.wait()
+        self._processes.discard(process)
+        seconds = time.time() - begin
+        if self._stopped.is_set():
+            raise StageError('stopped')
+        if code:
+            raise StageError(f'{stage} ended with {code}: {last_words(log)} (see {log})')
+        note(job, stage, seconds)
+        self._line(f'{job}: {stage} done in {_clock(seconds)}')
+
+    def _stop(self) -> None:
+        """End all processes; what they have written stays."""
+        with self._lock:
+            self._stopped.set()
+        running = [process for process in list(self._processes) if process.poll() is None]
+        for process in running:
+            os.killpg(process.pid, signal.SIGTERM)
+        for process in running:
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def _line(self, text: str) -> None:
+        done = sum(len(finished(job)) == len(job.stages) for job in self.jobs)
+        left = self._seconds_left()
+        eta = f', about {_clock(left)} left' if left is not None else ''
+        self.say(f'{datetime.now():%H:%M:%S} [{done}/{len(self.jobs)} jobs{eta}] {text}')
+
+    def _where(self, job: Job) -> str:
+        stage, begin = self.running.get(job, ('', time.time()))
+        return f'{job}: {stage} {progress(job) if stage == "train" else ""} for {_clock(time.time() - begin)}'
+
+    def _seconds_left(self) -> float | None:
+        """From how long the stages of the same name took here so far; None as long as one name has never ended."""
+        known, left = defaultdict(list), []
+        for job in self.jobs:
+            for stage, seconds in finished(job).items():
+                known[stage].append(seconds)
+            left += [(job, stage) for stage in job.stages if stage not in finished(job)]
+        if any(stage not in known for _, stage in left):
+            return None
+        total = 0.0
+        for job, stage in left:
+            mean = sum(known[stage]) / len(known[stage])
+            now, begin = self.running.get(job, (None, 0.0))
+            total += max(0.0, mean - (time.time() - begin)) if now == stage else mean
+        return total / self.launcher.jobs
+
+
+def finished(job: Job) -> dict[str, float]:
+    """Stages of a job that are done -> how many seconds the last command of each took."""
+    seconds = _state(job).get('seconds', {})
+    names = {stage: job.output(stage).name for stage in job.stages}
+    return {stage: seconds[name] for stage, name in names.items() if name in seconds}
+
+
+def error_of(job: Job) -> str | None:
+    """Why the last attempt at a job failed."""
+    return _state(job).get('error')
+
+
+def note(job: Job, stage: str, seconds: float) -> None:
+    state = _state(job)
+    state.setdefault('seconds', {})[job.output(stage).name] = round(seconds, 1)
+    write_json(job.folder / STATE, {**state, 'name': job.name})
+
+
+def note_error(job: Job, error: str | None) -> None:
+    if error or error_of(job):
+        write_json(job.folder / STATE, {**_state(job), 'name': job.name, 'error': error})
+
+
+def progress(job: Job) -> str:
+    """'350/800': iterations of a training, from its log."""
+    logs = sorted(job.output('train').glob('*/vis_data/scalars.json'))
+    lines = list(read_json_lines(logs[-1])) if logs else []
+    total = job.config.train_cfg.get('max_iters') or job.config.train_cfg.get('max_epochs')
+    steps = [line['step'] for line in lines if 'step' in line]
+    return f'{steps[-1]}/{total}' if steps else f'0/{total}'
+
+
+def last_words(log: Path) -> str:
+    """The last line of a log that says something."""
+    lines = [line.strip() for line in log.read_text(encoding='utf-8', errors='replace').splitlines()]
+    return next((line for line in reversed(lines) if line), 'it said nothing')[:300]
+
+
+@contextmanager
+def locked(work_dir: str | Path) -> Iterator[None]:
+    """Keep other studies out of a folder.
+
+    Raises:
+        BlockingIOError: one is running there.
+    """
+    Path(work_dir).mkdir(parents=True, exist_ok=True)
+    with open(Path(work_dir) / 'study.lock', 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(f'another study is running in {work_dir}') from None
+        yield
+
+
+def interruptible() -> None:
+    """Let a polite kill end the study as Ctrl-C does."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _state(job: Job) -> dict:
+    path = job.folder / STATE
+    return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+
+
+def _needs(job: Job) -> list[Job]:
+    return list(job.needs.values())
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02d}:{rest:02d}' if hours else f'{minutes}:{rest:02d}'

@@ -1,0 +1,204 @@
+"""The table of a study: every figure of every row and seed (CSV), and means and spreads (Markdown)."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from paif_mm.robustness.report import WORST
+
+from .plan import Job, Plan, Row
+from .schedule import error_of, finished
+
+CLEAN = 'clean'
+EVERY = 'clean, all'  # the test on all images; robustness is measured on fewer
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a row has with one seed.
+
+    Attributes:
+        seed (int): the seed.
+        status (str): ``done``, ``failed: ...`` or ``missing``.
+        figures (dict): (test, figure) -> value; tests are :data:`EVERY` and the keys of the report, as ``pgd5-4``.
+        score (str): the leading figure's name.
+        images (int): of the report.
+        folder (str): where it is.
+    """
+
+    seed: int
+    status: str
+    figures: dict[tuple[str, str], float]
+    score: str
+    images: int
+    folder: str
+
+
+def collect(row: Row) -> list[Result]:
+    """The results of a row, one for each seed."""
+    return [_result(job) for job in row.jobs]
+
+
+def csv_of(plan: Plan) -> str:
+    """One line per row and seed, one column per test and figure, in percent."""
+    found = [(row, result) for row in plan.rows for result in collect(row)]
+    columns = list(dict.fromkeys(key for _, result in found for key in result.figures))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['row', 'group', 'seed', 'status', 'folder', *(f'{test}: {name}' for test, name in columns)])
+    for row, result in found:
+        values = [f'{result.figures[key]:.4f}' if key in result.figures else '' for key in columns]
+        writer.writerow([row.name, row.group, result.seed, result.status, result.folder, *values])
+    return text.getvalue()
+
+
+def markdown(plan: Plan) -> str:
+    """Title, table, scores of chosen classes, orders held against the paper's, and what failed."""
+    results = {row.name: collect(row) for row in plan.rows}
+    tests = shown_tests(results)
+    parts = [f'# {plan.title}', plan.text.strip(), _legend(results)]
+    parts.append(_table(['row', *tests, *_paper_head(plan)], _main_rows(plan, results, tests)))
+    if plan.classes and tests:
+        head = ['row', *(f'{test}: {", ".join(plan.classes)}' for test in tests)]
+        parts.append(_table(head, [[row.name, *_class_cells(plan, results[row.name], tests)] for row in plan.rows]))
+    parts += ['\n'.join(f'- {line}' for line in orders(plan, results)), _failures(plan, results)]
+    return '\n\n'.join(part for part in parts if part) + '\n'
+
+
+def shown_tests(results: Mapping[str, Sequence[Result]]) -> list[str]:
+    """Tests of the Markdown table: clean ones, PGD-5 and the worst case, which every report of a suite has."""
+    keys = list(dict.fromkeys(test for found in results.values() for result in found for test, _ in result.figures))
+    return [key for key in keys if key in (EVERY, CLEAN) or key.startswith(('pgd5-', WORST))]
+
+
+def mean_and_spread(results: Iterable[Result], test: str, figure: str | None = None) -> tuple[float, float, int] | None:
+    """Mean, sample standard deviation (0 for one seed) and number of seeds; None where no seed has it."""
+    values = [
+        result.figures[key]
+        for result in results
+        if result.status == 'done' and (key := (test, figure or result.score)) in result.figures
+    ]
+    values = [value for value in values if not np.isnan(value)]
+    if not values:
+        return None
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, len(values)
+
+
+def orders(plan: Plan, results: Mapping[str, Sequence[Result]]) -> list[str]:
+    """For every test that the paper has figures of: its order of the rows, and ours under it and in the worst case."""
+    lines = []
+    for group in dict.fromkeys(row.group for row in plan.rows):
+        rows = [row for row in plan.rows if row.group == group]
+        for test in dict.fromkeys(test for row in rows for test in row.paper):
+            known = [row for row in rows if test in row.paper]
+            if len(known) < 2:
+                continue
+            theirs = sorted(known, key=lambda row: -row.paper[test])
+            worst = test.replace('pgd5', WORST)
+            here = [_order(known, results, key) for key in dict.fromkeys([test, worst])]
+            if not all(here):
+                continue
+            label = f'{group}, {test}' if group else test
+            parts = [f'{key} here: {order}' for key, order in zip(dict.fromkeys([test, worst]), here, strict=True)]
+            lines.append(f'{label}, paper: {" > ".join(row.name for row in theirs)}; {"; ".join(parts)}')
+    return lines
+
+
+def _order(rows: Sequence[Row], results, test: str) -> str | None:
+    """'A > B = C', where = says that the seeds' spreads are larger than the difference."""
+    found = {row.name: mean_and_spread(results[row.name], test) for row in rows}
+    if any(value is None for value in found.values()):
+        return None
+    names = sorted(found, key=lambda name: -found[name][0])
+    text = names[0]
+    for before, name in zip(names, names[1:], strict=False):
+        spread = max(found[before][1], found[name][1])
+        text += f' {"=" if found[before][0] - found[name][0] < spread else ">"} {name}'
+    return text
+
+
+def _result(job: Job) -> Result:
+    error = error_of(job)
+    status = 'done' if set(finished(job)) == set(job.stages) else f'failed: {error}' if error else 'missing'
+    figures, score, images = {}, '', 0
+    report = job.output('robustness') / 'report.json'
+    if 'robustness' in finished(job) and report.is_file():
+        content = json.loads(report.read_text(encoding='utf-8'))
+        score, images = content['score'], len(content['images'])
+        if 'test' in finished(job):
+            figures.update(_test_figures(job, score, content['classes']))
+        for row in content['rows']:
+            for name, value in row['figures']['all'].items():
+                figures[row['key'], name] = value['value'] if value['value'] is not None else float('nan')
+    return Result(job.seed, status, figures, score, images, str(job.folder))
+
+
+def _test_figures(job: Job, score: str, classes: Sequence[str]) -> dict[tuple[str, str], float]:
+    """Of the last clean test, under the names that reports use."""
+    newest = max(job.output('test').glob('*/results.json'), key=lambda path: path.stat().st_mtime)
+    metrics = json.loads(newest.read_text(encoding='utf-8'))['results']['clean']['metrics']
+    names = {score: score, **{f'IoU.{name}': f'IoU/{name}' for name in classes}}
+    if score == 'AP50':
+        names = {'coco/bbox_mAP': 'mAP', 'coco/bbox_mAP_50': 'AP50'}
+    factor = 100 if score == 'AP50' else 1
+    return {(EVERY, new): factor * metrics[old] for old, new in names.items() if old in metrics}
+
+
+def _legend(results) -> str:
+    found = [result for several in results.values() for result in several if result.status == 'done']
+    if not found:
+        return ''
+    seeds = max(len([r for r in several if r.status == 'done']) for several in results.values())
+    spread = f', mean ± standard deviation of {seeds} seeds' if seeds > 1 else ''
+    text = f'{found[0].score} in percent{spread}. '
+    return text + f"'{EVERY}' is the whole test set; all other columns are the same {found[0].images} images."
+
+
+def _main_rows(plan: Plan, results, tests) -> list[list[str]]:
+    rows = []
+    for row in plan.rows:
+        cells = [_cell(mean_and_spread(results[row.name], test)) for test in tests]
+        paper = [f'{row.paper[test]:g}' if test in row.paper else '' for test in _paper_tests(plan)]
+        rows.append([row.name, *cells, *paper])
+    return rows
+
+
+def _class_cells(plan: Plan, found: Sequence[Result], tests) -> list[str]:
+    prefix = 'AP50' if found and found[0].score == 'AP50' else 'IoU'
+    return [
+        ', '.join(_cell(mean_and_spread(found, test, f'{prefix}/{name}')) for name in plan.classes) for test in tests
+    ]
+
+
+def _paper_tests(plan: Plan) -> list[str]:
+    return list(dict.fromkeys(test for row in plan.rows for test in row.paper))
+
+
+def _paper_head(plan: Plan) -> list[str]:
+    return [f'paper: {test}' for test in _paper_tests(plan)]
+
+
+def _cell(value: tuple[float, float, int] | None) -> str:
+    if value is None:
+        return '-'
+    mean, spread, seeds = value
+    return f'{mean:.1f} ± {spread:.1f}' if seeds > 1 else f'{mean:.1f}'
+
+
+def _failures(plan: Plan, results) -> str:
+    lines = [
+        f'- {row.name}, seed {result.seed}: {result.status}'
+        for row in plan.rows
+        for result in results[row.name]
+        if result.status != 'done'
+    ]
+    return 'Not in the table:\n\n' + '\n'.join(lines) if lines else ''
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ['---'] * len(head), *rows]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
