@@ -100,7 +100,8 @@ def all_jobs(plans: Sequence[Plan]) -> list[Job]:
         PlanError: two plans ask for one model, tested in different ways.
     """
     found: dict[Path, Job] = {}
-    for job in (it for plan in plans for row in plan.rows for job in row.jobs for it in _with_needs(job)):
+    asked = [job for plan in plans for row in plan.rows for job in row.jobs]
+    for job in (job for it in asked for job in _with_needs(it)):
         known = found.get(job.folder)
         if known is None or known.robustness is None:
             found[job.folder] = job
