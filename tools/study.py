@@ -13,7 +13,7 @@ import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 from paif_mm.files import write_bytes
 from paif_mm.study.figure import draw
 from paif_mm.study.launch import KINDS, Launcher
-from paif_mm.study.plan import Job, Plan, PlanError, all_jobs, read_plan
+from paif_mm.study.plan import Job, Plan, PlanError, all_jobs, read_plans
 from paif_mm.study.schedule import Schedule, finished, interruptible, locked
 from paif_mm.study.table import csv_of, markdown
 
@@ -42,7 +42,7 @@ def main() -> None:
     if args.jobs < 1 or args.processes < 1:
         raise SystemExit('--jobs and --processes must be at least 1')
     try:
-        plans = [read_plan(path, args.work_dir, args.scale, args.seeds, args.rows) for path in args.plans]
+        plans = read_plans(args.plans, args.work_dir, args.scale, args.seeds, args.rows)
         jobs = all_jobs(plans)
         launcher = Launcher(Path(__file__).parent, args.launcher, args.processes, args.jobs, args.partition)
     except (PlanError, ValueError) as error:

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -110,12 +110,31 @@ def all_jobs(plans: Sequence[Plan]) -> list[Job]:
     return list(found.values())
 
 
-def read_plan(
-    path: str | Path,
+def read_plans(
+    paths: Sequence[str | Path],
     work_dir: str | Path,
     scale: str | None = None,
     seeds: Sequence[int] | None = None,
     only: Sequence[str] = (),
+) -> list[Plan]:
+    """Several plans by :func:`read_plan`, of which only some rows are wanted.
+
+    Raises:
+        PlanError: also where no plan has one of these rows.
+    """
+    plans = [read_plan(path, work_dir, scale, seeds) for path in paths]
+    if only:
+        known = {row.name for plan in plans for row in plan.rows}
+        if unknown := sorted(set(only) - known):
+            raise PlanError(
+                f'no row {", ".join(unknown)} in {", ".join(map(str, paths))}; there are {", ".join(known)}'
+            )
+        plans = [replace(plan, rows=tuple(row for row in plan.rows if row.name in only)) for plan in plans]
+    return plans
+
+
+def read_plan(
+    path: str | Path, work_dir: str | Path, scale: str | None = None, seeds: Sequence[int] | None = None
 ) -> Plan:
     """Read a plan and the scale that it is run at.
 
@@ -132,7 +151,6 @@ def read_plan(
         scale: name of a YAML file beside the plan, or the path of one. Default: the plan's own ``scale``, a mapping
             or a name.
         seeds: instead of the scale's.
-        only: names of the rows to read; all by default.
 
     Raises:
         PlanError: a file or a key is missing, unknown or wrong.
@@ -147,13 +165,8 @@ def read_plan(
     for entry in content['rows']:
         where = f'{path}, row {entry.get("name")!r}'
         _check_keys(entry, ROW_KEYS, {'name', 'config'}, where)
-        if only and entry['name'] not in only:
-            continue
         jobs = tuple(maker.row(entry, seed, where, path.parent) for seed in seeds or maker.scale['seeds'])
         rows.append(Row(entry['name'], entry.get('group', ''), entry.get('paper', {}), jobs))
-    unknown = set(only) - {row.name for row in rows}
-    if unknown:
-        raise PlanError(f'{path} has no row {", ".join(sorted(unknown))}')
     _check_names(rows, path)
     return Plan(path.stem, content['title'], content.get('text', ''), tuple(content.get('classes', ())), tuple(rows))
 

@@ -98,26 +98,22 @@ class Schedule:
 
     def _run_job(self, job: Job, slot: int) -> str | None:
         """All stages that are not done; returns why it failed, or None."""
+        error = None
         try:
             write_config(job)
             for stage in job.stages:
-                if self._stopped.is_set():
-                    return 'stopped'
                 if stage not in finished(job):
                     self._run_stage(job, stage, slot)
-            note_error(job, None)
-        except StageError as error:
-            self._line(f'{job}: failed: {error}')
-            note_error(job, str(error))
-            return str(error)
-        except Exception as error:  # a row's trouble is a line of the table, not the end of the study
-            text = f'{type(error).__name__}: {error}'
-            self._line(f'{job}: failed: {text}')
-            note_error(job, text)
-            return text
-        finally:
-            self.running.pop(job, None)
-        return None
+        except StageError as failure:
+            error = str(failure)
+        except Exception as failure:  # a row's trouble is a line of the table, not the end of the study
+            error = f'{type(failure).__name__}: {failure}'
+        self.running.pop(job, None)
+        if not self._stopped.is_set():
+            note_error(job, error)
+            if error:
+                self._line(f'{job}: failed: {error}')
+        return error
 
     def _run_stage(self, job: Job, stage: str, slot: int) -> None:
         command = self.launcher.command(job, stage)
@@ -132,14 +128,12 @@ class Schedule:
             start = {'stdout': out, 'stderr': subprocess.STDOUT, 'start_new_session': True}
             with self._lock:
                 if self._stopped.is_set():
-                    raise StageError('stopped')
+                    raise StageError('the study was stopped')
                 process = subprocess.Popen(command, env=self.launcher.environment(stage, slot), **start)
                 self._processes.add(process)
             code = process.wait()
         self._processes.discard(process)
         seconds = time.time() - begin
-        if self._stopped.is_set():
-            raise StageError('stopped')
         if code:
             raise StageError(f'{stage} ended with {code}: {last_words(log)} (see {log})')
         note(job, stage, seconds)
