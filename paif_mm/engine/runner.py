@@ -2,7 +2,7 @@
 
 import logging
 
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 _DUMPS = ('-' * 20, 'Config:', 'Hooks will be executed', 'Distributed training is not used', 'load model from')
 #: Warnings that say nothing about the user's run.
@@ -18,6 +18,28 @@ class QuietRunner(Runner):
             if type(handler) is logging.StreamHandler:
                 handler.addFilter(worth_showing)
         return logger
+
+    def load_or_resume(self) -> None:
+        """Resume from the work dir's latest checkpoint; where there is none yet, start from ``load_from``.
+
+        mmengine would resume from ``load_from`` itself, with the iteration and the optimizer of another training.
+        """
+        if self._resume and self._load_from is not None and not self._has_loaded:
+            latest = find_latest_checkpoint(self.work_dir)
+            if latest:
+                self.resume(latest)
+            else:
+                self._start_from(self._load_from)
+            self._has_loaded = True
+        super().load_or_resume()
+
+    def _start_from(self, checkpoint: str) -> None:
+        """Weights alone: hooks that ask whether this is resumed leave the checkpoint's random states alone."""
+        self._resume = False
+        try:
+            self.load_checkpoint(checkpoint)
+        finally:
+            self._resume = True
 
 
 def worth_showing(record: logging.LogRecord) -> bool:

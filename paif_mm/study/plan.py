@@ -126,9 +126,7 @@ def read_plans(
     if only:
         known = {row.name for plan in plans for row in plan.rows}
         if unknown := sorted(set(only) - known):
-            raise PlanError(
-                f'no row {", ".join(unknown)} in {", ".join(map(str, paths))}; there are {", ".join(known)}'
-            )
+            raise PlanError(f'no plan has a row {", ".join(unknown)}; there are {", ".join(sorted(known))}')
         plans = [replace(plan, rows=tuple(row for row in plan.rows if row.name in only)) for plan in plans]
     return plans
 

@@ -66,9 +66,9 @@ def latest_results(work_dir) -> dict:
     return json.loads(max(work_dir.glob('*/results.json')).read_text())['results']
 
 
-def kill_after(iteration: int, config, work_dir) -> None:
+def kill_after(iteration: int, config, work_dir, *flags) -> None:
     """Start a training and kill it (SIGKILL) once the checkpoint of an iteration is written, its latest then."""
-    command = [sys.executable, '-W', 'ignore', str(REPO / 'tools' / 'train.py'), str(config)]
+    command = [sys.executable, '-W', 'ignore', str(REPO / 'tools' / 'train.py'), str(config), *flags]
     process = subprocess.Popen(
         [*command, '--work-dir', str(work_dir)],
         cwd=REPO,

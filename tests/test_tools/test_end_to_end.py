@@ -89,6 +89,22 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(trained, tmp_path):
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
 
 
+def test_resuming_starts_from_the_given_weights_and_goes_on_from_the_own_ones(trained, tmp_path):
+    """With ``load_from``, as for fine-tuning: mmengine would take up the other training's iteration and optimizer."""
+    config, other, _ = trained
+    start = ['--cfg-options', f'load_from={other / "iter_6.pth"}']
+    first = run('train.py', config, '--work-dir', tmp_path / 'a', *start)
+    again = run('train.py', config, '--work-dir', tmp_path / 'b', '--resume', *start)
+    assert 'Iter(train) [2/6]' in again.stdout + again.stderr, (first.stdout, again.stdout)
+    expected, begun = weights(tmp_path / 'a', 6), weights(tmp_path / 'b', 6)
+    assert all(torch.equal(expected[key], begun[key]) for key in expected), 'nothing to resume: as without the flag'
+    assert any(not torch.equal(expected[key], weights(other, 6)[key]) for key in expected)
+    kill_after(4, config, tmp_path / 'c', *start)
+    done = run('train.py', config, '--work-dir', tmp_path / 'c', '--resume', *start)
+    assert 'resumed epoch: 0, iter: 4' in done.stdout + done.stderr
+    assert all(torch.equal(expected[key], weights(tmp_path / 'c', 6)[key]) for key in expected)
+
+
 def test_two_processes_train_and_test(trained, synthetic_root, tmp_path):
     """Gloo on CPU through the launch scripts: both ranks hold the same weights, the test counts every image once."""
     config, work_dir, _ = trained
