@@ -146,7 +146,7 @@ def read_plan(
     Args:
         path: the plan.
         work_dir: folder of the study.
-        scale: name of a YAML file beside the plan, or the path of one. Default: the plan's own ``scale``, a mapping
+        scale: name of a YAML file in the folder ``scales`` beside the plan, or the path of one. Default: the plan's own ``scale``, a mapping
             or a name.
         seeds: instead of the scale's.
 
@@ -254,11 +254,13 @@ def _placeholders(value) -> list[str]:
 def _read_scale(path: Path, plan: Mapping, scale: str | None) -> tuple[Mapping, Path]:
     scale = scale or plan.get('scale')
     if scale is None:
-        raise PlanError(f'{path} names no scale: give --scale NAME, a YAML file beside it, or write scale: into it')
+        raise PlanError(
+            f'{path} names no scale: give --scale NAME, a YAML file in scales/ beside it, or write scale: into it'
+        )
     if isinstance(scale, Mapping):
         content, file = scale, path
     else:
-        file = Path(scale) if str(scale).endswith(('.yaml', '.yml')) else path.parent / f'{scale}.yaml'
+        file = Path(scale) if str(scale).endswith(('.yaml', '.yml')) else path.parent / 'scales' / f'{scale}.yaml'
         content = _read_yaml(file)
     _check_keys(content, SCALE_KEYS, {'seeds'}, f'{file}, scale' if file == path else file)
     return content, file
