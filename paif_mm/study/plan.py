@@ -146,8 +146,8 @@ def read_plan(
     Args:
         path: the plan.
         work_dir: folder of the study.
-        scale: name of a YAML file in the folder ``scales`` beside the plan, or the path of one. Default: the plan's own ``scale``, a mapping
-            or a name.
+        scale: name of a YAML file in the folder ``scales`` beside the plan, or the path of one. Default: the plan's own
+            ``scale``, a mapping or a name.
         seeds: instead of the scale's.
 
     Raises:
