@@ -66,8 +66,8 @@ def main() -> None:
 def run(jobs: list[Job], launcher: Launcher, plans: list[Plan], work_dir: str) -> dict[Path, str]:
     """Run what is not done; tables are written after every job."""
     interruptible()
-    with locked(work_dir):
-        return Schedule(jobs, launcher, lambda: write_tables(plans, work_dir), say).run()
+    with locked(work_dir) as lock:
+        return Schedule(jobs, launcher, lambda: write_tables(plans, work_dir), say, lock).run()
 
 
 def write_tables(plans: list[Plan], work_dir: str, pictures: bool = False) -> None:

@@ -36,6 +36,7 @@ class Schedule:
         launcher: how stages are started.
         after_job: called after every job that ended, well or not.
         say: prints a line.
+        lock (int): file that :func:`locked` yielded.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class Schedule:
         launcher: Launcher,
         after_job: Callable[[], None] = lambda: None,
         say: Callable[[str], None] = print,
+        lock: int | None = None,
     ):
         self.jobs = list(jobs)
         self.launcher = launcher
         self.after_job = after_job
         self.say = say
+        self.inherited = () if lock is None else (lock,)
         self.running: dict[Job, tuple[str, float]] = {}  # stage, begin
         self._processes: set[subprocess.Popen] = set()
         self._stopped = threading.Event()
@@ -125,7 +128,7 @@ class Schedule:
         with open(log, 'a', encoding='utf-8') as out:
             out.write(f'$ {" ".join(command)}\n')
             out.flush()
-            start = {'stdout': out, 'stderr': subprocess.STDOUT, 'start_new_session': True}
+            start = {'stdout': out, 'stderr': subprocess.STDOUT, 'start_new_session': True, 'pass_fds': self.inherited}
             with self._lock:
                 if self._stopped.is_set():
                     raise StageError('the study was stopped')
@@ -218,19 +221,21 @@ def last_words(log: Path) -> str:
 
 
 @contextmanager
-def locked(work_dir: str | Path) -> Iterator[None]:
-    """Keep other studies out of a folder.
+def locked(work_dir: str | Path) -> Iterator[int]:
+    """Keep other studies out of a folder, as long as this one or a process that inherits the yielded file runs.
 
     Raises:
-        BlockingIOError: one is running there.
+        BlockingIOError: one is running there, or was killed and has left a process behind.
     """
-    Path(work_dir).mkdir(parents=True, exist_ok=True)
-    with open(Path(work_dir) / 'study.lock', 'w') as file:
+    path = Path(work_dir) / 'study.lock'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'w') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BlockingIOError(f'another study is running in {work_dir}') from None
-        yield
+            text = f'a study, or a process that a killed one left, is running in {work_dir}: see fuser -v {path}'
+            raise BlockingIOError(text) from None
+        yield file.fileno()
 
 
 def interruptible() -> None:
