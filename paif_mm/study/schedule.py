@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from paif_mm.files import read_json_lines, write_json
+from paif_mm.files import write_json
 
 from .launch import Launcher, write_config
 from .plan import Job
@@ -22,6 +23,8 @@ from .plan import Job
 STATE = 'state.json'
 PATIENCE = 20  # seconds that a process has to end when told to
 REPORT_EVERY = 300  # seconds between lines about what is running
+PROGRESS = re.compile(r'\[ *(\d+)/(\d+)\]|\] (\d+)/(\d+),')
+TAIL = 4000  # bytes of a log to look for it
 
 
 class StageError(RuntimeError):
@@ -163,7 +166,9 @@ class Schedule:
 
     def _where(self, job: Job) -> str:
         stage, begin = self.running.get(job, ('', time.time()))
-        return f'{job}: {stage} {progress(job) if stage == "train" else ""} for {_clock(time.time() - begin)}'
+        steps = progress(job.folder / f'{stage}.log')
+        done = ' {}/{}'.format(*steps) if steps else ''
+        return f'{job}: {stage}{done} for {_clock(time.time() - begin)}'
 
     def _seconds_left(self) -> float | None:
         """From how long the stages of the same name took here so far; None as long as one name has never ended."""
@@ -205,13 +210,14 @@ def note_error(job: Job, error: str | None) -> None:
         write_json(job.folder / STATE, {**_state(job), 'name': job.name, 'error': error})
 
 
-def progress(job: Job) -> str:
-    """'350/800': iterations of a training, from its log."""
-    logs = sorted(job.output('train').glob('*/vis_data/scalars.json'))
-    lines = list(read_json_lines(logs[-1])) if logs else []
-    total = job.config.train_cfg.get('max_iters') or job.config.train_cfg.get('max_epochs')
-    steps = [line['step'] for line in lines if 'step' in line]
-    return f'{steps[-1]}/{total}' if steps else f'0/{total}'
+def progress(log: Path) -> tuple[int, int] | None:
+    """(350, 800) of the last ``[350/800]`` or ``] 350/800,`` that a tool wrote into its log."""
+    if not log.is_file():
+        return None
+    with open(log, 'rb') as file:
+        file.seek(-min(TAIL, log.stat().st_size), os.SEEK_END)
+        found = PROGRESS.findall(file.read().decode(errors='replace'))
+    return tuple(int(part) for part in found[-1] if part) if found else None
 
 
 def last_words(log: Path) -> str:
