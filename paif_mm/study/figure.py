@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from paif_mm.robustness.report import WORST
 
 from .plan import Plan
-from .table import CLEAN, collect, mean_and_spread, shown_tests
+from .table import CLEAN, collect, label, mean_and_spread, shown_tests
 
 COLOURS = ('#9aa5b1', '#2f6db5', '#12305a', '#e08a2e', '#8a3b12', '#6aa84f', '#274e13')
 
@@ -50,7 +50,7 @@ def _draw_group(axis, rows: Sequence, results, tests: Sequence[str]) -> None:
         places = [k + (i - (len(tests) - 1) / 2) * width for k in range(len(rows))]
         found = [mean_and_spread(results[row.name], test) or (0.0, 0.0, 0) for row in rows]
         means, spreads = [value[0] for value in found], [value[1] for value in found]
-        axis.bar(places, means, width * 0.92, label=_name(test), color=COLOURS[i % len(COLOURS)])
+        axis.bar(places, means, width * 0.92, label=label(test), color=COLOURS[i % len(COLOURS)])
         whiskers = [(x, m, s) for x, m, s in zip(places, means, spreads, strict=True) if s]
         if whiskers:
             axis.errorbar(*zip(*whiskers, strict=True), fmt='none', ecolor='black', elinewidth=0.9, capsize=2)
@@ -60,9 +60,3 @@ def _draw_group(axis, rows: Sequence, results, tests: Sequence[str]) -> None:
             axis.plot(*zip(*paper, strict=True), 'x', color='black', markersize=5, label=f'{first}paper')
     axis.set_xticks(range(len(rows)), [row.name for row in rows], fontsize=8)
     axis.spines[['top', 'right']].set_visible(False)
-
-
-def _name(test: str) -> str:
-    """'pgd5-4' -> 'PGD-5, 4/255'."""
-    attack, _, eps = test.rpartition('-')
-    return f'{attack.replace("pgd5", "PGD-5")}, {eps}/255' if eps and attack else test

@@ -15,6 +15,7 @@ from .schedule import error_of, finished
 
 CLEAN = 'clean'
 EVERY = 'clean, all'  # the test on all images; robustness is measured on fewer
+COCO = {'coco/bbox_mAP': 'mAP', 'coco/bbox_mAP_50': 'AP50'}  # what reports call them
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,10 @@ def markdown(plan: Plan) -> str:
     results = {row.name: collect(row) for row in plan.rows}
     tests = shown_tests(results)
     parts = [f'# {plan.title}', plan.text.strip(), _legend(results)]
-    parts.append(_table(['row', *tests, *_paper_head(plan)], _main_rows(plan, results, tests)))
+    head = ['row', *map(label, tests), *(f'paper: {label(test)}' for test in _paper_tests(plan))]
+    parts.append(_table(head, _main_rows(plan, results, tests)))
     if plan.classes and tests:
-        head = ['row', *(f'{test}: {", ".join(plan.classes)}' for test in tests)]
+        head = [' / '.join(plan.classes), *map(label, tests)]
         parts.append(_table(head, [[row.name, *_class_cells(plan, results[row.name], tests)] for row in plan.rows]))
     parts += ['\n'.join(f'- {line}' for line in orders(plan, results)), _failures(plan, results)]
     return '\n\n'.join(part for part in parts if part) + '\n'
@@ -73,6 +75,12 @@ def shown_tests(results: Mapping[str, Sequence[Result]]) -> list[str]:
     """Tests of the Markdown table: clean ones, PGD-5 and the worst case, which every report of a suite has."""
     keys = list(dict.fromkeys(test for found in results.values() for result in found for test, _ in result.figures))
     return [key for key in keys if key in (EVERY, CLEAN) or key.startswith(('pgd5-', WORST))]
+
+
+def label(test: str) -> str:
+    """'pgd5-4' -> 'PGD-5, 4/255'."""
+    attack, _, eps = test.rpartition('-')
+    return f'{attack.replace("pgd5", "PGD-5")}, {eps}/255' if attack else test
 
 
 def mean_and_spread(results: Iterable[Result], test: str, figure: str | None = None) -> tuple[float, float, int] | None:
@@ -102,9 +110,11 @@ def orders(plan: Plan, results: Mapping[str, Sequence[Result]]) -> list[str]:
             here = [_order(known, results, key) for key in dict.fromkeys([test, worst])]
             if not all(here):
                 continue
-            label = f'{group}, {test}' if group else test
-            parts = [f'{key} here: {order}' for key, order in zip(dict.fromkeys([test, worst]), here, strict=True)]
-            lines.append(f'{label}, paper: {" > ".join(row.name for row in theirs)}; {"; ".join(parts)}')
+            what = f'{group}, {label(test)}' if group else label(test)
+            ours = '; '.join(
+                f'{label(key)} here: {order}' for key, order in zip(dict.fromkeys([test, worst]), here, strict=True)
+            )
+            lines.append(f'{what}, paper: {" > ".join(row.name for row in theirs)}; {ours}')
     return lines
 
 
@@ -130,22 +140,20 @@ def _result(job: Job) -> Result:
         content = json.loads(report.read_text(encoding='utf-8'))
         score, images = content['score'], len(content['images'])
         if 'test' in finished(job):
-            figures.update(_test_figures(job, score, content['classes']))
+            figures.update(_test_figures(job))
         for row in content['rows']:
             for name, value in row['figures']['all'].items():
                 figures[row['key'], name] = value['value'] if value['value'] is not None else float('nan')
     return Result(job.seed, status, figures, score, images, str(job.folder))
 
 
-def _test_figures(job: Job, score: str, classes: Sequence[str]) -> dict[tuple[str, str], float]:
-    """Of the last clean test, under the names that reports use."""
+def _test_figures(job: Job) -> dict[tuple[str, str], float]:
+    """Of the last clean test, in percent and under the names that reports use."""
     newest = max(job.output('test').glob('*/results.json'), key=lambda path: path.stat().st_mtime)
     metrics = json.loads(newest.read_text(encoding='utf-8'))['results']['clean']['metrics']
-    names = {score: score, **{f'IoU.{name}': f'IoU/{name}' for name in classes}}
-    if score == 'AP50':
-        names = {'coco/bbox_mAP': 'mAP', 'coco/bbox_mAP_50': 'AP50'}
-    factor = 100 if score == 'AP50' else 1
-    return {(EVERY, new): factor * metrics[old] for old, new in names.items() if old in metrics}
+    of_boxes = {COCO[name]: 100 * value for name, value in metrics.items() if name in COCO}
+    of_pixels = {name: value for name, value in metrics.items() if name.startswith(('mIoU', 'aAcc', 'IoU/'))}
+    return {(EVERY, name): value for name, value in {**of_boxes, **of_pixels}.items()}
 
 
 def _legend(results) -> str:
@@ -170,16 +178,12 @@ def _main_rows(plan: Plan, results, tests) -> list[list[str]]:
 def _class_cells(plan: Plan, found: Sequence[Result], tests) -> list[str]:
     prefix = 'AP50' if found and found[0].score == 'AP50' else 'IoU'
     return [
-        ', '.join(_cell(mean_and_spread(found, test, f'{prefix}/{name}')) for name in plan.classes) for test in tests
+        ' / '.join(_cell(mean_and_spread(found, test, f'{prefix}/{name}')) for name in plan.classes) for test in tests
     ]
 
 
 def _paper_tests(plan: Plan) -> list[str]:
     return list(dict.fromkeys(test for row in plan.rows for test in row.paper))
-
-
-def _paper_head(plan: Plan) -> list[str]:
-    return [f'paper: {test}' for test in _paper_tests(plan)]
 
 
 def _cell(value: tuple[float, float, int] | None) -> str:
