@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from paif_mm.robustness.report import WORST
@@ -32,15 +33,18 @@ def draw(plan: Plan, path: str | Path) -> bool:
         return False
     groups = list(dict.fromkeys(row.group for row in drawn))
     members = [[row for row in drawn if row.group == group] for group in groups]
-    figure = Figure(figsize=(1.6 + 1.3 * len(drawn), 3.8), layout='constrained')
+    width = max(6.5, 1.6 + 1.2 * len(drawn))
+    figure = Figure(figsize=(width, 4), layout='constrained')
     axes = figure.subplots(1, len(groups), sharey=True, squeeze=False, width_ratios=[len(rows) for rows in members])[0]
     for axis, group, rows in zip(axes, groups, members, strict=True):
         _draw_group(axis, rows, results, tests)
         axis.set_title(group or plan.title, fontsize=10)
     score = next(result.score for found in results.values() for result in found if result.score)
     axes[0].set_ylabel(f'{score} (%)')
-    figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=len(tests) + 1, fontsize=8)
-    figure.savefig(path)
+    columns = int(width / 1.6)  # inches of an entry
+    figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=columns, fontsize=8)
+    with rc_context({'svg.fonttype': 'none', 'svg.hashsalt': plan.name}):  # text as text; the same file every time
+        figure.savefig(path, metadata={'Date': None} if str(path).endswith('.svg') else None)
     return True
 
 
