@@ -20,7 +20,7 @@ from paif_mm.meta_init.craft import craft, transfer
 LEVELS = ['small=1/255', 'moderate=2/255', 'heavy=4/255']  # the paper's
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Attack pairs through a source model and store them')
     parser.add_argument('config', help='config of the source model')
     parser.add_argument('checkpoint', help='its checkpoint')
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--victim', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='another model, to measure the transfer to it'
     )
-    return parser.parse_args()
+    return parser.parse_args(args)
 
 
 def level(text: str) -> tuple[str, float]:

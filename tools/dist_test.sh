@@ -7,7 +7,7 @@ set -e
 CONFIG=$1
 CHECKPOINT=$2
 NPROC=$3
-python -m torch.distributed.run \
+exec python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

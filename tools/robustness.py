@@ -51,7 +51,7 @@ DIAGNOSTICS = {'paper': 4, 'strong': 8, 'full': 8}  # images
 SHOWN = ('Summary', 'Worst case', 'Every attack', 'Gradient masking')  # sections on the console
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Attack a model with a suite, and report what is left')
     parser.add_argument('config', help='config of a segmentor or detector, fused or not')
     parser.add_argument('checkpoint', help='its checkpoint')
@@ -92,7 +92,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    return parser.parse_args()
+    return parser.parse_args(args)
 
 
 def main() -> None:

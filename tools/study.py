@@ -9,11 +9,14 @@ import argparse
 import sys
 from pathlib import Path
 
-import paif_mm  # noqa: F401 (before any OpenMMLab model library)
+import craft_attacks
+import robustness
+
 from paif_mm.files import write_bytes
 from paif_mm.study.figure import draw
-from paif_mm.study.launch import KINDS, Launcher
-from paif_mm.study.plan import Job, Plan, PlanError, all_jobs, read_plans
+from paif_mm.study.launch import KINDS, Launcher, flags
+from paif_mm.study.plan import Job, Plan, PlanError, all_jobs
+from paif_mm.study.reading import read_plan
 from paif_mm.study.schedule import Schedule, finished, interruptible, locked
 from paif_mm.study.table import csv_of, markdown
 
@@ -42,11 +45,12 @@ def main() -> None:
     if args.jobs < 1 or args.processes < 1:
         raise SystemExit('--jobs and --processes must be at least 1')
     try:
-        plans = read_plans(args.plans, args.work_dir, args.scale, args.seeds, args.rows)
-        jobs = all_jobs(plans)
+        plans = [read_plan(path, args.work_dir, args.scale, args.seeds) for path in args.plans]
+        jobs = all_jobs(plans, args.rows)
         launcher = Launcher(Path(__file__).parent, args.launcher, args.processes, args.jobs, args.partition)
     except (PlanError, ValueError) as error:
         raise SystemExit(str(error)) from None
+    check_flags(jobs)
     if args.dry_run:
         return show(jobs)
     try:
@@ -61,6 +65,19 @@ def main() -> None:
         print(f'written to {Path(args.work_dir) / plan.name}.md (also .csv, .svg)')
     if failed:
         sys.exit(f'{len(failed)} of {len(jobs)} jobs failed; the same command tries them again')
+
+
+def check_flags(jobs: list[Job]) -> None:
+    """Refuse flags that the tools don't know before anything is trained."""
+    for job in jobs:
+        try:
+            if job.craft is not None:
+                craft_attacks.parse_args(['config', 'checkpoint', 'out', *flags(job.craft)])
+            if job.robustness is not None:
+                robustness.parse_args(['config', 'checkpoint', '--out', 'out', *flags(job.robustness)])
+        except SystemExit:
+            tool = 'tools/craft_attacks.py' if job.craft is not None else 'tools/robustness.py'
+            raise SystemExit(f'the plan has flags for {job} that {tool} does not know, see above') from None
 
 
 def run(jobs: list[Job], launcher: Launcher, plans: list[Plan], work_dir: str) -> dict[Path, str]:

@@ -42,7 +42,8 @@ def draw(plan: Plan, path: str | Path) -> bool:
     score = next(result.score for found in results.values() for result in found if result.score)
     axes[0].set_ylabel(f'{score} (%)')
     columns = int(width / 1.6)  # inches of an entry
-    figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=columns, fontsize=8)
+    entries = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(entries.values(), entries, loc='outside lower center', ncols=columns, fontsize=8)
     with rc_context({'svg.fonttype': 'none', 'svg.hashsalt': plan.name}):  # text as text; the same file every time
         figure.savefig(path, metadata={'Date': None} if str(path).endswith('.svg') else None)
     return True

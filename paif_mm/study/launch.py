@@ -51,7 +51,12 @@ class Launcher:
         """What runs a stage; it continues where a former run of it stopped."""
         if stage == 'craft':
             source = job.needs['source']
-            args = [config_file(source), source.checkpoint(), job.output(stage), *flags(job.craft)]
+            args = [
+                config_file(source),
+                source.checkpoint(),
+                job.output(stage),
+                *flags({'seed': job.seed, **job.craft}),
+            ]
             command = [sys.executable, '-W', 'ignore', self.tools / 'craft_attacks.py', *args]
             if self.kind == 'slurm':
                 command = ['srun', '-p', self.partition, f'--job-name={_slug(job)}', '--gres=gpu:1', *command]
@@ -95,7 +100,7 @@ class Launcher:
 def devices() -> list[str]:
     """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     if 'CUDA_VISIBLE_DEVICES' in os.environ:
-        return [name for name in os.environ['CUDA_VISIBLE_DEVICES'].split(',') if name.strip()]
+        return [name for name in os.environ['CUDA_VISIBLE_DEVICES'].split(',') if name.strip() and name[0] != '-']
     return [str(i) for i in range(torch.cuda.device_count())]
 
 

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -59,6 +59,7 @@ class Schedule:
         self._processes: set[subprocess.Popen] = set()
         self._stopped = threading.Event()
         self._lock = threading.Lock()
+        self._given_up: set[Path] = set()
 
     def run(self) -> dict[Path, str]:
         """Run what is not done yet.
@@ -67,6 +68,7 @@ class Schedule:
             dict: folder of each job that failed, or could not begin -> why.
         """
         waiting, failed, done = list(self.jobs), {}, set()
+        self._given_up = failed.keys()
         slots, futures = list(range(self.launcher.jobs)), {}
         reported = time.monotonic()
         with ThreadPoolExecutor(self.launcher.jobs) as pool:
@@ -84,6 +86,8 @@ class Schedule:
                         waiting.remove(job)
                         slot = slots.pop(0)
                         futures[pool.submit(self._run_job, job, slot)] = job, slot
+                    if waiting and not futures:
+                        raise ValueError(f'{waiting[0]} needs a job that is not among those to run')
                     ended = wait(futures, timeout=1.0, return_when=FIRST_COMPLETED).done
                     for future in ended:
                         job, slot = futures.pop(future)
@@ -105,11 +109,12 @@ class Schedule:
     def _run_job(self, job: Job, slot: int) -> str | None:
         """All stages that are not done; returns why it failed, or None."""
         error = None
+        left = [stage for stage in job.stages if stage not in finished(job)]
         try:
-            write_config(job)
-            for stage in job.stages:
-                if stage not in finished(job):
-                    self._run_stage(job, stage, slot)
+            if left:
+                write_config(job)
+            for stage in left:
+                self._run_stage(job, stage, slot)
         except StageError as failure:
             error = str(failure)
         except Exception as failure:  # a row's trouble is a line of the table, not the end of the study
@@ -151,12 +156,12 @@ class Schedule:
             self._stopped.set()
         running = [process for process in list(self._processes) if process.poll() is None]
         for process in running:
-            os.killpg(process.pid, signal.SIGTERM)
+            _kill(process, signal.SIGTERM)
         for process in running:
             try:
                 process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                _kill(process, signal.SIGKILL)
 
     def _line(self, text: str) -> None:
         done = sum(len(finished(job)) == len(job.stages) for job in self.jobs)
@@ -176,6 +181,8 @@ class Schedule:
         for job in self.jobs:
             for stage, seconds in finished(job).items():
                 known[stage].append(seconds)
+            if job.folder in self._given_up:
+                continue
             left += [(job, stage) for stage in job.stages if stage not in finished(job)]
         if any(stage not in known for _, stage in left):
             return None
@@ -221,8 +228,11 @@ def progress(log: Path) -> tuple[int, int] | None:
 
 
 def last_words(log: Path) -> str:
-    """The last line of a log that says something."""
-    lines = [line.strip() for line in log.read_text(encoding='utf-8', errors='replace').splitlines()]
+    """The last line that the last command said, before what torchrun adds to it."""
+    said = log.read_text(encoding='utf-8', errors='replace')
+    said = re.split(r'^\$ .*$', said, flags=re.MULTILINE)[-1]
+    said = re.split(r'^.*torch/distributed/elastic/.*failed \(exitcode', said, flags=re.MULTILINE)[0]
+    lines = [line.strip() for line in said.splitlines()]
     return next((line for line in reversed(lines) if line), 'it said nothing')[:300]
 
 
@@ -251,6 +261,12 @@ def interruptible() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+def _kill(process: subprocess.Popen, number: int) -> None:
+    """Tell a process and those that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _state(job: Job) -> dict:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from .schedule import error_of, finished
 
 CLEAN = 'clean'
 EVERY = 'clean, all'  # the test on all images; robustness is measured on fewer
+NOT_RUN = 'not run'
 COCO = {'coco/bbox_mAP': 'mAP', 'coco/bbox_mAP_50': 'AP50'}  # what reports call them
 
 
@@ -24,7 +25,7 @@ class Result:
 
     Attributes:
         seed (int): the seed.
-        status (str): ``done``, ``failed: ...`` or ``missing``.
+        status (str): ``done``, ``failed: ...``, ``unfinished: ...`` or :data:`NOT_RUN`.
         figures (dict): (test, figure) -> value; tests are :data:`EVERY` and the keys of the report, as ``pgd5-4``.
         score (str): the leading figure's name.
         images (int): of the report.
@@ -60,14 +61,19 @@ def csv_of(plan: Plan) -> str:
 def markdown(plan: Plan) -> str:
     """Title, table, scores of chosen classes, orders held against the paper's, and what failed."""
     results = {row.name: collect(row) for row in plan.rows}
+    absent = [name for name, found in results.items() if all(result.status == NOT_RUN for result in found)]
+    plan = replace(plan, rows=tuple(row for row in plan.rows if row.name not in absent))
     tests = shown_tests(results)
     parts = [f'# {plan.title}', plan.text.strip(), _legend(results)]
-    head = ['row', *map(label, tests), *(f'paper: {label(test)}' for test in _paper_tests(plan))]
-    parts.append(_table(head, _main_rows(plan, results, tests)))
+    if plan.rows:
+        head = ['row', *map(label, tests), *(f'paper: {label(test)}' for test in _paper_tests(plan))]
+        parts.append(_table(head, _main_rows(plan, results, tests)))
     if plan.classes and tests:
         head = [' / '.join(plan.classes), *map(label, tests)]
         parts.append(_table(head, [[row.name, *_class_cells(plan, results[row.name], tests)] for row in plan.rows]))
     parts += ['\n'.join(f'- {line}' for line in orders(plan, results)), _failures(plan, results)]
+    if absent:
+        parts.append(f'Not run: {", ".join(absent)}.')
     return '\n\n'.join(part for part in parts if part) + '\n'
 
 
@@ -107,14 +113,12 @@ def orders(plan: Plan, results: Mapping[str, Sequence[Result]]) -> list[str]:
                 continue
             theirs = sorted(known, key=lambda row: -row.paper[test])
             worst = test.replace('pgd5', WORST)
-            here = [_order(known, results, key) for key in dict.fromkeys([test, worst])]
-            if not all(here):
+            ours = {key: _order(known, results, key) for key in (test, worst)}
+            if not ours[test]:
                 continue
             what = f'{group}, {label(test)}' if group else label(test)
-            ours = '; '.join(
-                f'{label(key)} here: {order}' for key, order in zip(dict.fromkeys([test, worst]), here, strict=True)
-            )
-            lines.append(f'{what}, paper: {" > ".join(row.name for row in theirs)}; {ours}')
+            here = '; '.join(f'{label(key)} here: {order}' for key, order in ours.items() if order)
+            lines.append(f'{what}, paper: {" > ".join(row.name for row in theirs)}; {here}')
     return lines
 
 
@@ -127,13 +131,11 @@ def _order(rows: Sequence[Row], results, test: str) -> str | None:
     text = names[0]
     for before, name in zip(names, names[1:], strict=False):
         spread = max(found[before][1], found[name][1])
-        text += f' {"=" if found[before][0] - found[name][0] < spread else ">"} {name}'
+        text += f' {"=" if found[before][0] - found[name][0] <= spread else ">"} {name}'
     return text
 
 
 def _result(job: Job) -> Result:
-    error = error_of(job)
-    status = 'done' if set(finished(job)) == set(job.stages) else f'failed: {error}' if error else 'missing'
     figures, score, images = {}, '', 0
     report = job.output('robustness') / 'report.json'
     if 'robustness' in finished(job) and report.is_file():
@@ -144,7 +146,16 @@ def _result(job: Job) -> Result:
         for row in content['rows']:
             for name, value in row['figures']['all'].items():
                 figures[row['key'], name] = value['value'] if value['value'] is not None else float('nan')
-    return Result(job.seed, status, figures, score, images, str(job.folder))
+    return Result(job.seed, _status(job), figures, score, images, str(job.folder))
+
+
+def _status(job: Job) -> str:
+    left = [stage for stage in job.stages if stage not in finished(job)]
+    if not left:
+        return 'done'
+    if error := error_of(job):
+        return f'failed: {error}'
+    return NOT_RUN if len(left) == len(job.stages) else f'unfinished: {", ".join(left)} left'
 
 
 def _test_figures(job: Job) -> dict[tuple[str, str], float]:
@@ -176,7 +187,7 @@ def _main_rows(plan: Plan, results, tests) -> list[list[str]]:
 
 
 def _class_cells(plan: Plan, found: Sequence[Result], tests) -> list[str]:
-    prefix = 'AP50' if found and found[0].score == 'AP50' else 'IoU'
+    prefix = 'AP50' if any(result.score == 'AP50' for result in found) else 'IoU'
     return [
         ' / '.join(_cell(mean_and_spread(found, test, f'{prefix}/{name}')) for name in plan.classes) for test in tests
     ]
@@ -200,7 +211,7 @@ def _failures(plan: Plan, results) -> str:
         for result in results[row.name]
         if result.status != 'done'
     ]
-    return 'Not in the table:\n\n' + '\n'.join(lines) if lines else ''
+    return 'Not in the means:\n\n' + '\n'.join(lines) if lines else ''
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
