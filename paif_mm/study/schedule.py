@@ -56,55 +56,73 @@ class Schedule:
         self.say = say
         self.inherited = () if lock is None else (lock,)
         self.running: dict[Job, tuple[str, float]] = {}  # stage, begin
+        self._waiting, self._done = list(jobs), set()
+        self._failed: dict[Path, str] = {}
+        self._slots, self._futures = list(range(launcher.jobs)), {}
+        self._reported = time.monotonic()
         self._processes: set[subprocess.Popen] = set()
         self._stopped = threading.Event()
         self._lock = threading.Lock()
-        self._given_up: set[Path] = set()
 
     def run(self) -> dict[Path, str]:
         """Run what is not done yet.
 
         Returns:
             dict: folder of each job that failed, or could not begin -> why.
+
+        Raises:
+            ValueError: a job needs one that is not among those to run.
         """
-        waiting, failed, done = list(self.jobs), {}, set()
-        self._given_up = failed.keys()
-        slots, futures = list(range(self.launcher.jobs)), {}
-        reported = time.monotonic()
         with ThreadPoolExecutor(self.launcher.jobs) as pool:
             try:
-                while waiting or futures:
-                    for job in [job for job in waiting if any(need.folder in failed for need in _needs(job))]:
-                        waiting.remove(job)
-                        need = next(need for need in _needs(job) if need.folder in failed)
-                        failed[job.folder] = f'needs {need}, which failed'
-                        self._line(f'{job}: left out, it needs {need}, which failed')
-                        note_error(job, failed[job.folder])
-                        self.after_job()
-                    ready = [job for job in waiting if all(need.folder in done for need in _needs(job))]
-                    for job in ready[: len(slots)]:
-                        waiting.remove(job)
-                        slot = slots.pop(0)
-                        futures[pool.submit(self._run_job, job, slot)] = job, slot
-                    if waiting and not futures:
-                        raise ValueError(f'{waiting[0]} needs a job that is not among those to run')
-                    ended = wait(futures, timeout=1.0, return_when=FIRST_COMPLETED).done
-                    for future in ended:
-                        job, slot = futures.pop(future)
-                        slots.append(slot)
-                        error = future.result()
-                        if error:
-                            failed[job.folder] = error
-                        else:
-                            done.add(job.folder)
-                        self.after_job()
-                    if time.monotonic() - reported > REPORT_EVERY and self.running:
-                        reported = time.monotonic()
-                        self._line('running: ' + '; '.join(self._where(job) for job in list(self.running)))
+                while self._waiting or self._futures:
+                    self._leave_out()
+                    self._begin(pool)
+                    self._collect()
+                    self._report()
             except BaseException:
                 self._stop()
                 raise
-        return failed
+        return self._failed
+
+    def _leave_out(self) -> None:
+        """What needs a job that failed."""
+        for job in list(self._waiting):
+            lacking = [need for need in job.needs.values() if need.folder in self._failed]
+            if lacking:
+                self._waiting.remove(job)
+                self._failed[job.folder] = f'needs {lacking[0]}, which failed'
+                self._line(f'{job}: left out, it needs {lacking[0]}, which failed')
+                note_error(job, self._failed[job.folder])
+                self.after_job()
+
+    def _begin(self, pool: ThreadPoolExecutor) -> None:
+        """As many jobs as there is room for, of those whose needs are there."""
+        ready = [job for job in self._waiting if all(need.folder in self._done for need in job.needs.values())]
+        for job in ready[: len(self._slots)]:
+            self._waiting.remove(job)
+            slot = self._slots.pop(0)
+            self._futures[pool.submit(self._run_job, job, slot)] = job, slot
+        if self._waiting and not self._futures:
+            raise ValueError(f'{self._waiting[0]} needs a job that is not among those to run')
+
+    def _collect(self) -> None:
+        """Jobs that end within a second."""
+        for future in wait(self._futures, timeout=1.0, return_when=FIRST_COMPLETED).done:
+            job, slot = self._futures.pop(future)
+            self._slots.append(slot)
+            error = future.result()
+            if error:
+                self._failed[job.folder] = error
+            else:
+                self._done.add(job.folder)
+            self.after_job()
+
+    def _report(self) -> None:
+        """From time to time, what is running and how far it is."""
+        if time.monotonic() - self._reported > REPORT_EVERY and self.running:
+            self._reported = time.monotonic()
+            self._line('running: ' + '; '.join(self._where(job) for job in list(self.running)))
 
     def _run_job(self, job: Job, slot: int) -> str | None:
         """All stages that are not done; returns why it failed, or None."""
@@ -181,7 +199,7 @@ class Schedule:
         for job in self.jobs:
             for stage, seconds in finished(job).items():
                 known[stage].append(seconds)
-            if job.folder in self._given_up:
+            if job.folder in self._failed:
                 continue
             left += [(job, stage) for stage in job.stages if stage not in finished(job)]
         if any(stage not in known for _, stage in left):
@@ -272,10 +290,6 @@ def _kill(process: subprocess.Popen, number: int) -> None:
 def _state(job: Job) -> dict:
     path = job.folder / STATE
     return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
-
-
-def _needs(job: Job) -> list[Job]:
-    return list(job.needs.values())
 
 
 def _clock(seconds: float) -> str:
