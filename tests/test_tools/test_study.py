@@ -143,7 +143,7 @@ def test_all_shipped_plans_end_in_tables_though_killed_once(synthetic_root, tmp_
         assert time.time() < deadline
         time.sleep(0.1)
     study.send_signal(signal.SIGTERM)
-    said, _ = study.communicate(timeout=60)
+    said, _ = study.communicate(timeout=300)
     assert study.returncode == 1
     assert said.splitlines()[-1] == 'stopped; the same command goes on'
     assert 'failed' not in said
