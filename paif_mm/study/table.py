@@ -144,7 +144,8 @@ def _result(job: Job) -> Result:
         if 'test' in finished(job):
             figures.update(_test_figures(job))
         for row in content['rows']:
-            for name, value in row['figures']['all'].items():
+            fused = {f'fused/{name}': value for name, value in row.get('fused', {}).items()}
+            for name, value in {**row['figures']['all'], **fused}.items():
                 figures[row['key'], name] = value['value'] if value['value'] is not None else float('nan')
     return Result(job.seed, _status(job), figures, score, images, str(job.folder))
 

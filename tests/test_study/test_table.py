@@ -141,6 +141,7 @@ def test_the_csv_has_every_figure_of_every_seed(plan):
         'clean: mIoU': '44.0000',
         'clean: IoU/car': '62.0000',
         'clean: IoU/person': '7.0000',
+        'clean: fused/SSIM': '0.2500',
         'pgd5-4: mIoU': '22.0000',
         'pgd5-4: IoU/car': '57.0000',
         'pgd5-4: IoU/person': 'nan',
