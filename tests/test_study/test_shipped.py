@@ -9,7 +9,7 @@ from conftest import REPO
 from mmengine.config import Config
 from test_study.studies import trained
 
-from paif_mm.registry import MODELS
+from paif_mm.registry import MODELS, build
 from paif_mm.robustness.report import PAPER
 from paif_mm.study.launch import Launcher, write_config
 from paif_mm.study.plan import all_jobs, resolve
@@ -82,7 +82,7 @@ def test_every_fusion_network_builds(rows):
     for fusion in fusions.values():
         if '.folder}' in str(fusion.get('genotype')):  # what a search will have found
             fusion['genotype'] = 'paif'
-        network = MODELS.build(fusion)
+        network = build(MODELS, fusion)
         assert getattr(network, 'direct', False) == (fusion.get('rule') == 'DC')
 
 
