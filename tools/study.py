@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', required=True, help='folder of everything; a study begun there is continued')
     parser.add_argument(
         '--scale',
-        help="settings: a YAML file beside the plan by its name (half, full), or a path (default: the plan's)",
+        help="settings: scales/NAME.yaml beside the plan (half, full), or a path (default: the plan's)",
     )
     parser.add_argument('--seeds', nargs='+', type=int, help="instead of the plan's")
     parser.add_argument('--rows', nargs='+', default=[], help='only these rows')
