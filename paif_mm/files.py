@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file, its folder included; after a crash there is the former file or the new one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.partial')
+    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')  # others may be writing it, too
     partial.write_bytes(content)
     partial.replace(path)
 

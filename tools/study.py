@@ -1,7 +1,7 @@
 """Run a study: ``python tools/study.py PLAN.yaml ... --work-dir DIR [--scale half] [--jobs 2]``.
 
-Trains, tests and attacks every row of a plan with every seed, and writes ``PLAN.csv``, ``PLAN.md`` and ``PLAN.svg``
-into the work dir. The same command continues a study that was stopped, and tries again what failed; what plans have in
+Trains, tests and attacks every row of a plan with every seed, and writes ``PLAN_SCALE.csv``, ``.md`` and ``.svg`` into
+the work dir. The same command continues a study that was stopped, and tries again what failed; what plans have in
 common is made once.
 """
 
@@ -14,7 +14,7 @@ import robustness
 
 from paif_mm.files import write_bytes
 from paif_mm.study.figure import draw
-from paif_mm.study.launch import KINDS, Launcher, flags
+from paif_mm.study.launch import KINDS, Launcher, flags, share_batches
 from paif_mm.study.plan import Job, Plan, PlanError, all_jobs
 from paif_mm.study.reading import read_plan
 from paif_mm.study.schedule import Schedule, finished, interruptible, locked
@@ -46,11 +46,13 @@ def main() -> None:
         raise SystemExit('--jobs and --processes must be at least 1')
     try:
         plans = [read_plan(path, args.work_dir, args.scale, args.seeds) for path in args.plans]
+        if len({plan.name for plan in plans}) < len(plans):
+            raise PlanError(f'two plans would write one table: {", ".join(args.plans)}')
         jobs = all_jobs(plans, args.rows)
         launcher = Launcher(Path(__file__).parent, args.launcher, args.processes, args.jobs, args.partition)
+        check(jobs, launcher)
     except (PlanError, ValueError) as error:
         raise SystemExit(str(error)) from None
-    check_flags(jobs)
     if args.dry_run:
         return show(jobs)
     try:
@@ -59,18 +61,20 @@ def main() -> None:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit('stopped; the same command goes on') from None
-    write_tables(plans, args.work_dir, pictures=True)
+    write_tables(plans, args.work_dir)
     for plan in plans:
         print(f'\n{markdown(plan)}')
-        print(f'written to {Path(args.work_dir) / plan.name}.md (also .csv, .svg)')
+        print(f'written to {args.work_dir}: {", ".join(write_picture(plan, args.work_dir))}')
     if failed:
         sys.exit(f'{len(failed)} of {len(jobs)} jobs failed; the same command tries them again')
 
 
-def check_flags(jobs: list[Job]) -> None:
-    """Refuse flags that the tools don't know before anything is trained."""
+def check(jobs: list[Job], launcher: Launcher) -> None:
+    """Refuse flags that the tools don't know, and batches that processes can't share, before anything is trained."""
     for job in jobs:
         try:
+            if job.config is not None:
+                share_batches(job, launcher.processes)
             if job.craft is not None:
                 craft_attacks.parse_args(['config', 'checkpoint', 'out', *flags(job.craft)])
             if job.robustness is not None:
@@ -87,13 +91,18 @@ def run(jobs: list[Job], launcher: Launcher, plans: list[Plan], work_dir: str) -
         return Schedule(jobs, launcher, lambda: write_tables(plans, work_dir), say, lock).run()
 
 
-def write_tables(plans: list[Plan], work_dir: str, pictures: bool = False) -> None:
+def write_tables(plans: list[Plan], work_dir: str) -> None:
     for plan in plans:
-        base = Path(work_dir) / plan.name
-        write_bytes(f'{base}.csv', csv_of(plan).encode())
-        write_bytes(f'{base}.md', markdown(plan).encode())
-        if pictures:
-            draw(plan, f'{base}.svg')
+        write_bytes(Path(work_dir) / f'{plan.name}.csv', csv_of(plan).encode())
+        write_bytes(Path(work_dir) / f'{plan.name}.md', markdown(plan).encode())
+
+
+def write_picture(plan: Plan, work_dir: str) -> list[str]:
+    """Draw what there is; returns the names of all files of the plan."""
+    picture = Path(work_dir) / f'{plan.name}.svg'
+    picture.unlink(missing_ok=True)
+    drawn = draw(plan, picture)
+    return [f'{plan.name}.{suffix}' for suffix in ('md', 'csv', *(['svg'] if drawn else []))]
 
 
 def show(jobs: list[Job]) -> None:

@@ -1,5 +1,6 @@
 # Normal training of the pretrained T on the mean of both luminances: no fusion network.
-# One modality: --cfg-options model.data_preprocessor.fusion.ir_weight=0.0 (visible) or 1.0 (infrared)
+# Visible images alone: --cfg-options model.data_preprocessor.fusion.ir_weight=0.0
+# Infrared images alone: --cfg-options model.data_preprocessor.fusion.ir_weight=1.0 model.data_preprocessor.grey=True
 _base_ = './general_msrs.py'
 
 model = dict(data_preprocessor=dict(fusion=dict(_delete_=True, type='AverageFusion', ir_weight=0.5)))

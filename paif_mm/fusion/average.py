@@ -12,7 +12,7 @@ class AverageFusion(FusionNetwork):
     """Weighted mean of both luminances, without parameters: u = w x + (1 - w) y.
 
     ``ir_weight=0.5`` is the plain average; 0 shows T the visible image alone (unchanged), 1 the infrared image in the
-    visible image's colours.
+    visible image's colours (or, with ``FusionDataPreprocessor(grey=True)``, by itself).
 
     Args:
         ir_weight (float): w in [0, 1]. Default: 0.5.

@@ -38,10 +38,11 @@ class PairFuser:
         image_weights (list[float] | None): of the last batch, for its losses; None: all alike.
     """
 
-    def hold(self, fusion: dict, stretch: bool = False) -> None:
+    def hold(self, fusion: dict, stretch: bool = False, grey: bool = False) -> None:
         """Build the fusion network; called once, by ``__init__``."""
         self.fusion = build(MODELS, fusion)
         self.stretch = stretch
+        self.grey = grey
         self.groups: list[FusedGroup] = []
         self.image_weights: list[float] | None = None
 
@@ -73,7 +74,8 @@ class PairFuser:
         """Fuse pairs (n, 4, H, W) in [0, 1] of one size; the result joins ``groups``."""
         ir, visible = split_pair(pair)
         luma = self.fusion(ir, bgr_to_luma(visible))
-        fused = replace_luma(visible, luma.float())
+        luminance = luma.float()
+        fused = luminance.clamp(0, 1).expand(-1, 3, -1, -1) if self.grey else replace_luma(visible, luminance)
         if self.stretch:
             low, high = fused.amin((1, 2, 3), keepdim=True), fused.amax((1, 2, 3), keepdim=True)
             fused = (fused - low) / (high - low).clamp_min(1e-6)

@@ -27,13 +27,15 @@ class FusionDataPreprocessor(PairFuser, BaseDataPreprocessor):
             It receives the fused image as (3, H, W) B,G,R in [0, 255].
         stretch (bool): stretch each fused image linearly to [0, 1]. Checkpoints of the authors' release need it
             (theirs stretches the whole batch, the same at batch size 1). Default: False.
+        grey (bool): show T the fused luminance without the visible image's colours, as for a model of infrared images
+            alone (``AverageFusion(ir_weight=1.0)``). Default: False.
         task_defaults: settings that a model class adds to its preprocessor's config (mmpretrain's ``batch_augments``),
             handed on to ``task``.
     """
 
-    def __init__(self, fusion: dict, task: dict, stretch: bool = False, **task_defaults):
+    def __init__(self, fusion: dict, task: dict, stretch: bool = False, grey: bool = False, **task_defaults):
         super().__init__()
-        self.hold(fusion, stretch)
+        self.hold(fusion, stretch, grey)
         self.task = MMENGINE_MODELS.build({**task_defaults, **task})
 
     def init_weights(self) -> None:

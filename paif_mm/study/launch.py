@@ -1,6 +1,8 @@
 """How a stage of a job is started: in this machine's processes, on its GPUs, or by slurm."""
 
+import copy
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,7 +61,9 @@ class Launcher:
             ]
             command = [sys.executable, '-W', 'ignore', self.tools / 'craft_attacks.py', *args]
             if self.kind == 'slurm':
-                command = ['srun', '-p', self.partition, f'--job-name={_slug(job)}', '--gres=gpu:1', *command]
+                asked = ['-p', self.partition, f'--job-name={_slug(job)}', '--gres=gpu:1', '--ntasks=1']
+                asked.append(f'--cpus-per-task={os.environ.get("CPUS_PER_TASK", 5)}')
+                command = ['srun', *asked, *shlex.split(os.environ.get('SRUN_ARGS', '')), *command]
             return [str(part) for part in command]
         what = [config_file(job)]
         if stage != 'train':
@@ -87,6 +91,7 @@ class Launcher:
         if self.kind == 'slurm':
             env['GPUS'] = str(self.processes)
             env.setdefault('GPUS_PER_NODE', str(min(self.processes, 8)))
+            env['MASTER_PORT'] = str(int(env.get('MASTER_PORT', FIRST_PORT)) + slot)  # two jobs may share a node
             return env
         env['PORT'] = str(int(env.get('PORT', FIRST_PORT)) + slot)
         if shown := devices():
@@ -121,14 +126,30 @@ def config_file(job: Job) -> Path:
     return job.folder / 'config.py'
 
 
-def write_config(job: Job) -> None:
-    """Write it: the plan's config with its options, the paths of what it needs, and the seed."""
+def write_config(job: Job, processes: int = 1) -> None:
+    """Write it: the plan's config with its options, the paths of what it needs, the seed, and shared batches."""
     if job.config is None:
         return
     job.folder.mkdir(parents=True, exist_ok=True)
-    config = Config(resolve(job.config.to_dict(), job))
+    config = Config(resolve(share_batches(job, processes).to_dict(), job))
     config.merge_from_dict({'randomness': {'seed': job.seed}})
     config.dump(config_file(job))
+
+
+def share_batches(job: Job, processes: int) -> Config:
+    """A job's config for several processes: a row means the same however many train it.
+
+    Raises:
+        ValueError: a batch can't be shared out evenly.
+    """
+    config = copy.deepcopy(job.config)
+    if processes > 1:
+        hooks = [hook for hook in config.get('custom_hooks') or [] if 'batch_size' in hook]
+        for part in [config.train_dataloader, *hooks]:
+            if part['batch_size'] % processes:
+                raise ValueError(f"{job}: {processes} processes can't share a batch of {part['batch_size']} evenly")
+            part['batch_size'] //= processes
+    return config
 
 
 def _slug(job: Job) -> str:

@@ -74,7 +74,7 @@ class Plan:
     """A study at one scale.
 
     Attributes:
-        name (str): of the file.
+        name (str): of the file and its scale.
         title, text (str): of the table.
         classes (tuple[str]): whose scores the table also shows.
         rows (tuple[Row]): in the table's order.

@@ -3,6 +3,7 @@
 import copy
 import functools
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -57,7 +58,8 @@ def read_plan(
     names = [row.name for row in rows]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise PlanError(f'{path}: two rows are called {", ".join(twice)}')
-    return Plan(path.stem, content['title'], content.get('text', ''), tuple(content.get('classes', ())), tuple(rows))
+    name = path.stem if scale_path == path else f'{path.stem}_{scale_path.stem}'
+    return Plan(name, content['title'], content.get('text', ''), tuple(content.get('classes', ())), tuple(rows))
 
 
 def _read_row(entry: Mapping, maker: '_JobMaker', seeds: Sequence[int], path: Path) -> Row:
@@ -121,7 +123,7 @@ class _JobMaker:
         except (KeyError, TypeError, AssertionError, AttributeError) as error:
             raise PlanError(f'{where}: options do not fit {file}: {error}') from error
         needs = {key: self._needed(key, what, seed, where) for key, what in _placeholders(options, where)}
-        made_of = [config.to_dict(), *(self._identity(key, need) for key, need in needs.items())]
+        made_of = [_without_place(config.to_dict()), *(self._identity(key, need) for key, need in needs.items())]
         folder = self.work_dir / f'{file.stem}-{config_hash(made_of)[:8]}' / f'seed{seed}'
         return Job(name, seed, folder, config, needs, robustness=robustness)
 
@@ -142,6 +144,17 @@ class _JobMaker:
     def _identity(self, name: str, job: Job) -> list:
         """What of a needed job makes another model of what needs it."""
         return [job.folder.parent.name, bool(self.scale['before'][name].get('each_seed'))]
+
+
+def _without_place(value):
+    """A config whose data are in ``data``, wherever ``PAIF_MM_DATA`` says that they are."""
+    if isinstance(value, Mapping):
+        return {key: _without_place(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_place(item) for item in value]
+    data = os.environ.get('PAIF_MM_DATA', 'data').rstrip('/')
+    inside = isinstance(value, str) and value.startswith(f'{data}/')
+    return os.path.normpath(f'data{value.removeprefix(data)}') if inside else value
 
 
 def _placeholders(value, where: str) -> Iterator[tuple[str, str]]:

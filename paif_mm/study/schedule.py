@@ -73,6 +73,9 @@ class Schedule:
         Raises:
             ValueError: a job needs one that is not among those to run.
         """
+        for job in [job for job in self._waiting if len(finished(job)) == len(job.stages)]:
+            self._waiting.remove(job)
+            self._done.add(job.folder)
         with ThreadPoolExecutor(self.launcher.jobs) as pool:
             try:
                 while self._waiting or self._futures:
@@ -91,7 +94,7 @@ class Schedule:
             lacking = [need for need in job.needs.values() if need.folder in self._failed]
             if lacking:
                 self._waiting.remove(job)
-                self._failed[job.folder] = f'needs {lacking[0]}, which failed'
+                self._failed[job.folder] = f'needs {lacking[0]}, which failed: {self._failed[lacking[0].folder]}'
                 self._line(f'{job}: left out, it needs {lacking[0]}, which failed')
                 note_error(job, self._failed[job.folder])
                 self.after_job()
@@ -130,7 +133,7 @@ class Schedule:
         left = [stage for stage in job.stages if stage not in finished(job)]
         try:
             if left:
-                write_config(job)
+                write_config(job, self.launcher.processes)
             for stage in left:
                 self._run_stage(job, stage, slot)
         except StageError as failure:
@@ -246,11 +249,11 @@ def progress(log: Path) -> tuple[int, int] | None:
 
 
 def last_words(log: Path) -> str:
-    """The last line that the last command said, before what torchrun adds to it."""
+    """The last line that the last command said, before what torchrun and slurm add to it."""
     said = log.read_text(encoding='utf-8', errors='replace')
     said = re.split(r'^\$ .*$', said, flags=re.MULTILINE)[-1]
     said = re.split(r'^.*torch/distributed/elastic/.*failed \(exitcode', said, flags=re.MULTILINE)[0]
-    lines = [line.strip() for line in said.splitlines()]
+    lines = [line.strip() for line in said.splitlines() if not re.match(r'(srun|slurmstepd): ', line)]
     return next((line for line in reversed(lines) if line), 'it said nothing')[:300]
 
 
@@ -273,12 +276,14 @@ def locked(work_dir: str | Path) -> Iterator[int]:
 
 
 def interruptible() -> None:
-    """Let a polite kill end the study as Ctrl-C does."""
+    """Let a polite kill, or a closed terminal, end the study as Ctrl-C does."""
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup's wish
+        signal.signal(signal.SIGHUP, interrupt)
 
 
 def _kill(process: subprocess.Popen, number: int) -> None:

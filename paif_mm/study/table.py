@@ -16,6 +16,7 @@ from .schedule import error_of, finished
 CLEAN = 'clean'
 EVERY = 'clean, all'  # the test on all images; robustness is measured on fewer
 NOT_RUN = 'not run'
+SIGNS = "'>' is a difference larger than the seeds' spread, '=' one that is not; one seed has no spread to go by."
 COCO = {'coco/bbox_mAP': 'mAP', 'coco/bbox_mAP_50': 'AP50'}  # what reports call them
 
 
@@ -71,7 +72,9 @@ def markdown(plan: Plan) -> str:
     if plan.classes and tests:
         head = [' / '.join(plan.classes), *map(label, tests)]
         parts.append(_table(head, [[row.name, *_class_cells(plan, results[row.name], tests)] for row in plan.rows]))
-    parts += ['\n'.join(f'- {line}' for line in orders(plan, results)), _failures(plan, results)]
+    if lines := orders(plan, results):
+        parts += ['\n'.join(f'- {line}' for line in lines), SIGNS]
+    parts.append(_failures(plan, results))
     if absent:
         parts.append(f'Not run: {", ".join(absent)}.')
     return '\n\n'.join(part for part in parts if part) + '\n'
@@ -174,7 +177,9 @@ def _legend(results) -> str:
         return ''
     seeds = max(len([r for r in several if r.status == 'done']) for several in results.values())
     spread = f', mean ± standard deviation of {seeds} seeds' if seeds > 1 else ''
-    text = f'{found[0].score} in percent{spread}. '
+    convention = ' (over the classes that occur; mIoU_paper, over all, is in the CSV)'
+    score = found[0].score + (convention if found[0].score == 'mIoU' else '')
+    text = f'{score} in percent{spread}. '
     return text + f"'{EVERY}' is the whole test set; all other columns are the same {found[0].images} images."
 
 

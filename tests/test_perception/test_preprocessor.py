@@ -82,6 +82,19 @@ def test_stretch_fills_the_range_of_each_image():
     assert fused.amax((1, 2, 3)).tolist() == pytest.approx([1, 1])
 
 
+def test_without_colours_the_model_sees_the_infrared_image_alone():
+    batch = pair_batch([(4, 6), (4, 6)])
+    preprocessor = make(grey=True)
+    data = preprocessor(batch, training=False)
+    for image, pair in zip(data['inputs'], batch['inputs'], strict=True):
+        expected = torch.stack([(pair[3].float() - mean) / std for mean, std in ((10, 1), (20, 2), (30, 3))])
+        torch.testing.assert_close(image, expected, atol=1e-4, rtol=0)
+    pixels = batch['inputs'][0].float().requires_grad_()
+    preprocessor({'inputs': [pixels], 'data_samples': [None]})['inputs'].sum().backward()
+    assert pixels.grad[:3].abs().max() == 0, 'nothing for an attack in the visible image'
+    assert pixels.grad[3].abs().min() > 0
+
+
 def test_gradients_reach_the_fusion_network_and_the_pixels():
     preprocessor = make()
     pixels = pair_batch([(8, 8)])['inputs'][0].float().requires_grad_()

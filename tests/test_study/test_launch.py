@@ -10,7 +10,7 @@ from conftest import REPO
 from mmengine.config import Config
 from test_study.studies import trained
 
-from paif_mm.study.launch import Launcher, devices, flags, write_config
+from paif_mm.study.launch import Launcher, devices, flags, share_batches, write_config
 from paif_mm.study.plan import Job
 
 TOOLS = Path('tools')
@@ -79,7 +79,7 @@ def test_several_processes_run_the_dist_scripts(job, no_gpus):
     assert robustness[7:9] == ['--suite', 'paper']
 
 
-def test_slurm_gets_a_partition_and_a_name_for_each_job(job, bank, no_gpus):
+def test_slurm_gets_a_partition_and_a_name_for_each_job(job, bank, no_gpus, monkeypatch):
     launcher, folder = Launcher(TOOLS, 'slurm', processes=4, partition='gpu'), job.folder
     what = ['gpu', 'a-0123abcd-seed1', str(folder / 'config.py')]
     train = ['bash', 'tools/slurm_train.sh', *what, '--work-dir', str(folder / 'train'), '--resume']
@@ -88,8 +88,13 @@ def test_slurm_gets_a_partition_and_a_name_for_each_job(job, bank, no_gpus):
     test = ['bash', 'tools/slurm_test.sh', *what, checkpoint, '--work-dir', str(folder / 'test')]
     assert launcher.command(job, 'test') == test
     craft = launcher.command(bank, 'craft')
-    assert craft[:5] == ['srun', '-p', 'gpu', '--job-name=bank-4567cdef-seed0', '--gres=gpu:1']
-    assert craft[5:] == Launcher(TOOLS).command(bank, 'craft')
+    asked = ['-p', 'gpu', '--job-name=bank-4567cdef-seed0', '--gres=gpu:1', '--ntasks=1', '--cpus-per-task=5']
+    plain = Launcher(TOOLS).command(bank, 'craft')
+    assert craft == ['srun', *asked, *plain]
+    monkeypatch.setenv('SRUN_ARGS', '--account=us --qos "a b"')
+    monkeypatch.setenv('CPUS_PER_TASK', '2')
+    asked[-1] = '--cpus-per-task=2'
+    assert launcher.command(bank, 'craft') == ['srun', *asked, '--account=us', '--qos', 'a b', *plain]
 
 
 @pytest.mark.parametrize('kind', ['none', 'pytorch'])
@@ -177,6 +182,7 @@ def test_slurm_gets_its_number_of_gpus(no_gpus, monkeypatch):
     env = launcher.environment('test', 2)
     assert (env['GPUS'], env['GPUS_PER_NODE'], env['TOOL']) == ('16', '8', 'test.py')
     assert 'PORT' not in env
+    assert env['MASTER_PORT'] == '29502', 'jobs that share a node have their own'
     monkeypatch.setenv('GPUS_PER_NODE', '4')
     assert launcher.environment('test', 0)['GPUS_PER_NODE'] == '4', "the user's"
 
@@ -221,6 +227,18 @@ def test_the_written_config_has_paths_and_seed(tmp_path):
     assert written.hooks[0].bank == f'{need.folder}/train/x'
     assert written.randomness == {'deterministic': True, 'seed': 3}
     assert job.config.load_from == '{T.checkpoint}', 'the plan is as it was'
+
+
+def test_batches_are_shared_out_so_that_a_row_means_the_same(tmp_path):
+    hooks = [{'type': 'AATMetaInitHook', 'batch_size': 6}, {'type': 'FusionLossHook'}]
+    job = Job('A', 0, tmp_path / 'a' / 'seed0', Config({'train_dataloader': {'batch_size': 4}, 'custom_hooks': hooks}))
+    write_config(job, processes=2)
+    written = Config.fromfile(job.folder / 'config.py')
+    assert written.train_dataloader.batch_size == 2
+    assert [hook.get('batch_size') for hook in written.custom_hooks] == [3, None]
+    assert job.config.train_dataloader.batch_size == 4, 'the plan is as it was'
+    with pytest.raises(ValueError, match="A, seed 0: 4 processes can't share a batch of 6 evenly"):
+        share_batches(job, 4)
 
 
 def test_a_bank_has_no_config(bank):

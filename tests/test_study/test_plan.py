@@ -6,6 +6,7 @@ import pytest
 import yaml
 from test_study.studies import trained, write_plan
 
+from paif_mm.study import reading
 from paif_mm.study.plan import PlanError, all_jobs, resolve
 from paif_mm.study.reading import read_plan
 
@@ -88,6 +89,20 @@ def test_a_model_that_is_a_row_and_a_step_is_trained_once_and_tested(tmp_path):
     path = write_plan(tmp_path, row(options=START), row('plain'), scale={'before': before})
     jobs = all_jobs([read_plan(path, tmp_path)])
     assert [(job.name, job.stages[-1]) for job in jobs] == [('plain', 'robustness'), ('A', 'robustness')]
+
+
+def test_a_folder_does_not_depend_on_where_the_data_are(tmp_path, monkeypatch):
+    tmp_path.joinpath('a.py').write_text("data_root = '{{$PAIF_MM_DATA:data}}/msrs'\nother = '/disk2/x'")
+    monkeypatch.delenv('PAIF_MM_DATA', raising=False)
+    reference = job_of(tmp_path).folder
+    for place in ('/disk', '/disk/', '../d'):
+        monkeypatch.setenv('PAIF_MM_DATA', place)
+        reading._parse_config.cache_clear()
+        job = job_of(tmp_path)
+        assert job.config.data_root == f'{place}/msrs'
+        assert job.folder == reference
+    monkeypatch.setenv('PAIF_MM_DATA', '/disk2')  # where the other data are, too
+    assert job_of(tmp_path).folder != reference, 'other data'
 
 
 def test_whatever_makes_another_model_has_another_folder(tmp_path):

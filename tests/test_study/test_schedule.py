@@ -38,7 +38,7 @@ class Scripts:
     """Starts a script for each stage; by name of the job, where there is one for it."""
 
     def __init__(self, journal, jobs=1, **scripts):
-        self.journal, self.jobs, self.scripts = journal, jobs, scripts
+        self.journal, self.jobs, self.scripts, self.processes = journal, jobs, scripts, 1
 
     def command(self, job, stage):
         script = BEGIN + self.scripts.get(job.name, '') + END
@@ -82,7 +82,7 @@ def test_what_is_done_is_not_run_again(tmp_path):
     run([row], launcher)
     assert launcher.lines() == ['begin row test', 'end row test', 'begin row robustness', 'end row robustness']
     assert finished(row)['train'] == 3.0
-    assert run([row], launcher) == ({}, [])
+    assert run([row], launcher, after_job=lambda: pytest.fail('nothing ended')) == ({}, [])
     assert len(launcher.lines()) == 4
 
 
@@ -120,10 +120,11 @@ def test_a_failure_leaves_out_what_needs_it_and_nothing_else(tmp_path):
     launcher = Scripts(tmp_path / 'journal', **scripts)
     failed, said = run(jobs, launcher)
     log = bad.folder / 'train.log'
+    why = f'train ended with 3: the last words (see {log})'
     assert failed == {
-        'bad': f'train ended with 3: the last words (see {log})',
-        'child': 'needs bad, seed 0, which failed',
-        'grandchild': 'needs child, seed 0, which failed',
+        'bad': why,
+        'child': f'needs bad, seed 0, which failed: {why}',
+        'grandchild': f'needs child, seed 0, which failed: needs bad, seed 0, which failed: {why}',
     }
     assert {job.name: error_of(job) for job in jobs} == {**failed, 'good': None}
     assert launcher.begun() == ['bad', 'good']
@@ -179,10 +180,11 @@ TELL_GRANDPARENT = f'\nos.kill({os.getpid()}, signal.SIGTERM)\n'
 @pytest.fixture
 def polite():
     """What a polite kill does is put back after the test."""
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
     interruptible()
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def gone(pid: int) -> bool:
@@ -215,10 +217,11 @@ def test_a_stop_ends_what_runs_and_the_next_run_goes_on(tmp_path):
     assert launcher.begun()[-2:] == ['slow', 'later']
 
 
-def test_a_polite_kill_stops_a_study(tmp_path, polite):
+@pytest.mark.parametrize('number', ['SIGTERM', 'SIGHUP'])
+def test_a_polite_kill_or_a_closed_terminal_stops_a_study(tmp_path, polite, number):
     job = make_job(tmp_path, 'job')
     with pytest.raises(KeyboardInterrupt):
-        run([job], Scripts(tmp_path / 'journal', job=TELL + SLEEP))
+        run([job], Scripts(tmp_path / 'journal', job=TELL.replace('SIGTERM', number) + SLEEP))
     assert not finished(job)
     assert error_of(job) is None
 
@@ -351,6 +354,7 @@ WORDS = {
     'none': ('$ python train.py\n', 'it said nothing'),
     'none this time': ('$ python train.py\nold words\n$ python train.py\n', 'it said nothing'),
     'an error under torchrun': (f'RuntimeError: no room\n{TORCHRUN}', 'RuntimeError: no room'),
+    'an error under slurm': ('no room\nsrun: error: node1: task 0: Exited with exit code 1\n', 'no room'),
     'a refusal under torchrun': (f'no such bank\n{TORCHRUN}', 'no such bank'),
 }
 

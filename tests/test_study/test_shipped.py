@@ -36,13 +36,13 @@ def studies(tmp_path_factory):
 
 @pytest.fixture(params=SCALES)
 def plans(request, studies):
-    return {plan.name: plan for plan in studies[request.param]}
+    return dict(zip([path.stem for path in PLANS], studies[request.param], strict=True))
 
 
 @pytest.fixture
 def rows(plans):
     """(plan, row) -> job."""
-    return {(plan.name, row.name): row.jobs[0] for plan in plans.values() for row in plan.rows}
+    return {(name, row.name): row.jobs[0] for name, plan in plans.items() for row in plan.rows}
 
 
 def test_every_row_has_its_options(plans, rows):
@@ -137,6 +137,12 @@ def test_rows_of_the_half_scale_differ_in_what_they_compare_alone(studies):
     assert {fusion.channels for fusion in fusions if fusion.type != 'AverageFusion'} == {8}
     assert {str(config.optim_wrapper) for config in configs} == {str(configs[0].optim_wrapper)}
     assert len({str(config.model.backbone) + str(config.model.decode_head) for config in configs}) == 1
+
+
+def test_a_quarter_of_the_training_is_clean_at_both_scales(studies):
+    for plans in studies.values():
+        config = next(row.jobs[0].config for plan in plans for row in plan.rows if row.name == 'clean first')
+        assert config.custom_hooks[1].begin == config.train_cfg.max_iters / 4
 
 
 def test_rows_of_the_full_scale_are_trained_alike(studies):

@@ -9,7 +9,7 @@ from test_study.studies import make_plan, make_row, measured
 
 from paif_mm.files import write_json
 from paif_mm.study.schedule import note, note_error
-from paif_mm.study.table import EVERY, collect, csv_of, markdown, mean_and_spread, orders, shown_tests
+from paif_mm.study.table import EVERY, SIGNS, collect, csv_of, markdown, mean_and_spread, orders, shown_tests
 
 PAPER = {'clean': 50.0, 'pgd5-4': 30.0}
 
@@ -61,7 +61,8 @@ def test_markdown_shows_means_spreads_and_the_papers_figures(plan):
     lines = markdown(plan).splitlines()
     assert lines[0] == '# A study'
     assert lines[2] == 'What it is about.'
-    assert lines[4].startswith('mIoU in percent, mean ± standard deviation of 2 seeds.')
+    assert lines[4].startswith('mIoU (over the classes that occur; mIoU_paper, ')
+    assert ' in percent, mean ± standard deviation of 2 seeds. ' in lines[4]
     assert lines[4].endswith('the same 2 images.')
     assert lines[6:10] == [
         '| row | clean, all | clean | PGD-5, 4/255 | worst case, 4/255 | paper: clean | paper: PGD-5, 4/255 |',
@@ -69,7 +70,7 @@ def test_markdown_shows_means_spreads_and_the_papers_figures(plan):
         '| A | 42.0 ± 1.4 | 42.0 ± 2.8 | 21.0 ± 1.4 | 11.0 ± 1.4 | 50 | 30 |',
         '| B | 50.2 ± 0.4 | 50.5 ± 0.7 | 10.5 ± 0.7 | 10.0 ± 1.4 | 52.5 | 20 |',
     ]
-    assert 'Not in the table' not in markdown(plan)
+    assert 'Not in the means' not in markdown(plan)
 
 
 def test_markdown_shows_the_scores_of_chosen_classes(plan):
@@ -86,7 +87,7 @@ def test_orders_are_held_against_the_papers_within_the_spread(plan):
         'clean, paper: B > A; clean here: B > A',
         'PGD-5, 4/255, paper: A > B; PGD-5, 4/255 here: A > B; worst case, 4/255 here: A = B',
     ]
-    assert [f'- {line}' for line in orders(plan, results(plan))] == markdown(plan).splitlines()[-2:]
+    assert markdown(plan).splitlines()[-4:] == [*(f'- {line}' for line in orders(plan, results(plan))), '', SIGNS]
 
 
 def test_orders_are_within_groups(tmp_path):

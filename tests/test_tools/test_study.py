@@ -36,7 +36,8 @@ scale:
 
 @pytest.fixture
 def plan(tmp_path):
-    (tmp_path / 'a.py').write_text('train_cfg = dict(max_iters=2)\nload_from = None\n')
+    config = 'train_cfg = dict(max_iters=2)\ntrain_dataloader = dict(batch_size=4)\nload_from = None\n'
+    (tmp_path / 'a.py').write_text(config)
     (tmp_path / 'plan.yaml').write_text(PLAN)
     return tmp_path / 'plan.yaml'
 
@@ -60,14 +61,14 @@ def test_tables_of_what_there_is(plan, monkeypatch, capsys, tmp_path):
     call(monkeypatch, 'study', plan, '--work-dir', tmp_path / 'work', '--table')
     said = capsys.readouterr().out
     assert 'Not run: A.' in said
-    assert f'written to {tmp_path}/work/plan.md (also .csv, .svg)' in said
+    assert f'written to {tmp_path}/work: plan.md, plan.csv\n' in said
     assert {path.name for path in (tmp_path / 'work').iterdir()} == {'plan.csv', 'plan.md'}, 'nothing to draw'
 
 
 def test_what_cant_be_run_is_said_in_one_line(plan, monkeypatch, tmp_path):
-    def refused(*args, plan=plan):
+    def refused(*args, plan=plan, more=()):
         with pytest.raises(SystemExit) as caught:
-            call(monkeypatch, 'study', plan, '--work-dir', tmp_path / 'work', *args)
+            call(monkeypatch, 'study', plan, *more, '--work-dir', tmp_path / 'work', *args)
         assert len(str(caught.value).splitlines()) == 1
         return str(caught.value)
 
@@ -76,6 +77,9 @@ def test_what_cant_be_run_is_said_in_one_line(plan, monkeypatch, tmp_path):
     assert refused('--rows', 'B') == 'no plan has a row B; there are A'
     assert refused('--jobs', '0') == '--jobs and --processes must be at least 1'
     assert refused('--launcher', 'slurm') == '--launcher slurm needs --partition'
+    assert refused(more=[plan]) == f'two plans would write one table: {plan}, {plan}'
+    uneven = ('--launcher', 'slurm', '--partition', 'gpu', '--processes', '3')
+    assert refused(*uneven) == "T, seed 0: 3 processes can't share a batch of 4 evenly"
     assert not (tmp_path / 'work').exists()
 
 
@@ -94,7 +98,8 @@ def tiny_scale(folder, data):
         for kind in ('general', 'sat'):
             text = (folder / f'{kind}.py').read_text().replace('dict(channels=4)', config)
             (folder / f'{fusion}_{kind}.py').write_text(text)
-    rows = ('general', 'sat', 'aat', 'plain general', 'plain sat', 'average general', 'average sat')
+    (folder / 'clean_first.py').write_text((folder / 'sat.py').read_text() + '\ncustom_hooks[1]["begin"] = 1\n')
+    rows = ('general', 'sat', 'clean first', 'aat', 'plain general', 'plain sat', 'average general', 'average sat')
     start = {'load_from': '{T.checkpoint}'}
     content = {
         'seeds': [0],
@@ -158,7 +163,7 @@ def test_all_shipped_plans_end_in_tables_though_killed_once(synthetic_root, tmp_
     repeated = [stage for stage, count in again.items() if count > 1]
     assert len(repeated) <= (os.cpu_count() or 1), 'but for what was being done'
     for plan, names in ROWS.items():
-        complete(work_dir, plan, [name for name in names if name in SOME], done.stdout)
+        complete(work_dir, f'{plan}_tiny', [name for name in names if name in SOME], done.stdout)
 
     done = commands.run('study.py', *args)
     assert begun(work_dir) == again, 'nothing was left to do'
@@ -177,5 +182,5 @@ def complete(work_dir, plan, names, said) -> None:
     text = (work_dir / f'{plan}.md').read_text()
     assert text in said
     assert 'Not in the means' not in text
-    assert ('paper: ' in text) == (plan in ('table1', 'table3', 'table4', 'table5'))
+    assert ('paper: ' in text) == (plan in ('table1_tiny', 'table3_tiny', 'table4_tiny', 'table5_tiny'))
     assert (work_dir / f'{plan}.svg').read_text().count('clean') > 0
