@@ -27,7 +27,8 @@ class AdversarialAttackHook(Hook):
     Args:
         attack (dict): the attack, e.g. ``dict(type='PGD', eps=8 / 255, steps=5)``.
         ratio (float): share of the training images that are attacked. Exact: 0.25 of 4 is always one image, and
-            where it leaves a fraction, it is carried to the next iteration. Which images is drawn at random.
+            where it leaves a fraction, it is carried to the next iteration. Which images is drawn at random. Default:
+            0.5, the paper's and the compromise of docs/results.md ("How much of each batch to attack").
         phases (tuple[str]): of ``'train'``, ``'val'``, ``'test'``.
         begin (int): training iterations on clean images before the first attack (a warm start). Default: 0.
         weight (float | None): lambda of Eq. 4: the training loss of a fused model becomes
@@ -38,7 +39,7 @@ class AdversarialAttackHook(Hook):
     def __init__(
         self,
         attack: dict,
-        ratio: float = 1.0,
+        ratio: float = 0.5,
         phases: Sequence[str] = ('train',),
         begin: int = 0,
         weight: float | None = None,

@@ -1,0 +1,45 @@
+"""What a segmentor scores that sees nothing: ``python benchmarks/constant_prediction.py CONFIG [--limit 32]``.
+
+Calls every pixel of the test set (or of the images that ``tools/robustness.py --limit`` takes) the most frequent class.
+A defence that leaves no more than that under attack leaves nothing of the other classes.
+"""
+
+import argparse
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+
+import paif_mm  # noqa: F401 (before any OpenMMLab model library)
+from paif_mm.evaluation.score import MeanIoU
+from paif_mm.robustness.evaluate import evenly
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='of an mmseg segmentor')
+    parser.add_argument('--limit', type=int, help='images of the test set, evenly spaced (default: all)')
+    args = parser.parse_args()
+    config = Config.fromfile(args.config)
+    init_default_scope(config.default_scope)
+    dataset = DATASETS.build(config.test_dataloader.dataset)
+    classes = dataset.metainfo['classes']
+    samples = [dataset[place]['data_samples'] for place in evenly(len(dataset), args.limit)]
+    counts = sum(torch.bincount(sample.gt_sem_seg.data.flatten(), minlength=256)[: len(classes)] for sample in samples)
+    most = int(counts.argmax())
+    score = MeanIoU([MeanIoU.record(constant(sample, most), sample, len(classes)) for sample in samples], classes)
+    figures = score.figures(torch.ones(1, len(samples)).numpy())
+    shares = (100 * counts / counts.sum()).tolist()
+    named = ', '.join(f'{name} {share:.2f}' for name, share in zip(classes, shares, strict=True))
+    print(f'{len(samples)} images; pixels in percent: {named}')
+    print(f'all {classes[most]}: mIoU {figures["mIoU"][0]:.2f}, accuracy {figures["aAcc"][0]:.2f}')
+
+
+def constant(sample: SegDataSample, label: int) -> SegDataSample:
+    return SegDataSample(pred_sem_seg=PixelData(data=torch.full_like(sample.gt_sem_seg.data, label)))
+
+
+if __name__ == '__main__':
+    main()
