@@ -20,7 +20,7 @@ PLANS = sorted((REPO / 'configs/study').glob('*.yaml'))
 ROWS = {path.stem: [row['name'] for row in yaml.safe_load(path.read_text())['rows']] for path in PLANS}
 #: Enough of them to run every config, every step and every kind of override.
 SOME = {
-    *('General', 'SAT', 'AAT', 'HDS', 'DARTS', 'CA', 'searched here', 'average', 'infrared SAT'),
+    *('General', 'SAT', 'AAT', 'HDS', 'DARTS', 'CA', 'searched here', 'average', 'infrared SAT', '3-C'),
     *('all', 'clean first', 'warm start alone', '3-DC, AA', 'AA'),
 }
 
