@@ -24,6 +24,13 @@ SOME = {
     *('all', 'clean first', 'warm start alone', '3-DC, AA', 'AA'),
 }
 
+CLEAN_FIRST = """
+custom_hooks = [
+    dict(type='paif_mm.FusionLossHook'),
+    dict(type='paif_mm.AdversarialAttackHook', attack=dict(type='PGD', eps=4 / 255, steps=1, keep='last'), begin=1),
+]
+"""
+
 PLAN = """
 title: A plan of the tests
 rows: [{name: A, config: a, options: {load_from: '{T.checkpoint}'}}]
@@ -98,7 +105,7 @@ def tiny_scale(folder, data):
         for kind in ('general', 'sat'):
             text = (folder / f'{kind}.py').read_text().replace('dict(channels=4)', config)
             (folder / f'{fusion}_{kind}.py').write_text(text)
-    (folder / 'clean_first.py').write_text((folder / 'sat.py').read_text() + '\ncustom_hooks[1]["begin"] = 1\n')
+    (folder / 'clean_first.py').write_text((folder / 'sat.py').read_text() + CLEAN_FIRST)
     rows = ('general', 'sat', 'clean first', 'aat', 'plain general', 'plain sat', 'average general', 'average sat')
     start = {'load_from': '{T.checkpoint}'}
     content = {
