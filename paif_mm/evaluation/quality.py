@@ -47,7 +47,17 @@ def mutual_information(fused: Tensor, ir: Tensor, vis: Tensor) -> float:
 
 def correlation(fused: Tensor, ir: Tensor, vis: Tensor) -> float:
     """CC: mean of the correlation coefficients r(F, X) and r(F, Y), in [-1, 1]; 0 for a constant image."""
-    return (_pearson(fused, ir) + _pearson(fused, vis)) / 2
+    return (correlation_with_infrared(fused, ir, vis) + correlation_with_visible(fused, ir, vis)) / 2
+
+
+def correlation_with_infrared(fused: Tensor, ir: Tensor, vis: Tensor) -> float:
+    """CC_ir: r(F, X). Beside CC_vis, it tells a network that fuses from one that passes one modality on."""
+    return _pearson(fused, ir)
+
+
+def correlation_with_visible(fused: Tensor, ir: Tensor, vis: Tensor) -> float:
+    """CC_vis: r(F, Y)."""
+    return _pearson(fused, vis)
 
 
 def sum_of_correlations_of_differences(fused: Tensor, ir: Tensor, vis: Tensor) -> float:
@@ -132,6 +142,8 @@ ALONE = {
 WITH_SOURCES = {
     'MI': mutual_information,
     'CC': correlation,
+    'CC_ir': correlation_with_infrared,
+    'CC_vis': correlation_with_visible,
     'SCD': sum_of_correlations_of_differences,
     'PSNR': peak_signal_to_noise,
     'SSIM': structural_similarity,
@@ -146,6 +158,8 @@ RANGES = {
     'AG': 'levels, 0..255',
     'MI': 'bits, 0..16',
     'CC': '-1..1',
+    'CC_ir': '-1..1',
+    'CC_vis': '-1..1',
     'SCD': '-2..2',
     'PSNR': 'dB, 0..',
     'SSIM': '-1..1',

@@ -195,7 +195,18 @@ def test_measures_stay_in_their_ranges():
 def test_an_average_keeps_more_of_both_sources_than_either():
     x, y = noise(0), noise(1)
     both, one = fused_image_quality((x + y) / 2, x, y), fused_image_quality(x, x, y)
-    assert list(both) == ['EN', 'SD', 'SF', 'AG', 'MI', 'CC', 'SCD', 'PSNR', 'SSIM', 'Qabf', 'VIF']
+    names = 'EN SD SF AG MI CC CC_ir CC_vis SCD PSNR SSIM Qabf VIF'
+    assert list(both) == names.split()
     for name in ('SCD', 'PSNR', 'CC'):
         assert both[name] > one[name]
     assert both['SD'] < one['SD']
+
+
+def test_each_modality_has_its_own_correlation():
+    """Of F = (a X + b Y) with orthogonal X and Y of one variance: r(F, X) = a / sqrt(a^2 + b^2), r(F, Y) = b / ..."""
+    x, y = 100 + 50 * torch.tensor([[1.0, 1, -1, -1]]), 100 + 50 * torch.tensor([[1.0, -1, 1, -1]])
+    x, y = (image.expand(16, -1).repeat(1, 4) for image in (x, y))
+    values = fused_image_quality((4 * x + 3 * y) / 7, x, y)
+    assert (values['CC_ir'], values['CC_vis'], values['CC']) == pytest.approx((0.8, 0.6, 0.7))
+    values = fused_image_quality(x, x, y)
+    assert (values['CC_ir'], values['CC_vis']) == pytest.approx((1, 0), abs=1e-9)
