@@ -38,7 +38,7 @@ def craft(
         source (nn.Module): the segmentor or detector whose loss is attacked (PGD, step eps / 4, worst iterate).
         dataset: pairs with labels, not augmented; items as mmseg packs them.
         out: folder, new or begun with the same settings.
-        levels: name -> radius in [0, 1] units, each at least 1/255.
+        levels: name -> radius in [0, 1] units, each at least 1/255, or 0: the pairs as they are, for a comparison.
         num: pairs to choose; all if the data set has fewer.
         seed: of the choice and of the random starts.
         steps: of PGD.
@@ -158,8 +158,10 @@ def _check_levels(levels: Mapping[str, float]) -> None:
     for name, eps in levels.items():
         if name == CLEAN:
             raise ValueError("a level can't be called 'clean': that is where the clean pairs go")
-        if not 1 / 255 <= eps + 1e-9 <= 1:
-            raise ValueError(f'level {name}={eps} is no radius between 1/255 and 1, the least that 8 bits can hold')
+        if eps != 0 and not 1 / 255 <= eps + 1e-9 <= 1:
+            raise ValueError(
+                f'level {name}={eps} is neither 0 nor between 1/255, the least that 8 bits can hold, and 1'
+            )
 
 
 def _begin(out: Path, settings: dict) -> bool:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,8 @@ from .schedule import error_of, finished
 CLEAN = 'clean'
 EVERY = 'clean, all'  # the test on all images; robustness is measured on fewer
 NOT_RUN = 'not run'
+BACKGROUND = {'unlabeled', 'background'}
+OBJECTS = 'mIoU_objects'  # of all classes but these, whose share of an mIoU over few classes is large
 SIGNS = "'>' is a difference larger than the seeds' spread, '=' one that is not; one seed has no spread to go by."
 COCO = {'coco/bbox_mAP': 'mAP', 'coco/bbox_mAP_50': 'AP50'}  # what reports call them
 
@@ -69,9 +71,9 @@ def markdown(plan: Plan) -> str:
     if plan.rows:
         head = ['row', *map(label, tests), *(f'paper: {label(test)}' for test in _paper_tests(plan))]
         parts.append(_table(head, _main_rows(plan, results, tests)))
-    if plan.classes and tests:
-        head = [' / '.join(plan.classes), *map(label, tests)]
-        parts.append(_table(head, [[row.name, *_class_cells(plan, results[row.name], tests)] for row in plan.rows]))
+    if (shown := _shown_classes(plan, results)) and tests:
+        head = [' / '.join(shown), *map(label, tests)]
+        parts.append(_table(head, [[row.name, *_cells(results[row.name], tests, shown.values())] for row in plan.rows]))
     if lines := orders(plan, results):
         parts += ['\n'.join(f'- {line}' for line in lines), SIGNS]
     parts.append(_failures(plan, results))
@@ -150,6 +152,7 @@ def _result(job: Job) -> Result:
             fused = {f'fused/{name}': value for name, value in row.get('fused', {}).items()}
             for name, value in {**row['figures']['all'], **fused}.items():
                 figures[row['key'], name] = value['value'] if value['value'] is not None else float('nan')
+        figures.update(_means_over_objects(figures))
     return Result(job.seed, _status(job), figures, score, images, str(job.folder))
 
 
@@ -171,6 +174,17 @@ def _test_figures(job: Job) -> dict[tuple[str, str], float]:
     return {(EVERY, name): value for name, value in {**of_boxes, **of_pixels}.items()}
 
 
+def _means_over_objects(figures: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+    """:data:`OBJECTS` of each test with a background class, over the other classes that occur."""
+    means = {}
+    for test in dict.fromkeys(test for test, _ in figures):
+        classes = {name: value for (key, name), value in figures.items() if key == test and name.startswith('IoU/')}
+        objects = [value for name, value in classes.items() if name.removeprefix('IoU/') not in BACKGROUND]
+        if len(objects) < len(classes) and not np.isnan(objects).all():
+            means[test, OBJECTS] = float(np.nanmean(objects))
+    return means
+
+
 def _legend(results) -> str:
     found = [result for several in results.values() for result in several if result.status == 'done']
     if not found:
@@ -180,7 +194,9 @@ def _legend(results) -> str:
     convention = ' (over the classes that occur; mIoU_paper, over all, is in the CSV)'
     score = found[0].score + (convention if found[0].score == 'mIoU' else '')
     text = f'{score} in percent{spread}. '
-    return text + f"'{EVERY}' is the whole test set; all other columns are the same {found[0].images} images."
+    text += f"'{EVERY}' is the whole test set; all other columns are the same {found[0].images} images."
+    objects = any(figure == OBJECTS for result in found for _, figure in result.figures)
+    return text + " 'objects' is the mean IoU of all classes but the background." if objects else text
 
 
 def _main_rows(plan: Plan, results, tests) -> list[list[str]]:
@@ -192,11 +208,16 @@ def _main_rows(plan: Plan, results, tests) -> list[list[str]]:
     return rows
 
 
-def _class_cells(plan: Plan, found: Sequence[Result], tests) -> list[str]:
-    prefix = 'AP50' if any(result.score == 'AP50' for result in found) else 'IoU'
-    return [
-        ' / '.join(_cell(mean_and_spread(found, test, f'{prefix}/{name}')) for name in plan.classes) for test in tests
-    ]
+def _shown_classes(plan: Plan, results) -> dict[str, str]:
+    """Title -> figure: the mean over the objects, where it is known, and the plan's classes."""
+    done = [result for found in results.values() for result in found if result.status == 'done']
+    objects = {'objects': OBJECTS} if any(figure == OBJECTS for result in done for _, figure in result.figures) else {}
+    prefix = 'AP50' if any(result.score == 'AP50' for result in done) else 'IoU'
+    return {**objects, **{name: f'{prefix}/{name}' for name in plan.classes}}
+
+
+def _cells(found: Sequence[Result], tests: Iterable[str], figures: Collection[str]) -> list[str]:
+    return [' / '.join(_cell(mean_and_spread(found, test, figure)) for figure in figures) for test in tests]
 
 
 def _paper_tests(plan: Plan) -> list[str]:

@@ -110,6 +110,14 @@ def test_an_interrupted_bank_ends_as_an_uninterrupted_one(bank, source, tmp_path
     assert len(calls) == 6, 'a finished bank is not made again'
 
 
+def test_radius_zero_leaves_the_pairs_as_they_are(source, tmp_path):
+    bank = craft(source, Dataset(), tmp_path, {'none': 0.0}, num=2, steps=1, progress=False)
+    assert all(torch.equal(*bank.read('none', name)) for name in bank.names)
+    level = bank.manifest['levels']['none']
+    assert level['loss_after'] == level['loss_before'] > 0
+    assert level['max_delta_255'] == {'ir': 0, 'vis': 0}
+
+
 def test_another_seed_chooses_and_starts_differently(bank, source, tmp_path):
     other = craft(source, Dataset(), tmp_path, LEVELS, num=3, seed=1, steps=2, progress=False)
     assert other.manifest['files'] != bank.manifest['files']
@@ -121,7 +129,12 @@ def test_other_settings_are_refused(bank, source):
 
 
 @pytest.mark.parametrize(
-    ('levels', 'message'), [({'clean': 1 / 255}, "can't be called 'clean'"), ({'tiny': 0.5 / 255}, 'tiny=.*no radius')]
+    ('levels', 'message'),
+    [
+        ({'clean': 1 / 255}, "can't be called 'clean'"),
+        ({'tiny': 0.5 / 255}, 'tiny=.*neither 0 nor'),
+        ({'x': -1.0}, 'x=-1'),
+    ],
 )
 def test_bad_levels_are_refused(source, tmp_path, levels, message):
     with pytest.raises(ValueError, match=message):

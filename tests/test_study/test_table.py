@@ -63,7 +63,7 @@ def test_markdown_shows_means_spreads_and_the_papers_figures(plan):
     assert lines[2] == 'What it is about.'
     assert lines[4].startswith('mIoU (over the classes that occur; mIoU_paper, ')
     assert ' in percent, mean ± standard deviation of 2 seeds. ' in lines[4]
-    assert lines[4].endswith('the same 2 images.')
+    assert lines[4].endswith('the same 2 images.'), 'no mean over objects where there is no background'
     assert lines[6:10] == [
         '| row | clean, all | clean | PGD-5, 4/255 | worst case, 4/255 | paper: clean | paper: PGD-5, 4/255 |',
         '| --- | --- | --- | --- | --- | --- | --- |',
@@ -80,6 +80,21 @@ def test_markdown_shows_the_scores_of_chosen_classes(plan):
         '| A | 66.0 ± 1.4 / - | 61.0 ± 1.4 / 7.0 ± 0.0 | 56.0 ± 1.4 / - | - / - |',
         '| B | 15.0 ± 0.0 / - | 10.0 ± 0.0 / 7.0 ± 0.0 | 5.0 ± 0.0 / - | - / - |',
     ]
+
+
+def test_background_is_left_out_of_the_mean_over_objects(tmp_path):
+    row = make_row(tmp_path, 'A', (0, 1))
+    for job, (car, person) in zip(row.jobs, ((30.0, 10.0), (20.0, None)), strict=True):
+        tested = {'mIoU': 40.0, 'IoU/unlabeled': 90.0, 'IoU/car': 6.0, 'IoU/person': 8.0}
+        report = {'mIoU': 9.0, 'IoU/unlabeled': 80.0, 'IoU/car': car, 'IoU/person': person}
+        measured(job, tested, {'clean': report, 'pgd5-4': {'mIoU': 5.0, 'IoU/unlabeled': 40.0, 'IoU/car': None}})
+    plan = make_plan(row, classes=('car',))
+    lines = markdown(plan).splitlines()
+    assert lines[2].endswith("'objects' is the mean IoU of all classes but the background.")
+    place = lines.index('| objects / car | clean, all | clean | PGD-5, 4/255 |')
+    assert lines[place + 2] == '| A | 7.0 ± 0.0 / 6.0 ± 0.0 | 20.0 ± 0.0 / 25.0 ± 7.1 | - / - |'
+    assert 'mIoU_objects' in csv_of(plan)
+    assert '| objects | clean, all |' in markdown(make_plan(row)), 'also of a plan that chooses no classes'
 
 
 def test_orders_are_held_against_the_papers_within_the_spread(plan):

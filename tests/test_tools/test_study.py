@@ -21,7 +21,7 @@ ROWS = {path.stem: [row['name'] for row in yaml.safe_load(path.read_text())['row
 #: Enough of them to run every config, every step and every kind of override.
 SOME = {
     *('General', 'SAT', 'AAT', 'HDS', 'DARTS', 'CA', 'searched here', 'average', 'infrared SAT', '3-C'),
-    *('all', 'clean first', 'warm start alone', '3-DC, AA', 'AA'),
+    *('all', 'clean first', 'warm start on clean pairs', '3-DC, AA', 'AA'),
 }
 
 CLEAN_FIRST = """
@@ -117,6 +117,7 @@ def tiny_scale(folder, data):
             'T': {'config': 'average_general.py'},
             'source': {'config': 'sat.py', 'options': start},
             'bank': {'craft': 'source', 'num': 4, 'steps': 2},
+            'clean bank': {'craft': 'source', 'num': 4, 'steps': 1, 'levels': ['one=0', 'two=0']},
             'HDS search': {'config': 'hds.py', 'options': start},
             'DARTS search': {'config': 'darts.py', 'options': start},
         },
