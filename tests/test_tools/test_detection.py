@@ -132,7 +132,7 @@ def test_search_and_retraining_with_a_detector(synthetic_root, tmp_path):
 def test_costs_add_up(trained):
     done = run('get_flops.py', trained[0], '--shape', 64, 96, '--runs', 2)
     rows = {part: cells for part, *cells in re.findall(r'\| +(N|T|both) \| +([\d.]+) \| +([\d.]+) ', done.stdout)}
-    assert set(rows) == {'N', 'T', 'both'}, done.stdout  # whatever a library says before the table
+    assert set(rows) == {'N', 'T', 'both'}, done.stdout  # mmengine may speak before the table, as of $PAIF_MM_DATA
     for column in (0, 1):
         n, t, both = (float(rows[part][column]) for part in ('N', 'T', 'both'))
         assert n > 0
