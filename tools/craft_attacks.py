@@ -28,7 +28,9 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--split', choices=['train', 'val', 'test'], default='train', help='pairs of which dataloader (default: train)'
     )
-    parser.add_argument('--levels', nargs='+', type=level, default=LEVELS, help='NAME=EPS, e.g. small=1/255; 0: not attacked')
+    parser.add_argument(
+        '--levels', nargs='+', type=level, default=LEVELS, help='NAME=EPS, e.g. small=1/255; 0: not attacked'
+    )
     parser.add_argument('--num', type=int, default=200, help='number of pairs (default: 200)')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--steps', type=int, default=10, help='steps of PGD (default: 10)')
