@@ -1,5 +1,6 @@
 """What an attack really did, in one line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -33,13 +34,17 @@ class Audit:
     after_sum: float = 0.0
     untouched: bool = True
 
-    def update(self, result: AttackResult, attack, before: Tensor, after: Tensor) -> None:
-        """Add one attacked batch with its losses (N,) before and after."""
-        self.images += len(result.images)
-        self.before_sum += float(before.sum())
-        self.after_sum += float(after.sum())
-        for image, clean in zip(result.images, result.clean, strict=True):
-            delta = image - clean
+    def update(
+        self, result: AttackResult, attack, before: Tensor, after: Tensor, places: Sequence[int] | None = None
+    ) -> None:
+        """Add one attacked batch with its losses (N,) before and after, or the images in some places of it."""
+        places = list(range(len(result.images)) if places is None else places)
+        self.images += len(places)
+        self.before_sum += float(before[places].sum())
+        self.after_sum += float(after[places].sum())
+        for place in places:
+            image = result.images[place]
+            delta = image - result.clean[place]
             if not torch.isfinite(delta).all():
                 self.broken += 1
                 continue

@@ -7,6 +7,7 @@ import torch
 from mmengine.dist import broadcast, get_rank, get_world_size
 from mmengine.hooks import Hook
 
+from paif_mm.engine.repeats import unrepeated
 from paif_mm.files import hash_seed
 from paif_mm.losses.weighting import ImageWeights, attacked_weights
 from paif_mm.perception import find_fuser, require_fuser
@@ -66,6 +67,7 @@ class AdversarialAttackHook(Hook):
         self.weight = weight
         self.audit = Audit()
         self._fingerprint: str | None = None
+        self._seen = 0  # images of this evaluation
         self._seed = 0
 
     def before_run(self, runner) -> None:
@@ -150,12 +152,14 @@ class AdversarialAttackHook(Hook):
         after = result.losses
         if after is None:
             after = self.attack.losses(runner.model, result.images, result, data_batch)
-        self.audit.update(result, self.attack, before, after)
+        counted = unrepeated(getattr(runner, f'{phase}_dataloader'), self._seen, len(result.images))
+        self._seen += len(result.images)
+        self.audit.update(result, self.attack, before, after, counted)
         self._replace(runner.model, data_batch, result)
 
     def _open_audit(self, phase: str) -> None:
         if phase in self.phases:
-            self.audit, self._fingerprint = Audit(), None
+            self.audit, self._fingerprint, self._seen = Audit(), None, 0
 
     def _look_again(self, runner, batch_idx: int, phase: str) -> None:
         """After the last batch: hooks that exchanged the weights for this evaluation are about to undo it."""
