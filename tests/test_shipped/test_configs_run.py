@@ -1,4 +1,4 @@
-"""Every shipped config trains, validates and is tested under attack, by the Runner of tools/train.py and tools/test.py."""
+"""Every shipped config trains, validates and is tested under attack, by the Runner of our tools."""
 
 import math
 from pathlib import Path
