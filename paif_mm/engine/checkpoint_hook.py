@@ -1,5 +1,6 @@
 """Checkpoints from which a killed run goes on as if nothing had happened."""
 
+import os.path as osp
 import random
 
 import numpy as np
@@ -8,6 +9,8 @@ from mmengine.dist import all_gather_object, get_rank
 from mmengine.hooks import CheckpointHook
 
 from paif_mm.registry import HOOKS
+
+from .resuming import adopt_paths
 
 KEY = 'random_states'
 
@@ -18,8 +21,9 @@ class ResumableCheckpointHook(CheckpointHook):
 
     mmengine resumes weights, optimizer and schedule, and draws the data already seen once more to skip it. This hook
     adds the states of Python's, NumPy's and torch's (CPU and CUDA) generators, so that augmentation, dropout and
-    random starts of attacks go on too. Validation does not disturb them: a run's training does not depend on how
-    often it is validated.
+    random starts of attacks go on too. In a moved or copied work dir, what is deleted or replaced (``save_best``,
+    ``max_keep_ckpts``) is in that folder alone. Validation does not disturb them: a run's training does not depend
+    on how often it is validated.
 
     Keep at least two checkpoints (``max_keep_ckpts=2``): mmengine deletes the oldest before it writes a new one.
     """
@@ -34,6 +38,12 @@ class ResumableCheckpointHook(CheckpointHook):
         states = checkpoint.get('meta', {}).get(KEY)
         if runner._resume and states is not None and get_rank() < len(states):
             self._resumed = states[get_rank()]
+
+    def before_train(self, runner) -> None:
+        if runner._resume:
+            folder = self.out_dir and osp.join(self.out_dir, osp.basename(runner.work_dir.rstrip(osp.sep)))
+            adopt_paths(runner.message_hub, folder or runner.work_dir)
+        super().before_train(runner)
 
     def before_train_epoch(self, runner) -> None:
         if self._resumed is None:

@@ -39,7 +39,12 @@ def bank(tmp_path_factory):
 def fake_runner(work_dir, fusion=None, resume=False, iteration=0, lines=None):
     logger = SimpleNamespace(info=lambda line: lines.append(line) if lines is not None else None)
     return SimpleNamespace(
-        model=build_model(tiny_segformer(fusion)), work_dir=str(work_dir), iter=iteration, _resume=resume, logger=logger
+        model=build_model(tiny_segformer(fusion)),
+        work_dir=str(work_dir),
+        iter=iteration,
+        _resume=resume,
+        _randomness_cfg={'seed': 0},
+        logger=logger,
     )
 
 
