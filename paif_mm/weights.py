@@ -123,11 +123,13 @@ def _hint(model: nn.Module, state: Mapping[str, Tensor], misfit: Misfit) -> str:
             'it holds a fusion network alone: name it in init_cfg=dict(type="Pretrained", checkpoint=...) of the '
             "model's fusion network"
         )
+    if not misfit.fitting:
+        return 'nothing fits: it is of another model'
     if fused and not has(state, fused):
         return 'it holds no fusion network: its model was not fused'
     if not fused and (has(state, FUSION) or has(state, BACKBONE_FUSION)):
         return 'its model was fused, that of the config is not'
-    return '' if misfit.fitting else 'nothing fits: it is of another model'
+    return ''
 
 
 def _some(names) -> str:

@@ -123,7 +123,8 @@ def main() -> None:
     size = args.batch_size or config.test_dataloader.get('batch_size', 1)
     strips = [bench.images[i] for i in evenly(len(bench.images), args.strips)]
     try:
-        evaluate(bench, cases, records, args.seed, size, True, args.save_adv, strips, (rank, world), rank == 0)
+        with one_line_errors():  # of the source of transferred attacks
+            evaluate(bench, cases, records, args.seed, size, True, args.save_adv, strips, (rank, world), rank == 0)
     except NoTransferError as error:
         raise SystemExit(str(error)) from None
     barrier()

@@ -11,6 +11,7 @@ from torch import nn
 HEADS = ('decode_head', 'auxiliary_head', 'bbox_head', 'mask_head', 'panoptic_head', 'head')
 #: Parts of a model whose classes are their own: objectness, identities, another model's.
 OTHERS = ('rpn_head', 'reid', 'track_head', 'teacher', 'language_model')
+SHOWN = 20  # classes in a message
 
 
 class ClassCountError(ValueError):
@@ -50,12 +51,13 @@ def check_class_count(model: nn.Module, dataset_meta: Mapping) -> None:
         parts = [part for part in path.split('.') if not part.isdigit()]
         if not parts or parts[-1] not in HEADS or set(parts) & set(OTHERS) or (parts[-1] == 'head' and len(parts) > 1):
             continue
-        given = _class_count(head)
+        setting, given = _class_count(head)
         if given is not None and given not in _right_counts(head, dataset_meta):
-            key = re.sub(r'\.(\d+)', r'[\1]', f'model.{path}')
+            key = re.sub(r'\.(\d+)', r'[\1]', f'model.{path}.{setting}')
+            names = ', '.join(map(str, classes[:SHOWN])) + (', ...' if count > SHOWN else '')
             raise ClassCountError(
-                f'{key}.num_classes is {given}, but the data set has {count} classes ({", ".join(map(str, classes))}): '
-                f'set {key}.num_classes={count}, or metainfo.classes of the data sets'
+                f'{key} is {given}, but the data set has {count} classes ({names}): set {key}={count}, or '
+                'metainfo.classes of the data sets'
             )
 
 
@@ -82,15 +84,13 @@ def _meta(loop: BaseLoop) -> Mapping:
     return getattr(getattr(loop.dataloader, 'dataset', None), 'metainfo', None) or {}
 
 
-def _class_count(head: nn.Module) -> int | None:
-    """The classes of a head, or None if it has none of its own."""
-    if getattr(head, 'class_agnostic', False) is True:
-        return None
-    parts = [getattr(head, f'num_{kind}_classes', None) for kind in ('things', 'stuff')]
-    if all(isinstance(part, int) for part in parts):
-        return sum(parts)
-    count = getattr(head, 'num_classes', None)
-    return count if isinstance(count, int) else None
+def _class_count(head: nn.Module) -> tuple[str, int | None]:
+    """Name and value of a head's number of classes; None if it has none of its own."""
+    for names in (('num_things_classes', 'num_stuff_classes'), ('num_classes',)):
+        values = [getattr(head, name, None) for name in names]
+        if all(isinstance(value, int) for value in values):
+            return ' + '.join(names), None if getattr(head, 'class_agnostic', False) is True else sum(values)
+    return '', None
 
 
 def _right_counts(head: nn.Module, meta: Mapping) -> set[int]:
