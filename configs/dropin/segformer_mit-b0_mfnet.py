@@ -26,6 +26,18 @@ test_pipeline = [
     dict(type='paif_mm.LoadPairAnnotations'),
     dict(type='PackSegInputs'),
 ]
+tta_pipeline = [
+    dict(type='paif_mm.LoadPairFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale_factor=factor, keep_ratio=True) for factor in (0.75, 1.0, 1.25)],
+            [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
+            [dict(type='paif_mm.LoadPairAnnotations')],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
+]
 data = dict(_delete_=True, type='paif_mm.MFNetDataset', data_root='data/mfnet')
 train_dataloader = dict(dataset=dict(**data, ann_file='train.txt', pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(**data, ann_file='val.txt', test_mode=True, pipeline=test_pipeline))

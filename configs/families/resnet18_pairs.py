@@ -19,6 +19,14 @@ model = dict(
 )
 size = (96, 128)
 pipeline = [dict(type='paif_mm.LoadPairFromFile'), dict(type='Resize', scale=size), dict(type='PackInputs')]
+tta_model = dict(type='AverageClsScoreTTA')
+tta_pipeline = [
+    *pipeline[:-1],
+    dict(
+        type='TestTimeAug',
+        transforms=[[dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)], [dict(type='PackInputs')]],
+    ),
+]
 data = dict(type='CustomDataset', data_root='data/pairs', pipeline=pipeline)
 train_dataloader = dict(
     batch_size=8,

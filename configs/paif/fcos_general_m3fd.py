@@ -1,7 +1,7 @@
 # mmdet's own FCOS (R50-FPN) behind the searched fusion network, on M3FD: data/m3fd/{Vis,Ir,Annotation}, train.txt,
 # test.txt. Model, schedule and optimizer are mmdet's; without a network for the ImageNet weights of its backbone:
 # --cfg-options model.backbone.init_cfg=None
-_base_ = ['mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py']
+_base_ = ['mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', '../_base_/tta/detection.py']
 custom_imports = dict(imports=['paif_mm'])
 
 model = dict(

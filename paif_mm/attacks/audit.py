@@ -1,5 +1,6 @@
 """What an attack really did, in one line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +16,7 @@ class Audit:
 
     Attributes:
         images (int): number of attacked images.
+        broken (int): how many of them hold a value that is no finite number; the next two leave them out.
         max_delta (dict): largest |attacked - clean| per modality (``vis``, ``ir``; ``all`` for plain images), in
             pixel values of 0..255.
         at_bound (float): share of values whose |delta| is within 1e-3 of their modality's radius (L-inf), or of
@@ -24,6 +26,7 @@ class Audit:
     """
 
     images: int = 0
+    broken: int = 0
     max_delta: dict = field(default_factory=dict)
     bound_hits: float = 0.0
     bound_total: float = 0.0
@@ -31,13 +34,20 @@ class Audit:
     after_sum: float = 0.0
     untouched: bool = True
 
-    def update(self, result: AttackResult, attack, before: Tensor, after: Tensor) -> None:
-        """Add one attacked batch with its losses (N,) before and after."""
-        self.images += len(result.images)
-        self.before_sum += float(before.sum())
-        self.after_sum += float(after.sum())
-        for image, clean in zip(result.images, result.clean, strict=True):
-            delta = image - clean
+    def update(
+        self, result: AttackResult, attack, before: Tensor, after: Tensor, places: Sequence[int] | None = None
+    ) -> None:
+        """Add one attacked batch with its losses (N,) before and after, or the images in some places of it."""
+        places = list(range(len(result.images)) if places is None else places)
+        self.images += len(places)
+        self.before_sum += float(before[places].sum())
+        self.after_sum += float(after[places].sum())
+        for place in places:
+            image = result.images[place]
+            delta = image - result.clean[place]
+            if not torch.isfinite(delta).all():
+                self.broken += 1
+                continue
             for name, part in MODALITIES.items() if image.size(0) == 4 else [('all', slice(None))]:
                 self.max_delta[name] = max(self.max_delta.get(name, 0.0), float(delta[part].abs().max()))
             for budget in attack.budgets(image.size(0)):
@@ -51,16 +61,16 @@ class Audit:
     def reduce(self) -> 'Audit':
         """Combine the audits of all processes (in place)."""
         if get_world_size() > 1:
-            names = sorted(MODALITIES) if 'all' not in self.max_delta else ['all']
-            largest = torch.tensor([self.max_delta.get(name, 0.0) for name in names], dtype=torch.float64)
-            sums = [self.images, self.bound_hits, self.bound_total, self.before_sum, self.after_sum]
+            names = ['all', *sorted(MODALITIES)]  # a process without images does not know which
+            largest = torch.tensor([self.max_delta.get(name, -1.0) for name in names], dtype=torch.float64)
+            sums = [self.images, self.broken, self.bound_hits, self.bound_total, self.before_sum, self.after_sum]
             sums = torch.tensor([*sums, 0.0 if self.untouched else 1.0], dtype=torch.float64)
             all_reduce(largest, op='max')
             all_reduce(sums, op='sum')
-            self.max_delta = dict(zip(names, largest.tolist(), strict=True))
-            self.images = int(sums[0])
-            self.bound_hits, self.bound_total, self.before_sum, self.after_sum = sums[1:5].tolist()
-            self.untouched = sums[5] == 0
+            self.max_delta = {name: delta for name, delta in zip(names, largest.tolist(), strict=True) if delta >= 0}
+            self.images, self.broken = int(sums[0]), int(sums[1])
+            self.bound_hits, self.bound_total, self.before_sum, self.after_sum = sums[2:6].tolist()
+            self.untouched = bool(sums[6] == 0)
         return self
 
     @property
@@ -79,6 +89,7 @@ class Audit:
         """The figures of the audit line as plain values."""
         return {
             'images': self.images,
+            'broken': self.broken,
             'max_delta_255': dict(self.max_delta),
             'at_bound': self.at_bound,
             'loss_before': self.loss_before,
@@ -88,8 +99,9 @@ class Audit:
 
     def __str__(self) -> str:
         largest = ', '.join(f'{name} {value:.3f}/255' for name, value in sorted(self.max_delta.items()))
+        broken = f', {self.broken} of them NOT FINITE' if self.broken else ''
         return (
-            f'audit: {self.images} images, max |delta| {largest or "0"}, {self.at_bound:.1%} at the bound, '
+            f'audit: {self.images} images{broken}, max |delta| {largest or "0"}, {self.at_bound:.1%} at the bound, '
             f'loss {self.loss_before:.4f} -> {self.loss_after:.4f}, '
             f'model {"unchanged" if self.untouched else "CHANGED"}'
         )

@@ -11,8 +11,8 @@ from .functional import (
     Losses,
     LossFunction,
     Worst,
+    ascent,
     check_settings,
-    differentiate,
     look,
     make_ball,
     worst_of_restarts,
@@ -75,7 +75,7 @@ def auto_pgd(
 
 def _climb(loss_fn: LossFunction, ball, points: list[Tensor], steps: int, worst: Worst | None) -> list[Tensor]:
     """One run within one ball; returns the points of highest loss."""
-    losses, gradients = differentiate(loss_fn, points, 0.0)
+    losses, gradients = ascent(loss_fn, points, 0.0)
     if worst:
         worst.update(points, losses)
     before, previous = points, losses.loss
@@ -96,7 +96,7 @@ def _climb(loss_fn: LossFunction, ball, points: list[Tensor], steps: int, worst:
             )
         before, points = points, ahead
         if step < steps:
-            losses, gradients = differentiate(loss_fn, points, step / steps)
+            losses, gradients = ascent(loss_fn, points, step / steps)
         else:
             losses = look(loss_fn, points)
         if worst:

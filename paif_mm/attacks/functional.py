@@ -26,7 +26,8 @@ class Losses(NamedTuple):
 #: several restarts run at once, the list holds all N images of one restart after those of another. A method
 #: ``found(harm)``, if it has one, is told the worst harm so far.
 LossFunction = Callable[[list[Tensor], float], 'Tensor | Losses']
-#: One CPU generator per image, so that what is random about an image does not depend on its batch; None: torch's own.
+#: One generator per image, so that what is random about an image does not depend on its batch; None: torch's own. CPU
+#: generators draw the same numbers whatever the device, generators of the images' device spare the way to it.
 Generators = Sequence[torch.Generator] | None
 
 
@@ -92,7 +93,7 @@ def projected_gradient(
         worst, velocity = Worst(images, loss_fn), None
         seen = diversify(loss_fn, input_diversity, rng) if input_diversity else loss_fn
         for step in range(steps):
-            losses, gradients = differentiate(seen, points, step / steps)
+            losses, gradients = ascent(seen, points, step / steps)
             if keep == 'worst':
                 worst.update(points, losses)
             if smoothing:
@@ -137,6 +138,12 @@ def differentiate(loss_fn: LossFunction, points: Sequence[Tensor], progress: flo
         return losses, [torch.zeros_like(point) for point in points]
     gradients = torch.autograd.grad(losses.loss.sum(), points, allow_unused=True, materialize_grads=True)
     return Losses(*(value.detach() for value in losses)), list(gradients)
+
+
+def ascent(loss_fn: LossFunction, points: Sequence[Tensor], progress: float) -> tuple[Losses, list[Tensor]]:
+    """As :func:`differentiate`, where a value of a gradient that is no number says nothing: it becomes 0."""
+    losses, gradients = differentiate(loss_fn, points, progress)
+    return losses, [torch.nan_to_num(gradient, nan=0.0) for gradient in gradients]
 
 
 @torch.no_grad()
@@ -240,7 +247,10 @@ class L2Ball:
 
 
 class Worst:
-    """The image of highest harm seen so far, for each place of the batch; tells the loss function what that is."""
+    """The image of highest harm seen so far, for each place of the batch; tells the loss function what that is.
+
+    A harm that is no number counts less than any other.
+    """
 
     def __init__(self, images: Sequence[Tensor], loss_fn: LossFunction | None = None):
         self.images = [image.clone() for image in images]
@@ -257,7 +267,7 @@ class Worst:
             self.images, self.losses = [point.detach() for point in points], losses
             return
         (loss, harm), (best_loss, best_harm) = losses, self.losses
-        better = (harm > best_harm) | ((harm == best_harm) & (loss > best_loss))
+        better = (harm > best_harm) | ((harm == best_harm) & (loss > best_loss)) | (best_harm.isnan() & ~harm.isnan())
         self.losses = Losses(torch.where(better, loss, best_loss), torch.where(better, harm, best_harm))
         # torch.where keeps the choice on the device: no synchronisation per step.
         self.images = [
@@ -271,10 +281,15 @@ def per_image(images: Sequence[Tensor], rng: Generators):
 
 
 def drawn(like: Tensor, law: str, generator: torch.Generator | None, *args) -> Tensor:
-    """Random values of the shape and kind of a tensor, by an in-place method; a generator draws on the CPU."""
+    """Random values of the shape and kind of a tensor, by an in-place method; drawn on the generator's device."""
     if generator is None:
         return getattr(torch.empty_like(like), law)(*args)
-    return getattr(torch.empty(like.shape), law)(*args, generator=generator).to(like)
+    return getattr(torch.empty(like.shape, device=generator.device), law)(*args, generator=generator).to(like)
+
+
+def drawn_integers(low: int, high: int, size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """Random integers in [low, high), drawn on the generator's device (on the CPU without one)."""
+    return torch.randint(low, high, size, generator=generator, device=generator and generator.device)
 
 
 def _per_channel(image: Tensor, budgets: Sequence[Budget], field: str) -> Tensor:

@@ -1,10 +1,14 @@
 """Attacks batches on their way to the model, in training, validation or test."""
 
+import os.path as osp
 from collections.abc import Sequence
 
 import torch
+from mmengine.dist import broadcast, get_rank, get_world_size
 from mmengine.hooks import Hook
 
+from paif_mm.engine.repeats import unrepeated
+from paif_mm.files import hash_seed
 from paif_mm.losses.weighting import ImageWeights, attacked_weights
 from paif_mm.perception import find_fuser, require_fuser
 from paif_mm.registry import ATTACKS, HOOKS, build
@@ -23,6 +27,11 @@ class AdversarialAttackHook(Hook):
     In training, the attack sees the annotations that the model is about to be trained on, and the clean pairs travel
     on as ``data_batch['clean_inputs']`` for the fusion loss of a fused model. Evaluations attack every image and end
     with an audit line (see :class:`Audit`).
+
+    Several processes are one experiment: share and weight are of the global batch, that of all processes together
+    (whose parts are taken to be of one size). Random numbers belong to the run's seed and the image's place in the
+    global batch, in evaluations to the image's file name, so that neither the number of processes nor a resumed
+    training changes them, and no global generator is touched.
 
     Args:
         attack (dict): the attack, e.g. ``dict(type='PGD', eps=8 / 255, steps=5)``.
@@ -57,6 +66,14 @@ class AdversarialAttackHook(Hook):
         self.begin = begin
         self.weight = weight
         self.audit = Audit()
+        self._fingerprint: str | None = None
+        self._seen = 0  # images of this evaluation
+        self._seed = 0
+
+    def before_run(self, runner) -> None:
+        seed = torch.tensor(runner.seed)
+        broadcast(seed)  # processes may have seeds of their own
+        self._seed = int(seed)
 
     def before_train(self, runner) -> None:
         if self.weight is None:
@@ -69,15 +86,36 @@ class AdversarialAttackHook(Hook):
             self._image_weights.remove()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        if 'train' not in self.phases or runner.iter < self.begin:
+        if runner.iter >= self.begin:
+            self.attack_share(runner.model, data_batch, runner.iter)
+
+    def attack_share(self, model, data_batch: dict, turn: int, stream: str = 'train') -> None:
+        """Replace the images of a training batch whose turn it is, if the hook attacks in training.
+
+        Args:
+            model (nn.Module): wrapped or not.
+            data_batch (dict): this process's part of the global batch; changed in place.
+            turn (int): which batch of its stream it is, from 0.
+            stream (str): names the source of batches; others are attacked by other random numbers.
+        """
+        if 'train' not in self.phases:
             return
         size = len(data_batch['inputs'])
-        count = attacked_count(runner.iter, size, self.ratio)
-        if count:
-            index = sorted(torch.randperm(size)[:count].tolist())
-            if self.weight is not None:
-                data_batch['image_weights'] = attacked_weights(size, index, self.weight)
-            self._replace(runner.model, data_batch, self.attack(runner.model, data_batch, index, training=True))
+        first, everyone = get_rank() * size, get_world_size() * size
+        count = attacked_count(turn, everyone, self.ratio)
+        if self.weight is not None and 0 < count < everyone:
+            clean, attacked = attacked_weights(everyone, count, self.weight)
+            data_batch['image_weights'] = [clean] * size
+        places = attacked_places(everyone, count, self._generator('which', stream, turn))
+        index = [place - first for place in places if first <= place < first + size]
+        if not index:
+            return
+        if 'image_weights' in data_batch:
+            for i in index:
+                data_batch['image_weights'][i] = attacked
+        device = next(unwrap(model).parameters()).device
+        rng = [self._generator(stream, turn, first + i, device=device) for i in index]
+        self._replace(model, data_batch, self.attack(model, data_batch, index, training=True, rng=rng))
 
     def before_val_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
         self._evaluate(runner, data_batch, 'val')
@@ -86,10 +124,16 @@ class AdversarialAttackHook(Hook):
         self._evaluate(runner, data_batch, 'test')
 
     def before_val_epoch(self, runner) -> None:
-        self._open_audit(runner, 'val')
+        self._open_audit('val')
 
     def before_test_epoch(self, runner) -> None:
-        self._open_audit(runner, 'test')
+        self._open_audit('test')
+
+    def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        self._look_again(runner, batch_idx, 'val')
+
+    def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        self._look_again(runner, batch_idx, 'test')
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         self._close_audit(runner, 'val')
@@ -100,23 +144,34 @@ class AdversarialAttackHook(Hook):
     def _evaluate(self, runner, data_batch: dict, phase: str) -> None:
         if phase not in self.phases:
             return
-        result = self.attack(runner.model, data_batch)
+        if self._fingerprint is None:  # now that the loop has set the mode, and hooks may have exchanged the weights
+            self._fingerprint = fingerprint(unwrap(runner.model))
+        rng = [self._generator(osp.basename(sample.get('img_path', ''))) for sample in data_batch['data_samples']]
+        result = self.attack(runner.model, data_batch, rng=rng)
         before = self.attack.losses(runner.model, result.clean, result, data_batch)
         after = result.losses
         if after is None:
             after = self.attack.losses(runner.model, result.images, result, data_batch)
-        self.audit.update(result, self.attack, before, after)
+        counted = unrepeated(getattr(runner, f'{phase}_dataloader'), self._seen, len(result.images))
+        self._seen += len(result.images)
+        self.audit.update(result, self.attack, before, after, counted)
         self._replace(runner.model, data_batch, result)
 
-    def _open_audit(self, runner, phase: str) -> None:
+    def _open_audit(self, phase: str) -> None:
         if phase in self.phases:
-            self.audit = Audit()
-            self._fingerprint = fingerprint(unwrap(runner.model))
+            self.audit, self._fingerprint, self._seen = Audit(), None, 0
+
+    def _look_again(self, runner, batch_idx: int, phase: str) -> None:
+        """After the last batch: hooks that exchanged the weights for this evaluation are about to undo it."""
+        if phase in self.phases and self.end_of_epoch(getattr(runner, f'{phase}_dataloader'), batch_idx):
+            self.audit.untouched = fingerprint(unwrap(runner.model)) == self._fingerprint
 
     def _close_audit(self, runner, phase: str) -> None:
         if phase in self.phases:
-            self.audit.untouched = fingerprint(unwrap(runner.model)) == self._fingerprint
             runner.logger.info(str(self.audit.reduce()))
+
+    def _generator(self, *parts, device='cpu') -> torch.Generator:
+        return torch.Generator(device).manual_seed(hash_seed(self._seed, *parts))
 
     @staticmethod
     def _replace(model, data_batch: dict, result: AttackResult) -> None:
@@ -129,10 +184,20 @@ class AdversarialAttackHook(Hook):
         data_batch['inputs'] = torch.stack([image.to(result.images[0]) for image in inputs]) if stacked else inputs
 
 
-def attacked_count(iteration: int, size: int, ratio: float) -> int:
-    """Images to attack in one iteration, so that after t iterations floor(t * size * ratio) have been attacked."""
+def attacked_count(turn: int, size: int, ratio: float) -> int:
+    """Images to attack in one batch, so that after t batches floor(t * size * ratio) have been attacked."""
 
-    def total(iterations: int) -> int:
-        return int(iterations * size * ratio + 1e-6)
+    def total(turns: int) -> int:
+        return int(turns * size * ratio + 1e-6)
 
-    return total(iteration + 1) - total(iteration)
+    return total(turn + 1) - total(turn)
+
+
+def attacked_places(size: int, count: int, generator: torch.Generator) -> list[int]:
+    """Which of a batch's images to attack, by systematic sampling: evenly spaced from a random start.
+
+    Every image has the same chance, and every part of the batch its share up to one image, so that processes that
+    divide the batch among them have equal work.
+    """
+    start = torch.rand((), generator=generator).item()
+    return [int((i + start) * size / count) for i in range(count)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .functional import Budget, Generators, LinfBall, Losses, LossFunction, Worst, look, per_image
+from .functional import Budget, Generators, LinfBall, Losses, LossFunction, Worst, drawn_integers, look, per_image
 
 #: After these shares of the queries the squares' area is halved (the paper's schedule for 10,000 queries).
 HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -55,7 +55,7 @@ def square_attack(
 def _with_square(point: Tensor, image: Tensor, eps: Tensor, share: float, g: torch.Generator | None) -> Tensor:
     height, width = image.shape[1:]
     side = min(max(round(math.sqrt(share * height * width)), 1), height, width)
-    top, left = (int(torch.randint(0, size - side + 1, (), generator=g)) for size in (height, width))
+    top, left = (int(drawn_integers(0, size - side + 1, (), g)) for size in (height, width))
     place = (slice(None), slice(top, top + side), slice(left, left + side))
     point = point.clone()
     point[place] = image[place] + eps * _signs(image, (1, 1), g)
@@ -64,4 +64,4 @@ def _with_square(point: Tensor, image: Tensor, eps: Tensor, share: float, g: tor
 
 def _signs(image: Tensor, size: tuple[int, int], g: torch.Generator | None) -> Tensor:
     """Random signs (C, *size)."""
-    return (torch.randint(0, 2, (image.size(0), *size), generator=g) * 2 - 1).to(image)
+    return (drawn_integers(0, 2, (image.size(0), *size), g) * 2 - 1).to(image)

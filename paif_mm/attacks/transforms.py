@@ -20,7 +20,7 @@ def diversify(loss_fn, probability: float, rng=None):
     """
 
     def seen(images: list[Tensor], progress: float):
-        draws = [torch.rand(2, generator=g).tolist() for g in rng or [None] * len(images)]
+        draws = [torch.rand(2, generator=g, device=g and g.device).tolist() for g in rng or [None] * len(images)]
         images = [
             _resampled(image, LEAST_SIZE + (1 - LEAST_SIZE) * size) if chance < probability else image
             for image, (chance, size) in zip(images, draws, strict=True)

@@ -71,6 +71,8 @@ def _realised(audit) -> tuple[str, str]:
     if audit is None:
         return '', ''
     largest = ' '.join(f'{name} {value:.2f}' for name, value in sorted(audit.max_delta.items()))
+    if audit.broken:
+        largest += f' {audit.broken} NOT FINITE'
     return largest, f'{audit.loss_before:.3f} -> {audit.loss_after:.3f}'
 
 

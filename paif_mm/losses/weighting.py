@@ -9,7 +9,8 @@ class ImageWeights:
 
     The weights are those of the batch in the fuser's ``image_weights``; without them nothing changes. Images of
     one weight pass the model together and the groups' losses are added up, so that no loss function needs to know.
-    Batch norms of the model then normalise each group by itself.
+    Batch norms of the model then normalise each group by itself. Every process with several images makes two passes,
+    also if its own have one weight: synchronised batch norms wait for each other.
 
     Args:
         model (nn.Module): an OpenMMLab model, not wrapped.
@@ -34,11 +35,10 @@ class ImageWeights:
         if not model.training or kwargs.get('mode') != 'loss' or weights is None:
             return None
         groups = []
-        for weight in sorted(set(weights)):
-            index = [i for i, value in enumerate(weights) if value == weight]
+        for index in passes(weights):
             part = {**kwargs, 'inputs': kwargs['inputs'][index]}
             part['data_samples'] = [kwargs['data_samples'][i] for i in index]
-            groups.append((weight * len(index) / len(weights), part))
+            groups.append((weights[index[0]] * len(index) / len(weights), part))
         (self._share, first), *self._others = groups
         return args, first
 
@@ -61,16 +61,23 @@ def _plus(a, b):
     return [x + y for x, y in zip(a, b, strict=True)] if isinstance(a, (list, tuple)) else a + b
 
 
-def attacked_weights(size: int, attacked: list[int], weight: float) -> list[float]:
-    """Image weights, 1 on average, with which the mean is (L_clean + weight * L_attacked) / (1 + weight) (Eq. 4).
+def passes(weights: list[float]) -> list[list[int]]:
+    """The places of each weight, two lists of them unless there is only one image."""
+    groups = [[i for i, value in enumerate(weights) if value == weight] for weight in sorted(set(weights))]
+    if len(groups) == 1 and len(weights) > 1:
+        half = len(weights) // 2
+        return [groups[0][:half], groups[0][half:]]
+    return groups
 
-    Both L are means over their own images; where all images are of one kind, they count alike.
+
+def attacked_weights(size: int, attacked: int, weight: float) -> tuple[float, float]:
+    """Weights of clean and of attacked images with which the mean is (L_clean + weight * L_attacked) / (1 + weight).
+
+    That is Eq. 4; both L are means over their own images, ``attacked`` of ``size``, neither none nor all. The weights
+    are 1 on average.
     """
-    if not 0 < len(attacked) < size:
-        return [1.0] * size
-    clean = size / ((1 + weight) * (size - len(attacked)))
-    share = weight * size / ((1 + weight) * len(attacked))
-    return [share if i in attacked else clean for i in range(size)]
+    clean = size / ((1 + weight) * (size - attacked))
+    return clean, weight * size / ((1 + weight) * attacked)
 
 
 def weighted_mean(losses: list[Tensor], index: list[list[int]], weights: list[float]) -> Tensor:

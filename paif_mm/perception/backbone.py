@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from paif_mm.registry import MODELS
 
-from .fuser import PairFuser
+from .fuser import PairFuser, luminances
 
 
 @MODELS.register_module()
@@ -59,7 +59,7 @@ class FusionBackbone(PairFuser, BaseModule):
         self.groups = []
         pair = pairs.float() / 255
         clean = self._clean if self._clean is not None and self._clean.shape == pair.shape else pair
-        fused = self.compose(list(range(len(pair))), pair, clean).fused * 255
+        fused = self.compose(list(range(len(pair))), pair, clean, self.fusion(*luminances(pair))).fused * 255
         return self.backbone((fused.flip(1) - self.mean) / self.std)  # B,G,R to R,G,B
 
     def watch(self, model: nn.Module) -> None:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paif_mm.data.colour import bgr_to_luma, replace_luma, split_pair
@@ -49,8 +50,20 @@ class PairFuser:
     def watch(self, model: nn.Module) -> None:
         """Learn from the batches of ``model`` what else they hold (``clean_inputs``, ``image_weights``)."""
 
-    def fuse(self, inputs, clean=None) -> list[Tensor]:
-        """Fuse pairs (4, H, W) in [0, 255] to images (3, H, W), B,G,R in [0, 255]; fills ``groups``."""
+    def fuse(self, inputs, clean=None, canvas: tuple[int, int] | None = None) -> list[Tensor]:
+        """Fuse pairs (4, H, W) in [0, 255] to images (3, H, W), B,G,R in [0, 255]; fills ``groups``.
+
+        Args:
+            inputs: pairs, a list or one tensor.
+            clean: the same pairs before an attack, if there was one.
+            canvas: height and width of the one tensor that N sees in training, or of the largest pair where that is
+                larger: pairs are extended by their border pixels, and what is fused beyond them is cut off again. So
+                batch statistics are taken once a batch, in every process, and autotuning and compilation see one
+                shape. Default: every pair at its own size, untouched by the others of its batch.
+
+        Raises:
+            ValueError: the inputs are not pairs.
+        """
         self.groups = []  # frees the last batch's graph before this one is built
         by_size = defaultdict(list)
         for index, image in enumerate(inputs):
@@ -61,19 +74,28 @@ class PairFuser:
                 )
             by_size[image.shape].append(index)
 
+        pairs = [torch.stack([inputs[i] for i in index]).float() / 255 for index in by_size.values()]
         outputs = [None] * len(inputs)
-        for index in by_size.values():
-            pair = torch.stack([inputs[i] for i in index]).float() / 255
+        for index, pair, luma in zip(by_size.values(), pairs, self._fused_lumas(pairs, canvas), strict=True):
             before = pair if clean is None else torch.stack([clean[i] for i in index]).float() / 255
-            group = self.compose(index, pair, before)
+            group = self.compose(index, pair, before, luma)
             for place, image in zip(index, group.fused * 255, strict=True):
                 outputs[place] = image
         return outputs
 
-    def compose(self, index: list[int], pair: Tensor, clean: Tensor) -> FusedGroup:
-        """Fuse pairs (n, 4, H, W) in [0, 1] of one size; the result joins ``groups``."""
-        ir, visible = split_pair(pair)
-        luma = self.fusion(ir, bgr_to_luma(visible))
+    def _fused_lumas(self, pairs: list[Tensor], canvas: tuple[int, int] | None) -> list[Tensor]:
+        """N's (n, 1, H_i, W_i) of groups of pairs (n, 4, H_i, W_i) in [0, 1], by one pass each, or by one for all."""
+        if canvas is None:
+            return [self.fusion(*luminances(pair)) for pair in pairs]
+        size = [max(least, *(pair.size(dim) for pair in pairs)) for least, dim in zip(canvas, (-2, -1), strict=True)]
+        sources = zip(*(luminances(pair) for pair in pairs), strict=True)
+        luma = self.fusion(*(torch.cat([_extended(part, size) for part in source]) for source in sources))
+        groups = zip(luma.split([len(pair) for pair in pairs]), pairs, strict=True)
+        return [part[..., : pair.size(-2), : pair.size(-1)] for part, pair in groups]
+
+    def compose(self, index: list[int], pair: Tensor, clean: Tensor, luma: Tensor) -> FusedGroup:
+        """Put a fused luminance (n, 1, H, W) in the place of the visible one; the result joins ``groups``."""
+        visible = split_pair(pair)[1]
         luminance = luma.float()
         fused = luminance.clamp(0, 1).expand(-1, 3, -1, -1) if self.grey else replace_luma(visible, luminance)
         if self.stretch:
@@ -81,6 +103,18 @@ class PairFuser:
             fused = (fused - low) / (high - low).clamp_min(1e-6)
         self.groups.append(FusedGroup(index, pair, clean, luma, fused))
         return self.groups[-1]
+
+
+def luminances(pair: Tensor) -> tuple[Tensor, Tensor]:
+    """What a fusion network takes of a pair (n, 4, H, W): infrared and the visible luminance, (n, 1, H, W) each."""
+    ir, visible = split_pair(pair)
+    return ir, bgr_to_luma(visible)
+
+
+def _extended(images: Tensor, size: list[int]) -> Tensor:
+    """Images (n, 1, H, W), continued by their border pixels to the right and below."""
+    right, below = size[1] - images.size(-1), size[0] - images.size(-2)
+    return F.pad(images, (0, right, 0, below), mode='replicate') if right or below else images
 
 
 def find_fuser(model: nn.Module) -> PairFuser | None:

@@ -17,8 +17,9 @@ class FusionDataPreprocessor(PairFuser, BaseDataPreprocessor):
     The fusion network's parameters become parameters of the model (``data_preprocessor.fusion.*``): its optimizer
     trains them, its checkpoint holds them, and a plain checkpoint of the model misses nothing else.
 
-    Every image is fused at its own size, before any padding, so that a pair's result depends on nothing else in the
-    batch (pairs of one size share a forward pass).
+    In evaluation every pair is fused at its own size, before any padding, so that its result depends on nothing else in
+    the batch (pairs of one size share a forward pass). In training the batch is fused as one tensor, of the size that
+    ``task`` pads to if it has one: see :meth:`PairFuser.fuse`. What T gets is of the pair's own size all the same.
 
     Args:
         fusion (dict): the fusion network, e.g. ``dict(type='FusionNet')``: ``(ir, vis_luma) -> luma``,
@@ -55,6 +56,7 @@ class FusionDataPreprocessor(PairFuser, BaseDataPreprocessor):
         self.image_weights = data.get('image_weights')
         data = self.cast_data({key: value for key, value in data.items() if key != 'image_weights'})
         inputs, clean = data['inputs'], data.pop('clean_inputs', None)
-        fused = self.fuse(inputs, clean)
+        canvas = (getattr(self.task, 'size', None) or (0, 0)) if training else None
+        fused = self.fuse(inputs, clean, canvas)
         data['inputs'] = torch.stack(fused) if isinstance(inputs, Tensor) else fused
         return self.task(data, training)

@@ -156,7 +156,7 @@ def _run(bench: Bench, case: Case, attack, items: dict[int, dict], folder: Path,
     for place, i in enumerate(items):
         record = {'score': found[place], 'loss': float(losses[place])}
         if attack is not None:
-            record['audit'] = _audit(attack, result, place)
+            record['audit'] = _audit(attack, result, place, f'{case.key} of {names[place]}')
         if place in fused:
             record['fused'] = fused[place]
         if i in drawn:
@@ -230,12 +230,14 @@ def _batches(dataset, images: Sequence[int], size: int):
             yield batch
 
 
-def _audit(attack, result: AttackResult, place: int) -> dict:
+def _audit(attack, result: AttackResult, place: int, what: str) -> dict:
     """What was really done to one image."""
     audit = Audit()
     zero = torch.zeros(1)
     one = AttackResult([place], [result.images[place]], [result.clean[place]], None)
     audit.update(one, attack, zero, zero)
+    if audit.broken:
+        raise ValueError(f'the attacked image {what} holds values that are no finite numbers: the attack is at fault')
     length = float((result.images[place] - result.clean[place]).norm()) / 255
     return {'max_delta_255': audit.max_delta, 'l2': length, 'at_bound': audit.at_bound}
 

@@ -251,11 +251,14 @@ def halve(dataloader, seed: int) -> tuple[dict, dict]:
 
 
 class _Half(Subset):
-    """Some samples of a data set that mmengine can ask for its meta information."""
+    """Some samples of a data set, which mmengine's and mmdet's samplers ask about them."""
 
     @property
     def metainfo(self) -> dict:
         return self.dataset.metainfo
+
+    def get_data_info(self, index: int) -> dict:
+        return self.dataset.get_data_info(self.indices[index])
 
 
 def _check(name: str, value: str, known) -> None:

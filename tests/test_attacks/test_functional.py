@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from paif_mm.attacks import Budget, Losses, projected_gradient
+from paif_mm.attacks.auto_pgd import auto_pgd
+from paif_mm.attacks.functional import Worst, complete
 
 WHOLE = slice(None)
 
@@ -202,3 +204,50 @@ def test_harm_decides_which_iterate_is_worst_and_loss_breaks_ties():
     adv, losses = projected_gradient(two, [image], [Budget(WHOLE, 8, 1)], 8, random_start=False)
     assert adv[0].item() == 103
     assert losses == (torch.tensor([103.0]), torch.tensor([1.0]))
+
+
+@pytest.mark.parametrize('norm', ['linf', 'l2'])
+@pytest.mark.parametrize('auto', [False, True], ids=['pgd', 'apgd'])
+@pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
+def test_gradients_that_are_no_numbers_spoil_no_image(norm, auto, bad):
+    """Where the gradient is a number, the attack climbs all the same: to the known optimum in L-inf."""
+    image = torch.full((1, 2, 2), 100.0)
+    slope = torch.tensor([[1.0, -2.0], [bad, 3.0]])
+
+    def loss(images, progress):
+        return torch.stack([Slope.apply(x[0], slope) for x in images])
+
+    budgets = [Budget(slice(0, 1), 8.0, 2.0)]
+    if auto:
+        (found,), _ = auto_pgd(loss, [image], budgets, 12, norm)
+    else:
+        (found,), _ = projected_gradient(loss, [image], budgets, 12, norm, momentum=0.5, random_start=False)
+    delta = (found - image)[0]
+    assert torch.isfinite(delta).all()
+    if norm == 'linf':
+        assert delta[0].tolist() == [8, -8]
+        assert delta[1, 1] == 8
+    else:
+        assert delta.norm() <= 8 + 1e-4
+
+
+class Slope(torch.autograd.Function):
+    """A linear loss of the known values alone, whose gradient is not a number everywhere."""
+
+    @staticmethod
+    def forward(ctx, image, slope):
+        ctx.slope = slope
+        return (torch.nan_to_num(slope, 0, 0, 0) * image).sum()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.slope, None
+
+
+def test_a_loss_that_is_no_number_is_never_the_worst():
+    image = torch.zeros(1, 1, 1)
+    worst = Worst([image])
+    for value, harm in ((1.0, math.nan), (2.0, 0.3), (3.0, math.nan), (4.0, 0.1)):
+        worst.update([image + value], complete(torch.tensor([harm])))
+    assert worst.images[0] == 2
+    assert worst.losses.harm == pytest.approx(0.3)

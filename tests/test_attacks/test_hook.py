@@ -7,9 +7,9 @@ import pytest
 import torch
 from helpers import build_model, pair_batch, tiny_segformer
 
-from paif_mm.attacks import PGD, AdversarialAttackHook, FusionObjective, TaskLoss, WeightedSum
+from paif_mm.attacks import PGD, AdversarialAttackHook, Audit, FusionObjective, TaskLoss, WeightedSum
 from paif_mm.attacks.frozen import fingerprint, frozen
-from paif_mm.attacks.hook import attacked_count
+from paif_mm.attacks.hook import attacked_count, attacked_places
 from paif_mm.attacks.objectives import pixel_losses
 
 EPS = 8 / 255
@@ -21,7 +21,7 @@ def model():
 
 
 def runner_of(model, iteration=0):
-    return SimpleNamespace(model=model, iter=iteration, logger=logging.getLogger('test'))
+    return SimpleNamespace(model=model, iter=iteration, logger=logging.getLogger('test'), test_dataloader=[None])
 
 
 def evaluate(model, batch, **attack):
@@ -29,6 +29,7 @@ def evaluate(model, batch, **attack):
     runner = runner_of(model)
     hook.before_test_epoch(runner)
     hook.before_test_iter(runner, 0, batch)
+    hook.after_test_iter(runner, 0, batch)
     hook.after_test_epoch(runner)
     return hook
 
@@ -123,8 +124,10 @@ def test_audit_reports_a_model_that_changed(model, caplog):
     hook = AdversarialAttackHook({'type': 'PGD', 'eps': EPS, 'steps': 1}, phases=('test',))
     runner = runner_of(build_model(tiny_segformer()))
     hook.before_test_epoch(runner)
+    hook.before_test_iter(runner, 0, pair_batch())
     with torch.no_grad():
         next(runner.model.parameters()).add_(1)
+    hook.after_test_iter(runner, 0)
     with caplog.at_level(logging.INFO):
         hook.after_test_epoch(runner)
     assert 'model CHANGED' in caplog.text
@@ -216,6 +219,35 @@ def test_thirds_add_up():
     assert sum(attacked_count(i, 4, 0.3) for i in range(10)) == 12
 
 
+@pytest.mark.parametrize('count', [1, 3, 4, 7, 8])
+def test_attacked_places_are_spread_over_every_part_of_the_batch(count):
+    seen = torch.zeros(8)
+    for seed in range(400):
+        places = attacked_places(8, count, torch.Generator().manual_seed(seed))
+        assert len(set(places)) == count
+        assert set(places) <= set(range(8))
+        for part in (range(0, 4), range(4, 8)):
+            assert abs(len(set(places) & set(part)) - count / 2) < 1
+        seen[places] += 1
+    assert (seen / 400 - count / 8).abs().max() < 0.08, 'each image has the same chance'
+
+
+def test_the_same_iteration_draws_the_same_numbers_and_no_global_ones(model):
+    """As a resumed training asks for; other iterations, places and streams draw others."""
+    hook = AdversarialAttackHook({'type': 'PGD', 'eps': EPS, 'steps': 1, 'step_size': 0}, ratio=1.0)
+    state = torch.get_rng_state()
+
+    def noise(turn, stream='train'):
+        batch = pair_batch([(32, 32)] * 2)
+        hook.attack_share(model, batch, turn, stream)
+        return [a - c.float() for a, c in zip(batch['inputs'], batch['clean_inputs'], strict=True)]
+
+    (a, b), (again, _), (other, _), (stream, _) = noise(0), noise(0), noise(1), noise(0, 'architecture')
+    assert torch.equal(a, again)
+    assert all(not torch.allclose(a, different) for different in (b, other, stream))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_training_attacks_a_share_and_keeps_the_clean_pairs(model):
     hook = AdversarialAttackHook({'type': 'PGD', 'eps': EPS, 'steps': 1}, ratio=0.25)
     batch = pair_batch([(32, 32)] * 4)
@@ -283,3 +315,13 @@ def test_it_runs_on_a_gpu():
     assert on_gpu.images[0].is_cuda
     assert max(float((a - c).abs().max()) for a, c in zip(on_gpu.images, on_gpu.clean, strict=True)) <= 8
     torch.testing.assert_close(on_gpu.losses.cpu(), on_cpu.losses, rtol=0.02, atol=0.02)
+
+
+def test_the_audit_counts_images_that_are_not_finite(model):
+    result = PGD(eps=EPS, steps=1)(model, pair_batch())
+    result.images[1][0, 0, 0] = float('nan')
+    audit = Audit()
+    audit.update(result, PGD(eps=EPS), torch.zeros(2), torch.zeros(2))
+    assert audit.broken == audit.to_dict()['broken'] == 1
+    assert str(audit).startswith('audit: 2 images, 1 of them NOT FINITE, max |delta| ir ')
+    assert all(0 < delta <= 8 for delta in audit.max_delta.values()), 'of the others'

@@ -8,7 +8,7 @@ from helpers import build_model, deterministic, pair_batch, tiny_segformer
 
 from paif_mm.attacks import AdversarialAttackHook
 from paif_mm.losses import FusionLossHook
-from paif_mm.losses.weighting import attacked_weights
+from paif_mm.losses.weighting import attacked_weights, passes
 
 SIZES = ((32, 32),) * 4
 
@@ -71,10 +71,15 @@ def test_the_hooks_are_removed_after_training():
 
 
 def test_weights_are_one_on_average_and_keep_the_ratio():
-    weights = attacked_weights(4, [1], 3.0)
-    assert sum(weights) == pytest.approx(4)
-    assert weights[1] / (3 * weights[0]) == pytest.approx(3), 'L_attacked counts three times L_clean'
-    assert attacked_weights(3, [0, 1, 2], 3.0) == attacked_weights(3, [], 3.0) == [1.0] * 3
+    clean, attacked = attacked_weights(4, 1, 3.0)
+    assert 3 * clean + attacked == pytest.approx(4)
+    assert attacked / (3 * clean) == pytest.approx(3), 'L_attacked counts three times L_clean'
+
+
+def test_processes_make_as_many_passes_whatever_they_hold():
+    assert passes([1.5, 0.5, 1.5]) == [[1], [0, 2]]
+    assert passes([1.5, 1.5, 1.5]) == [[0], [1, 2]]
+    assert passes([1.5]) == [[0]]
 
 
 def test_bad_uses_are_refused():

@@ -53,15 +53,73 @@ def test_the_release_colour_formulas_are_kept():
     assert replace_luma(bgr, torch.full((1, 1, 1), 0.5)).flatten().tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_images_of_different_sizes_are_fused_at_their_own_size():
-    preprocessor = make(task={**SEG, 'size': (10, 12), 'pad_val': 0, 'seg_pad_val': 255})
-    batch = pair_batch([(4, 6), (10, 12), (4, 6)])
+SIZES = [(4, 6), (10, 12), (4, 6)]
+
+
+def recording(preprocessor) -> list[tuple]:
+    """The shapes that the fusion network is going to see."""
+    shapes = []
+    preprocessor.fusion.register_forward_pre_hook(lambda _, args: shapes.append(tuple(args[0].shape)))
+    return shapes
+
+
+def test_in_evaluation_images_are_fused_at_their_own_size():
+    preprocessor = make()
+    shapes = recording(preprocessor)
+    for batch in (pair_batch(SIZES), pair_batch([(10, 12), (4, 6), (10, 12)])):
+        preprocessor.fuse(batch['inputs'])
+        assert sorted(group.index for group in preprocessor.groups) == [[0, 2], [1]]
+    assert shapes == [(2, 1, 4, 6), (1, 1, 10, 12), (2, 1, 10, 12), (1, 1, 4, 6)]
+
+
+@pytest.mark.parametrize(
+    ('size', 'sizes', 'seen'),
+    [
+        ((16, 20), SIZES, (3, 1, 16, 20)),
+        ((16, 20), [(4, 6)], (1, 1, 16, 20)),
+        ((10, 12), [(10, 12)], (1, 1, 10, 12)),
+        (None, SIZES, (3, 1, 10, 12)),
+        (None, [(4, 12), (10, 6)], (2, 1, 10, 12)),
+    ],
+)
+def test_in_training_the_network_sees_one_tensor_of_the_size_that_the_task_pads_to(size, sizes, seen):
+    task = {**SEG, 'size': size, 'size_divisor': None if size else 1, 'pad_val': 0, 'seg_pad_val': 255}
+    preprocessor = make(task=task)
+    shapes = recording(preprocessor)
+    batch = pair_batch(sizes)
+    pairs = [image.float() / 255 for image in batch['inputs']]
     data = preprocessor(batch, training=True)
-    assert data['inputs'].shape == (3, 3, 10, 12)
-    assert sorted(group.index for group in preprocessor.groups) == [[0, 2], [1]]
-    alone = make(task={**SEG, 'size': (10, 12)})(pair_batch([(4, 6), (10, 12), (4, 6)]), training=True)
-    assert torch.equal(alone['inputs'], data['inputs'])
-    assert (data['data_samples'][0].gt_sem_seg.data[0, 4:] == 255).all()
+    assert shapes == [seen]
+    assert data['inputs'].shape[2:] == seen[2:]
+    for group in preprocessor.groups:
+        for place, pair, luma in zip(group.index, group.pair, group.luma, strict=True):
+            assert torch.equal(pair, pairs[place]), 'what the fusion loss compares is of the own size'
+            torch.testing.assert_close(luma, pairs[place][3:])
+    height, width = sizes[0]
+    assert (data['data_samples'][0].gt_sem_seg.data[0, height:] == 255).all()
+    assert not data['inputs'][0, :, height:].any(), 'the task pads as it did'
+
+
+def test_batch_statistics_are_taken_once_over_the_extended_batch():
+    """Known answer: the mean of a batch norm right behind the input is that of the pairs and their extended borders."""
+    preprocessor = make(task={**SEG, 'size': (4, 4), 'pad_val': 0, 'seg_pad_val': 255})
+    norm = torch.nn.BatchNorm2d(1, momentum=1.0)
+    preprocessor.fusion = torch.nn.Module()
+    preprocessor.fusion.norm, preprocessor.fusion.forward = norm, lambda ir, vis: norm(ir)
+    batch = pair_batch([(2, 4), (4, 4), (4, 2)])
+    preprocessor(batch, training=True)
+    first, second, third = (image[3].float() / 255 for image in batch['inputs'])
+    extended = [torch.cat([first, first[-1:], first[-1:]]), second, torch.cat([third, third[:, -1:], third[:, -1:]], 1)]
+    torch.testing.assert_close(norm.running_mean, torch.stack(extended).mean()[None])
+    assert norm.num_batches_tracked == 1
+
+
+def test_in_evaluation_a_pair_is_independent_of_other_sizes_bit_for_bit():
+    model = build_model(tiny_segformer()).eval()
+    pairs = pair_batch([(32, 40), (48, 32), (40, 40)])['inputs']
+    together = model.data_preprocessor.fuse(pairs)
+    for pair, fused in zip(pairs, together, strict=True):
+        assert torch.equal(model.data_preprocessor.fuse([pair])[0], fused)
 
 
 @pytest.mark.parametrize('stretch', [False, True])

@@ -1,4 +1,6 @@
 # M3FD's own layout: data/m3fd/{Vis,Ir,Annotation}/ID, and lists of ids, train.txt and test.txt.
+_base_ = '../tta/detection.py'
+
 custom_imports = dict(imports=['paif_mm'])
 scale = (1024, 768)  # M3FD's own size: attacks change the pixels that the network sees, after any resizing
 train_pipeline = [

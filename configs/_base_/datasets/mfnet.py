@@ -1,4 +1,6 @@
 # MFNet in its own layout: data/mfnet/{images,labels}/ID.png and train.txt, val.txt, test.txt
+_base_ = '../tta/segmentation.py'
+
 dataset_type = 'paif_mm.MFNetDataset'
 data_root = 'data/mfnet'
 crop_size = (480, 640)
