@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from mmengine.utils import track_iter_progress
 
 import paif_mm  # noqa: F401
+from paif_mm.engine.launch import inner_datasets
 from paif_mm.engine.names import names_of
 from paif_mm.engine.strips import draw_legend, draw_strip, modality_panels, paint_boxes, paint_labels
 
@@ -50,10 +51,11 @@ def main() -> None:
 
 def build_dataset(config, mode: str):
     """The data set with a pipeline that ends before packing, or after loading for the original images."""
-    is_loading = [step.type.split('.')[-1].startswith('Load') for step in config.pipeline]
-    is_packing = [step.type.split('.')[-1].startswith('Pack') for step in config.pipeline]
-    keep = is_loading if mode == 'original' else [not packing for packing in is_packing]
-    config.pipeline = [step for step, kept in zip(config.pipeline, keep, strict=True) if kept]
+    for dataset in inner_datasets(config):
+        is_loading = [step.type.split('.')[-1].startswith('Load') for step in dataset.pipeline]
+        is_packing = [step.type.split('.')[-1].startswith('Pack') for step in dataset.pipeline]
+        keep = is_loading if mode == 'original' else [not packing for packing in is_packing]
+        dataset.pipeline = [step for step, kept in zip(dataset.pipeline, keep, strict=True) if kept]
     return DATASETS.build(config)
 
 

@@ -110,6 +110,8 @@ def main() -> None:
     with one_line_errors():
         model, _ = load_model(config, args.checkpoint)
         check_class_count(model, dataset.metainfo)
+        if args.transfer_from:  # known before other attacks have taken hours
+            load_model(*args.transfer_from)
     try:
         bench = Bench(model, dataset, evenly(len(dataset), args.limit))
         fill_in(args, bench)
@@ -123,8 +125,7 @@ def main() -> None:
     size = args.batch_size or config.test_dataloader.get('batch_size', 1)
     strips = [bench.images[i] for i in evenly(len(bench.images), args.strips)]
     try:
-        with one_line_errors():  # of the source of transferred attacks
-            evaluate(bench, cases, records, args.seed, size, True, args.save_adv, strips, (rank, world), rank == 0)
+        evaluate(bench, cases, records, args.seed, size, True, args.save_adv, strips, (rank, world), rank == 0)
     except NoTransferError as error:
         raise SystemExit(str(error)) from None
     barrier()

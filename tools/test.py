@@ -9,7 +9,7 @@ from mmengine.dist import is_main_process
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 from paif_mm.attacks import AdversarialAttackHook
 from paif_mm.engine import PairVisualizationHook, PredictionFilesHook
-from paif_mm.engine.launch import add_common_arguments, load_config, one_line_errors, read_attacks
+from paif_mm.engine.launch import add_common_arguments, apply_tta, load_config, one_line_errors, read_attacks
 from paif_mm.engine.runner import QuietRunner
 from paif_mm.evaluation import FusedImageQualityHook, ObjectOutcomeMetric
 from paif_mm.evaluation.outcomes import changes
@@ -59,9 +59,7 @@ def main() -> None:
     if args.show or args.show_dir:
         draw_predictions(config, args)
     if args.tta:
-        config.test_dataloader.dataset.pipeline = config.tta_pipeline
-        config.tta_model.module = config.model
-        config.model = config.tta_model
+        apply_tta(config)
 
     runner = QuietRunner.from_cfg(config)
     runner.allow_partial = args.allow_partial

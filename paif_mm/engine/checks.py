@@ -25,7 +25,8 @@ def check_run(runner) -> None:
         ClassCountError: the model's classes are not the data sets', or two data sets' classes differ.
     """
     loops = {'train': runner._train_loop, 'val': runner._val_loop, 'test': runner._test_loop}
-    metas = {name: _meta(loop) for name, loop in loops.items() if isinstance(loop, BaseLoop)}
+    datasets = {name: loop.dataloader.dataset for name, loop in loops.items() if isinstance(loop, BaseLoop)}
+    metas = {name: getattr(dataset, 'metainfo', None) or {} for name, dataset in datasets.items()}
     for meta in metas.values():
         check_class_count(runner.model, meta)
     check_same_classes(metas)
@@ -78,10 +79,6 @@ def check_same_classes(metas: Mapping[str, Mapping]) -> None:
                 f'the classes of {name}_dataloader.dataset ({", ".join(classes)}) are not those of '
                 f'{first}_dataloader.dataset ({", ".join(expected)}): give both the same metainfo.classes'
             )
-
-
-def _meta(loop: BaseLoop) -> Mapping:
-    return getattr(getattr(loop.dataloader, 'dataset', None), 'metainfo', None) or {}
 
 
 def _class_count(head: nn.Module) -> tuple[str, int | None]:

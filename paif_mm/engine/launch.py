@@ -17,6 +17,7 @@ from paif_mm.compat import init_cpu_distributed
 from paif_mm.weights import WeightsError, load_weights
 
 from .checks import ClassCountError
+from .resuming import NoCheckpointError
 
 ATTACKS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'attacks'
 
@@ -53,6 +54,31 @@ def load_config(args: argparse.Namespace) -> Config:
     return config
 
 
+def inner_datasets(dataset: dict) -> list[dict]:
+    """The configs with a pipeline of their own in that of a data set, which may be a wrapper (``ConcatDataset``...)."""
+    if 'pipeline' in dataset:
+        return [dataset]
+    inner = [*dataset.get('datasets', []), *([dataset['dataset']] if 'dataset' in dataset else [])]
+    return [found for one in inner for found in inner_datasets(one)]
+
+
+def apply_tta(config: Config) -> None:
+    """Let a config test with test-time augmentation; changed in place.
+
+    Raises:
+        SystemExit: it defines none.
+    """
+    missing = [key for key in ('tta_pipeline', 'tta_model') if not config.get(key)]
+    if missing:
+        raise SystemExit(f'--tta needs {" and ".join(missing)} in the config, as configs/_base_/tta has them')
+    stock = config.pop('data_preprocessor', None)  # mmengine would put it over the model's own, fusion and all
+    if stock is not None:
+        config.model.setdefault('data_preprocessor', stock)
+    for dataset in inner_datasets(config.test_dataloader.dataset):
+        dataset.pipeline = config.tta_pipeline
+    config.model = {**config.tta_model, 'module': config.model}
+
+
 def load_model(config: str | Config, checkpoint: str):
     """A trained model in evaluation mode, on the GPU if there is one, and its config.
 
@@ -83,7 +109,7 @@ def one_line_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (ClassCountError, WeightsError) as error:
+    except (ClassCountError, NoCheckpointError, WeightsError) as error:
         raise SystemExit(str(error)) from None
 
 

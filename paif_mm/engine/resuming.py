@@ -11,6 +11,10 @@ from mmengine.logging import MessageHub, print_log
 NAMED = 'last_checkpoint'  # mmengine's file with the path of what was written last
 
 
+class NoCheckpointError(FileNotFoundError):
+    """There were checkpoints to resume from, but no whole one is left; the message is one line for the user."""
+
+
 def latest_checkpoint(folder: str | Path, named_in: str | Path | None = None) -> str | None:
     """The latest whole checkpoint of a folder; None where no checkpoint was ever written.
 
@@ -22,7 +26,7 @@ def latest_checkpoint(folder: str | Path, named_in: str | Path | None = None) ->
         named_in: folder of ``last_checkpoint``. Default: the same.
 
     Raises:
-        FileNotFoundError: there were checkpoints, but no whole one is left.
+        NoCheckpointError: there were checkpoints, but no whole one is left.
     """
     folder, note = Path(folder), Path(named_in or folder) / NAMED
     name = Path(note.read_text().strip()).name if note.is_file() else ''
@@ -36,7 +40,7 @@ def latest_checkpoint(folder: str | Path, named_in: str | Path | None = None) ->
             return str(path)
         print_log(f'{path} is cut off: going on from the checkpoint before it', 'current', logging.WARNING)
     if name or order:
-        raise FileNotFoundError(
+        raise NoCheckpointError(
             f'{folder} holds no whole checkpoint{f", though {note} names {name}" if name else ""}: put it back, or '
             'start without --resume'
         )

@@ -54,7 +54,7 @@ class QuietRunner(Runner):
         Raises:
             ClassCountError: see :func:`~.checks.check_run`.
             WeightsError: a checkpoint does not fit; see :meth:`load_checkpoint`.
-            FileNotFoundError: no whole checkpoint is left to resume from.
+            NoCheckpointError: no whole checkpoint is left to resume from.
         """
         check_run(self)
         if self._resume and not self._has_loaded:
@@ -72,7 +72,7 @@ class QuietRunner(Runner):
         super().resume(filename, *args, **kwargs)
         adopt_paths(self.message_hub, osp.dirname(filename))
 
-    def load_checkpoint(self, filename: str, map_location='cpu', strict: bool | None = None, revise_keys=()) -> dict:
+    def load_checkpoint(self, filename: str, map_location='cpu', strict: bool | None = None) -> dict:
         """As mmengine's, but what does not fit is said in one line.
 
         Args:

@@ -6,6 +6,7 @@ import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 
+from paif_mm.engine.repeats import unrepeated
 from paif_mm.engine.views import plain_view, tested_model
 from paif_mm.losses.hook import fusion_loss_inputs
 from paif_mm.perception import PairFuser
@@ -32,10 +33,10 @@ class FusedImageQualityHook(Hook):
         self._begin()
 
     def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        self._measure(runner, data_batch)
+        self._measure(runner, runner.val_dataloader, data_batch)
 
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        self._measure(runner, data_batch)
+        self._measure(runner, runner.test_dataloader, data_batch)
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         self._report(metrics)
@@ -44,13 +45,17 @@ class FusedImageQualityHook(Hook):
         self._report(metrics)
 
     def _begin(self) -> None:
-        self._sums, self._images = Counter(), 0
+        self._sums, self._images, self._seen = Counter(), 0, 0
 
-    def _measure(self, runner, data_batch: dict) -> None:
-        _, fuser = plain_view(tested_model(runner), data_batch)
-        for values in measured_quality(fuser).values() if fuser else ():
-            self._sums.update(values)
-            self._images += 1
+    def _measure(self, runner, dataloader, data_batch: dict) -> None:
+        batch, fuser = plain_view(tested_model(runner), data_batch)
+        count = len(batch['inputs'])
+        quality = measured_quality(fuser) if fuser else {}
+        for place in unrepeated(dataloader, self._seen, count):
+            if place in quality:
+                self._sums.update(quality[place])
+                self._images += 1
+        self._seen += count
 
     def _report(self, metrics: dict | None) -> None:
         names = [*ALONE, *WITH_SOURCES]

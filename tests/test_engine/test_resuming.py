@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS
 from torch import nn
 
-from paif_mm.engine.resuming import adopt_paths, latest_checkpoint
+from paif_mm.engine.resuming import NoCheckpointError, adopt_paths, latest_checkpoint
 from paif_mm.engine.runner import QuietRunner
 
 
@@ -58,7 +58,7 @@ def test_a_checkpoint_that_is_cut_off_is_passed_over(tmp_path, caplog):
 def test_nothing_yet_is_nothing(tmp_path):
     assert latest(tmp_path) is None
     (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_2.pth')
-    with pytest.raises(FileNotFoundError, match='put it back, or start without --resume'):
+    with pytest.raises(NoCheckpointError, match='put it back, or start without --resume'):
         latest(tmp_path)
 
 

@@ -27,6 +27,7 @@ DEMOS = ('demo', 'demo_aat', 'demo_search')  # hours of the others' work; `make 
 
 TTA = {
     'segmentor': """
+data_preprocessor = dict(type='SegDataPreProcessor', size=(48, 64))  # as stock configs have it beside the model's own
 tta_model = dict(type='SegTTAModel')
 tta_pipeline = [
     dict(type='paif_mm.LoadPairFromFile'),
@@ -350,6 +351,7 @@ def test_a_release_is_converted(monkeypatch, tmp_path):
         ('--attack {out}/a/mine.py {out}/b/mine.py', 'there is a test called mine already: rename the file'),
         ('--attack {out}/a/clean.py', 'there is a test called clean already: rename the file'),
         ('--show', 'use --show-dir instead of --show'),
+        ('--tta --cfg-options tta_model=None', '--tta needs tta_model in the config'),
         (
             '--show-dir {out} --attack fgsm_eps4 --cfg-options default_hooks.visualization.type=SegVisualizationHook',
             "SegVisualizationHook would write every test's pictures to the same files",
@@ -367,7 +369,7 @@ def test_flags_that_collide_are_refused_in_one_line(kind, monkeypatch, tmp_path,
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_images_of_one_name_in_several_folders_have_files_of_their_own(kind, scenes, tmp_path):
+def test_images_of_one_name_in_several_folders_have_files_of_their_own(kind, scenes, monkeypatch, tmp_path):
     """As day/0001.png and night/0001.png, in one data set of two."""
     if kind.kind == 'detector':
         pytest.skip('the same hook')
@@ -389,11 +391,15 @@ test_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(
     made, kind.config = kind.config, config
     try:
         out = kind.type('test', tmp_path / 'out')
+        kind.type('tta', tmp_path / 'tta')
+        call(monkeypatch, 'browse_dataset', config, '--phase', 'test', '--output-dir', tmp_path / 'browsed')
     finally:
         kind.config = made
     expected = sorted(f'{part}__images__{name}.png' for part in ('day', 'night') for name in ids(scenes))
     for folder in ('strips', 'predictions'):
         assert [Path(name).name for name in names(out / folder / 'clean')] == expected
+        assert names(tmp_path / 'tta' / folder / 'clean') == expected
+    assert names(tmp_path / 'browsed') == expected
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,13 @@ def test_a_training_does_not_start_from_weights_that_do_not_fit_at_all(segmentor
     assert not list(tmp_path.glob('iter_*.pth'))
 
 
+def test_a_training_without_a_whole_checkpoint_is_not_begun_anew(segmentor, tmp_path):
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_1.pth')
+    (tmp_path / 'iter_1.pth').write_bytes(b'half')
+    said = refused('train', segmentor[0], '--work-dir', tmp_path, '--resume')
+    assert 'put it back, or start without --resume' in said
+
+
 def test_a_training_does_not_go_on_with_another_model(segmentor, tmp_path):
     type_it('train', segmentor[0], '--work-dir', tmp_path)
     wider = ['model.decode_head.channels=24', 'train_cfg.max_iters=2']
