@@ -82,11 +82,13 @@ def check_same_classes(metas: Mapping[str, Mapping]) -> None:
 
 
 def _class_count(head: nn.Module) -> tuple[str, int | None]:
-    """Name and value of a head's number of classes; None if it has none of its own."""
+    """Name and value of a head's number of classes; None if they are not the data set's."""
+    if getattr(head, 'class_agnostic', False) is True or hasattr(head, 'boundary_threshold'):  # masks; STDC's edges
+        return '', None
     for names in (('num_things_classes', 'num_stuff_classes'), ('num_classes',)):
         values = [getattr(head, name, None) for name in names]
         if all(isinstance(value, int) for value in values):
-            return ' + '.join(names), None if getattr(head, 'class_agnostic', False) is True else sum(values)
+            return ' + '.join(names), sum(values)
     return '', None
 
 

@@ -65,6 +65,7 @@ RIGHT = {
     'one class in one logit': (model(decode_head=head(1, out_channels=1)), {'classes': ('no', 'yes')}),
     'objectness': (model(rpn_head=model(bbox_head=head(1)), roi_head=model(bbox_head=head(9))), NINE),
     'masks of any class': (model(roi_head=model(bbox_head=head(9), mask_head=head(80, class_agnostic=True))), NINE),
+    'edges': (model(decode_head=head(9), auxiliary_head=[head(9), head(2, boundary_threshold=0.1)]), NINE),
     'things and stuff': (model(panoptic_head=head(None, num_things_classes=5, num_stuff_classes=4)), PANOPTIC),
     'boxes of things': (model(roi_head=model(bbox_head=head(5))), PANOPTIC),
     'identities': (model(detector=model(bbox_head=head(9)), reid=model(head=head(380))), NINE),
