@@ -67,6 +67,10 @@ class PairSegDataset(NamedClasses, BaseSegDataset):
         refuse(self, kwargs, UNUSED)
         if kwargs.get('ignore_index', 255) != 255:
             raise ValueError(f'ignore_index={kwargs["ignore_index"]}: in labels 255 is ignored, as everywhere in mmseg')
+        if kwargs.get('reduce_zero_label') and self.METAINFO['classes'][0] == 'unlabeled' and not metainfo:
+            raise ValueError(
+                "reduce_zero_label would call cars 'unlabeled': ignore that class by metainfo=dict(classes=<the others>)"
+            )
         folders = {**self.FOLDERS, **(data_prefix or {})}
         super().__init__(ann_file=ann_file, data_prefix=folders, metainfo=metainfo, **kwargs)
 
