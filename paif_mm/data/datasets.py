@@ -19,8 +19,8 @@ UNUSED = {
 class PairSegDataset(NamedClasses, BaseSegDataset):
     """MFNet's nine classes (Ha et al., IROS 2017), and what all datasets of labelled pairs share.
 
-    A sample's files have one name in all folders, its id, and any of the endings .png, .jpg, .jpeg, .bmp, .tif, .tiff in
-    upper or lower case. What is not used is counted in the log.
+    A sample's files have one name in all folders, its id, and any of the endings .png, .jpg, .jpeg, .bmp, .tif, .tiff,
+    also in upper case. What is not used is counted in the log.
 
     Args:
         ann_file (str): a list of ids, one per line; UTF-8, or what a byte order mark says. Default: every image.
@@ -67,11 +67,12 @@ class PairSegDataset(NamedClasses, BaseSegDataset):
         refuse(self, kwargs, UNUSED)
         if kwargs.get('ignore_index', 255) != 255:
             raise ValueError(f'ignore_index={kwargs["ignore_index"]}: in labels 255 is ignored, as everywhere in mmseg')
-        if kwargs.get('reduce_zero_label') and self.METAINFO['classes'][0] == 'unlabeled' and not metainfo:
-            raise ValueError(
-                "reduce_zero_label would call cars 'unlabeled': ignore that class by metainfo=dict(classes=<the others>)"
-            )
         folders = {**self.FOLDERS, **(data_prefix or {})}
+        if kwargs.get('reduce_zero_label') and not self._are_own((metainfo or self.METAINFO).get('classes', ())):
+            raise ValueError(
+                f'reduce_zero_label would call {self.METAINFO["classes"][1]} {self.METAINFO["classes"][0]}: to ignore '
+                'a class, leave it out of metainfo.classes'
+            )
         super().__init__(ann_file=ann_file, data_prefix=folders, metainfo=metainfo, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -119,7 +120,7 @@ class PairSegDataset(NamedClasses, BaseSegDataset):
         if unknown:
             raise ValueError(
                 f'metainfo.classes {", ".join(unknown)} are not of {cls.__name__}, others are: choose from '
-                f'{", ".join(cls.METAINFO["classes"])}, or write a subclass whose METAINFO lists all classes of the files'
+                f'{", ".join(cls.METAINFO["classes"])}, or subclass it with a METAINFO of all classes'
             )
         return super().get_label_map(new_classes)
 

@@ -64,9 +64,8 @@ def find_samples(
         for role, found in files.items():
             if name not in found:
                 of = ann_file or files[leading][name]
-                raise FileNotFoundError(
-                    f'{folders[role]} holds no {name}{" or ".join(ENDINGS.get(role, IMAGES))}: the {ROLES[role]} of {of}'
-                )
+                endings = ', '.join(ENDINGS.get(role, IMAGES))
+                raise FileNotFoundError(f'{folders[role]} holds no {name} ({endings}): the {ROLES[role]} of {of}')
     _account(folders, files, set(ids), ann_file)
     return {name: {role: found[name] for role, found in files.items()} for name in ids}
 
@@ -101,7 +100,7 @@ def list_folder(folder: str, data_root: str | None, backend_args: dict | None, r
 
 
 def read_ids(path: str, known: Collection[str], backend_args: dict | None = None) -> list[str]:
-    """The ids of a list, each once. ``00001D.png`` means 00001D where that, and nothing of the longer name, is known."""
+    """The ids of a list, each once. ``00001D.png`` means 00001D where that is known, and not the longer name."""
     ids = [_without_ending(line, known) for line in read_lines(path, backend_args)]
     if not ids:
         raise ValueError(f'{path} is empty: expected ids, one per line')

@@ -18,7 +18,6 @@ from paif_mm.registry import TRANSFORMS
 
 from .listing import warn
 
-
 JPEG = b'\xff\xd8'
 ORIENTATION = 0x0112  # EXIF's tag
 
@@ -119,8 +118,8 @@ class LoadPairFromFile(BaseTransform):
             bad = infrared.size - np.count_nonzero(np.isfinite(infrared))
             if bad:
                 raise ValueError(
-                    f'{path} holds {bad} pixel(s) of {infrared.size} that are NaN or infinite: replace them in the file, '
-                    'by the median of their neighbours for instance'
+                    f'{path} holds {bad} pixel(s) of {infrared.size} that are NaN or infinite: replace them in the '
+                    'file, by the median of their neighbours for instance'
                 )
         low, high = self.ir_range
         return np.clip((infrared.astype(np.float32) - low) * (255 / (high - low)), 0, 255)
