@@ -7,7 +7,7 @@ def sample_keys(dataset) -> list[str]:
     """What samples a data set holds: for each its visible file (links followed), or its id if it has none, each once.
 
     Args:
-        dataset: one of OpenMMLab's, perhaps in wrappers of mmengine, mmdet, mmpretrain or torch (concatenated, repeated,
+        dataset: one of OpenMMLab's, perhaps in wrappers of its libraries or of torch (concatenated, repeated,
             subsets). No image is loaded.
 
     Raises:
