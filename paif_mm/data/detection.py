@@ -52,7 +52,8 @@ class PairDetDataset(NamedClasses):
         items = [self.parse_data_info(entry) for entry in raw]
         used = Counter(instance['bbox_label'] for item in items for instance in item['instances'])
         for why, number in self._left_out.items():
-            inform(f'{self._source}: {number} of {number + used.total()} boxes left out: {why}')
+            total = used.total() + self._left_out.total()
+            inform(f'{self._source}: {number} of {total} boxes left out: {why}')
         classes = self._metainfo['classes']
         empty = [name for label, name in enumerate(classes) if label not in used]
         if empty and (used or self._left_out):
@@ -231,21 +232,21 @@ class PairCocoDataset(PairDetDataset, CocoDataset):
             for key in ('img', 'ir')
             if key in self.data_prefix
         }
-        listed = {osp.normpath(image['file_name']) for image in images}
-        partners = {name: self._partner(name) for name in self._names['img']}
-        visible = {name for name in partners if osp.splitext(name)[1].lower() in IMAGES}
-        if self._names['img'] == self._names.get('ir'):  # one folder for both, told apart by ir_name
-            visible -= {partner for name, partner in partners.items() if partner != name}
-        if visible - listed:
+        here = self._names['img']
+        pictures = {name for name in here if osp.splitext(name)[1].lower() in IMAGES}
+        left = {'img': here - pictures}
+        if 'ir' in self._names:
+            if osp.normpath(self.data_prefix['img']) == osp.normpath(self.data_prefix['ir']):  # told apart by ir_name
+                pictures -= {self._partner(name) for name in pictures if self._partner(name) != name}
+            else:
+                left['ir'] = self._names['ir'] - {self._partner(name) for name in pictures}
+        for key, names in left.items():
+            if names:
+                warn(f'{self.data_prefix[key]}: {count(sorted(names), "file", "files")} not used: of no visible image')
+        unlisted = pictures - {osp.normpath(image['file_name']) for image in images}
+        if unlisted:
             folder = self.data_prefix['img']
-            inform(f'{len(visible - listed)} of {len(visible)} images in {folder} are not listed in {self.ann_file}')
-        odd = sorted(self._names['img'] - visible - listed - set(partners.values()))
-        if odd:
-            warn(f'{self.data_prefix["img"]}: {count(odd, "file", "files")} not read: no image')
-        if 'ir' in self.data_prefix:
-            lonely = sorted(self._names['ir'] - set(partners.values()) - visible)
-            if lonely:
-                warn(f'{self.data_prefix["ir"]}: {count(lonely, "file", "files")} not used: of no visible image')
+            inform(f'{len(unlisted)} of {len(pictures)} images in {folder} are not listed in {self.ann_file}')
 
     def _partner(self, name: str) -> str:
         return name.replace(*self.ir_name) if self.ir_name else name
