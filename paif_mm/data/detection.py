@@ -37,6 +37,8 @@ class PairDetDataset(NamedClasses):
 
     def filter_data(self) -> list[dict]:
         kept = super().filter_data()
+        if not kept:
+            raise ValueError(f'{self._source} has no pairs, or filter_cfg={self.filter_cfg} leaves none')
         if len(kept) < len(self.data_list):
             left = len(self.data_list) - len(kept)
             inform(f'{left} of {len(self.data_list)} pairs of {self._source} left out by filter_cfg={self.filter_cfg}')

@@ -1,4 +1,4 @@
-"""Folders with faults drawn at random: what is on disk is used, counted in the log by its folder, or an error names it."""
+"""Folders with faults drawn at random: what is on disk is used, counted in the log, or an error names it."""
 
 import re
 
