@@ -182,7 +182,8 @@ class LoadPairAnnotations(LoadAnnotations):
             raise ValueError(f'{path} is {labels.dtype}: a label is a grey png of class numbers')
         if data.startswith(JPEG):
             _tell_once(path, 'is a JPEG, which changes class numbers at their borders: store labels without loss')
-        return labels.view(np.uint8) if labels.dtype == bool else labels
+        # Pillow writes the ones of a one-bit image as 255 behind numpy's bools.
+        return (labels.view(np.uint8) > 0).astype(np.uint8) if labels.dtype == bool else labels
 
 
 @TRANSFORMS.register_module()
