@@ -40,6 +40,8 @@ class NamedClasses:
             metainfo = {**metainfo, 'classes': tuple(read_lines(path))}
         loaded = super()._load_metainfo(metainfo)
         classes = loaded.get('classes', ())
+        if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
+            raise ValueError(f'metainfo.classes must be a list of names or a file of them, not {classes!r}')
         twice = sorted({name for name in classes if classes.count(name) > 1})
         if twice:
             raise ValueError(f'metainfo.classes names {", ".join(twice)} more than once')

@@ -68,12 +68,13 @@ class PairSegDataset(NamedClasses, BaseSegDataset):
         if kwargs.get('ignore_index', 255) != 255:
             raise ValueError(f'ignore_index={kwargs["ignore_index"]}: in labels 255 is ignored, as everywhere in mmseg')
         folders = {**self.FOLDERS, **(data_prefix or {})}
-        if kwargs.get('reduce_zero_label') and not self._are_own((metainfo or self.METAINFO).get('classes', ())):
-            raise ValueError(
-                f'reduce_zero_label would call {self.METAINFO["classes"][1]} {self.METAINFO["classes"][0]}: to ignore '
-                'a class, leave it out of metainfo.classes'
-            )
         super().__init__(ann_file=ann_file, data_prefix=folders, metainfo=metainfo, **kwargs)
+        names = self.METAINFO['classes']
+        if self.reduce_zero_label and names[0] == 'unlabeled' and not self._are_own(self._metainfo['classes']):
+            raise ValueError(
+                f'reduce_zero_label would call a {names[1]} {names[0]}: to ignore a class, leave it out of '
+                'metainfo.classes'
+            )
 
     def load_data_list(self) -> list[dict]:
         samples = find_samples(

@@ -17,6 +17,15 @@ from .coco_metric import BY_NAME
 from .listing import IMAGES, count, find_samples, inform, list_folder, warn
 from .voc import read_voc, voc_objects, voc_size
 
+BESIDE = 'nothing of them is inside their image'
+UNUSED = {
+    'img_subdir': 'name the folder of visible images by data_prefix=dict(img_path=...)',
+    'ann_subdir': 'name the folder of annotations by data_prefix=dict(xml_path=...)',
+    'seg_map_suffix': 'there are no label maps',
+    'return_classes': "mmdet's XMLDataset does not hand them on",
+    'caption_prompt': "mmdet's XMLDataset does not hand them on",
+}
+
 
 class PairDetDataset(NamedClasses):
     """What both detection data sets share: classes by name, filters that are used, and counts of what is left out.
@@ -295,13 +304,3 @@ class PairCocoDataset(PairDetDataset, CocoDataset):
         if osp.normpath(name) not in self._names[key] and not fileio.exists(path, backend_args=self.backend_args):
             raise FileNotFoundError(f'{self.data_prefix[key]} holds no {name}, {what} listed in {self.ann_file}')
         return path
-
-
-BESIDE = 'nothing of them is inside their image'
-UNUSED = {
-    'img_subdir': 'name the folder of visible images by data_prefix=dict(img_path=...)',
-    'ann_subdir': 'name the folder of annotations by data_prefix=dict(xml_path=...)',
-    'seg_map_suffix': 'there are no label maps',
-    'return_classes': "mmdet's XMLDataset does not hand them on",
-    'caption_prompt': "mmdet's XMLDataset does not hand them on",
-}

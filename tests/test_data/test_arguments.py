@@ -116,6 +116,7 @@ def test_arguments_are_used_or_refused_by_name(tmp_path, kind):
         ('metainfo', {'CLASSES': ('car',)}),
         ('metainfo', {'classes': ('car', 'car')}),
         ('metainfo', {'classes': 'car'}),
+        ('metainfo', {'classes': {'car': 3}}),
         ('metainfo', {'classes': ('car', 'Persn')}),
         ('metainfo', {'classes': ('Car', 'persn')}),
         ('filter_cfg', {'filter_empty': True}),
