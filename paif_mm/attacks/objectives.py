@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from paif_mm.losses.hook import fusion_loss_inputs
 from paif_mm.perception import require_fuser
+from paif_mm.randomness import fixed_draws
 from paif_mm.registry import MODELS, OBJECTIVES, build
 
+from .frozen import loss_mode
 from .functional import Losses, complete
 from .pixel_losses import PIXEL_LOSSES, SCHEDULED, right
 
@@ -71,8 +73,9 @@ class TaskLoss:
     A segmentor whose decode head is trained with cross-entropy is attacked per pixel, in one pass for the whole
     batch: the head's own loss modules (class weights included) on its logits, averaged over the pixels that are not
     ignored. Any other model is asked for its loss dict image by image, summed as in training; that includes detectors,
-    whose losses are normalised by the objects of a batch, and whose images are padded together. Two-stage detectors
-    sample their proposals at random: here always the same ones, so that the loss is a function of the image.
+    whose losses are normalised by the objects of a batch, and whose images are padded together. The model is then in
+    training mode as far as its loss needs it (see :func:`~.frozen.loss_mode`). What it draws at random (proposals of
+    two-stage detectors, noise of denoising queries) is always the same, so that the loss is a function of the image.
 
     Args:
         terms (Sequence[str] | None): take only these entries of the loss dict, e.g. ``('loss_cls',)``,
@@ -89,11 +92,7 @@ class TaskLoss:
             return pixel_losses(model, inputs, data_samples, training)
         losses = []
         for image, sample in zip(inputs, data_samples, strict=True):
-            sample = sample.clone() if training else as_the_network_sees(sample)
-            data = model.data_preprocessor({'inputs': [image], 'data_samples': [sample]}, training)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                found = model(**data, mode='loss')
+            found = own_losses(model, image, sample, training)
             losses.append(model.parse_losses(self._chosen(found))[0])
         return torch.stack(losses)
 
@@ -212,8 +211,32 @@ class WeightedSum:
         )
 
 
+def own_losses(model: nn.Module, image: Tensor, sample, training: bool) -> dict:
+    """The loss dict of a frozen model for one raw image (C, H, W) and its data sample, which stays as it is."""
+    sample = sample.clone() if training else as_the_network_sees(sample)
+    with loss_mode(model), fixed_draws(image.device):
+        data = _preprocessed(model, {'inputs': [image], 'data_samples': [sample]}, training)
+        return model(**data, mode='loss')
+
+
+def _preprocessed(model: nn.Module, batch: dict, training: bool) -> dict:
+    """A batch as the loss needs it.
+
+    mmdet's preprocessors pad masks together with images, or make further targets, in training alone. Test images are
+    treated so, too, but without the augmentations of training batches.
+    """
+    detector = next((m for m in model.data_preprocessor.modules() if hasattr(m, 'pad_mask')), None)
+    if training or detector is None:
+        return model.data_preprocessor(batch, training)
+    augments, detector.batch_augments = detector.batch_augments, None
+    try:
+        return model.data_preprocessor(batch, True)
+    finally:
+        detector.batch_augments = augments
+
+
 def as_the_network_sees(sample):
-    """A copy of a test sample with its boxes and masks at the size of the network's input.
+    """A copy of a test sample with its boxes, masks and stuff at the size of the network's input.
 
     OpenMMLab's test pipelines load annotations after resizing, at the size of the file, where results are measured.
     """
@@ -230,6 +253,11 @@ def as_the_network_sees(sample):
         if 'masks' in instances:
             instances.masks = instances.masks.resize(sample.metainfo['img_shape'][:2])
         sample.set_field(instances, key)
+    stuff = sample.get('gt_sem_seg')
+    if stuff is not None and 'sem_seg' in stuff:  # of a detector; segmentors resize their own predictions
+        size = tuple(sample.metainfo['img_shape'][:2])
+        resized = F.interpolate(stuff.sem_seg[None].float(), size, mode='nearest')[0].to(stuff.sem_seg.dtype)
+        sample.set_field(type(stuff)(sem_seg=resized), 'gt_sem_seg')
     return sample
 
 
@@ -250,14 +278,20 @@ def has_annotations(sample) -> bool:
 
 
 def _trained_per_pixel(model: nn.Module) -> bool:
+    """Whether the decode head is trained by cross-entropy of its logits alone: no other terms, no choice of pixels."""
     head = getattr(model, 'decode_head', None)
     if head is None:
         return False
     from mmseg.models import CrossEntropyLoss
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
-    return isinstance(head, BaseDecodeHead) and all(
-        isinstance(loss, CrossEntropyLoss) and not loss.use_sigmoid and not loss.use_mask for loss in _losses_of(head)
+    return (
+        isinstance(head, BaseDecodeHead)
+        and type(head).loss is BaseDecodeHead.loss
+        and type(head).loss_by_feat is BaseDecodeHead.loss_by_feat
+        and head.sampler is None
+        and all(isinstance(loss, CrossEntropyLoss) and not loss.use_sigmoid for loss in _losses_of(head))
+        and not any(loss.use_mask for loss in _losses_of(head))
     )
 
 
@@ -274,11 +308,12 @@ def pixel_losses(model: nn.Module, inputs: list[Tensor], data_samples: list, tra
 def pixel_logits(model: nn.Module, inputs: list[Tensor], data_samples: list, training: bool) -> list:
     """Logits (n, K, H, W) at the labels' size and labels (n, H, W), in one group if all labels have one size."""
     samples = [sample.clone() for sample in data_samples] if training else data_samples
-    data = model.data_preprocessor({'inputs': inputs, 'data_samples': samples}, training)
-    if _is_one_pass(model, training):
-        logits = model(**data, mode='tensor')  # (N, K, h, w)
-    else:
-        logits = model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']])
+    with fixed_draws(inputs[0].device):  # of HamNet's bases
+        data = model.data_preprocessor({'inputs': inputs, 'data_samples': samples}, training)
+        if _is_one_pass(model, training):
+            logits = model(**data, mode='tensor')  # (N, K, h, w)
+        else:
+            logits = model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']])
     if logits.size(1) == 1:  # one channel of foreground above a threshold, as two
         threshold = torch.as_tensor(model.decode_head.threshold)
         logits = torch.cat([torch.zeros_like(logits), logits - threshold.logit()], 1)
@@ -294,10 +329,11 @@ def pixel_logits(model: nn.Module, inputs: list[Tensor], data_samples: list, tra
 
 
 def _is_one_pass(model: nn.Module, training: bool) -> bool:
-    """Whether one pass of a plain head is what the model predicts by: no sliding window, no cascade, no queries."""
+    """Whether the head's plain output is what the model predicts by: no sliding window, cascade, queries or lists."""
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
-    plain = isinstance(getattr(model, 'decode_head', None), BaseDecodeHead)
+    head = getattr(model, 'decode_head', None)
+    plain = isinstance(head, BaseDecodeHead) and type(head).predict is BaseDecodeHead.predict
     return plain and (training or model.test_cfg.get('mode', 'whole') == 'whole')
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from paif_mm.attacks import PGD, AttackResult, Audit, frozen
 from paif_mm.attacks.bank import CLEAN, MANIFEST, VERSION, read_pair, round_into_ball, write_pair
-from paif_mm.attacks.objectives import as_the_network_sees
+from paif_mm.attacks.objectives import own_losses
 from paif_mm.engine.strip_hook import prediction_panels
 from paif_mm.engine.strips import draw_strip
 from paif_mm.evaluation.quality_hook import measured_quality
@@ -57,10 +57,9 @@ class Bench:
     def loss_names(self) -> list[str]:
         """What the model calls its losses."""
         item = self.dataset[self.images[0]]
-        sample = as_the_network_sees(item['data_samples'].to(self.device))
-        data = self.model.data_preprocessor({'inputs': [item['inputs']], 'data_samples': [sample]}, False)
+        image, sample = item['inputs'].to(self.device), item['data_samples'].to(self.device)
         with frozen(self.model), torch.no_grad():
-            return [name for name in self.model(**data, mode='loss') if 'loss' in name]
+            return [name for name in own_losses(self.model, image, sample, training=False) if 'loss' in name]
 
     def batch(self, items: Sequence[dict]) -> dict:
         return {
