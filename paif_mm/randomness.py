@@ -39,15 +39,11 @@ def kept_draws(device: torch.device | str = 'cpu') -> Iterator[None]:
     All global generators are as before afterwards, also after an exception. Other devices' generators are not touched:
     what runs on one device draws there.
     """
-    python, numpy = random.getstate(), np.random.get_state()
-    generators = [(generator, generator.get_state()) for generator in _generators(torch.device(device))]
+    states = _states(device)
     try:
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        for generator, state in generators:
-            generator.set_state(state)
+        _set_states(device, states)
 
 
 @contextmanager
@@ -57,16 +53,60 @@ def fixed_draws(device: torch.device | str = 'cpu', seed: int = 0) -> Iterator[N
     It seeds the generators themselves: ``torch.manual_seed`` and its like seed those of all devices, for good.
     """
     with kept_draws(device):
-        python, numpy = _seeded(seed)
-        random.setstate(python)
-        np.random.set_state(numpy)
-        for generator in _generators(torch.device(device)):
-            generator.manual_seed(seed)
+        _seed(device, seed)
         yield
 
 
-def _generators(device: torch.device) -> list[torch.Generator]:
+class OwnDraws:
+    """A stream of draws beside the global ones: each ``with`` goes on where the last one ended.
+
+    So code that draws from global generators sees other numbers every time, and they are as before afterwards.
+
+    Args:
+        device: whose CUDA generator takes part; on a CPU, none.
+        seed: where the stream begins.
+    """
+
+    def __init__(self, device: torch.device | str = 'cpu', seed: int = 0):
+        self.device, self.seed = device, seed
+        self.states: tuple | None = None
+
+    def __enter__(self) -> None:
+        self._global = kept_draws(self.device)
+        self._global.__enter__()
+        if self.states is None:
+            _seed(self.device, self.seed)
+        else:
+            _set_states(self.device, self.states)
+
+    def __exit__(self, *error) -> None:
+        self.states = _states(self.device)
+        self._global.__exit__(*error)
+
+
+def _states(device: torch.device | str) -> tuple:
+    return random.getstate(), np.random.get_state(), [generator.get_state() for generator in _generators(device)]
+
+
+def _set_states(device: torch.device | str, states: tuple) -> None:
+    python, numpy, torchs = states
+    random.setstate(python)
+    np.random.set_state(numpy)
+    for generator, state in zip(_generators(device), torchs, strict=True):
+        generator.set_state(state)
+
+
+def _seed(device: torch.device | str, seed: int) -> None:
+    python, numpy = _seeded(seed)
+    random.setstate(python)
+    np.random.set_state(numpy)
+    for generator in _generators(device):
+        generator.manual_seed(seed)
+
+
+def _generators(device: torch.device | str) -> list[torch.Generator]:
     """torch's global generators that code running on a device draws from."""
+    device = torch.device(device)
     if device.type != 'cuda':
         return [torch.default_generator]
     torch.cuda.init()  # they do not exist before

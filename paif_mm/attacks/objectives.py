@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from paif_mm.losses.hook import fusion_loss_inputs
 from paif_mm.perception import require_fuser
-from paif_mm.randomness import fixed_draws
+from paif_mm.randomness import OwnDraws, fixed_draws
 from paif_mm.registry import MODELS, OBJECTIVES, build
 
 from .frozen import loss_mode
@@ -34,12 +34,16 @@ class Questions:
 
     An image for which the objective's ``greatest_harm`` was found is settled: nothing can make it worse, and it is not
     asked about again, in no step and in no restart. Its losses are then -inf, so that what was found stays the worst.
+
+    What a model draws at random when it is asked (a randomised defence, the bases of HamNet) differs from step to step,
+    but is no draw of the global generators.
     """
 
     def __init__(self, objective, model, data_samples: list, clean: list[Tensor], training: bool):
         self.objective, self.model, self.training = objective, model, training
         self.data_samples, self.clean = data_samples, clean
         self.settled = [False] * len(clean)
+        self.draws = OwnDraws(clean[0].device)
 
     def __call__(self, images: list[Tensor], progress: float) -> Tensor | Losses:
         places = [i % len(self.clean) for i in range(len(images))]  # of each restart's copy
@@ -48,7 +52,8 @@ class Questions:
             nothing = torch.stack([image.sum() * 0 - torch.inf for image in images])
             return Losses(nothing, nothing.detach())
         samples, clean = ([kind[places[i]] for i in asked] for kind in (self.data_samples, self.clean))
-        losses = self.objective(self.model, [images[i] for i in asked], samples, clean, self.training, progress)
+        with self.draws:
+            losses = self.objective(self.model, [images[i] for i in asked], samples, clean, self.training, progress)
         if len(asked) == len(images):
             return losses
         return Losses(*(_spread(values, asked, len(images)) for values in complete(losses)))
@@ -214,9 +219,10 @@ class WeightedSum:
 def own_losses(model: nn.Module, image: Tensor, sample, training: bool) -> dict:
     """The loss dict of a frozen model for one raw image (C, H, W) and its data sample, which stays as it is."""
     sample = sample.clone() if training else as_the_network_sees(sample)
-    with loss_mode(model), fixed_draws(image.device):
+    with loss_mode(model):
         data = _preprocessed(model, {'inputs': [image], 'data_samples': [sample]}, training)
-        return model(**data, mode='loss')
+        with fixed_draws(image.device):
+            return model(**data, mode='loss')
 
 
 def _preprocessed(model: nn.Module, batch: dict, training: bool) -> dict:
@@ -308,12 +314,11 @@ def pixel_losses(model: nn.Module, inputs: list[Tensor], data_samples: list, tra
 def pixel_logits(model: nn.Module, inputs: list[Tensor], data_samples: list, training: bool) -> list:
     """Logits (n, K, H, W) at the labels' size and labels (n, H, W), in one group if all labels have one size."""
     samples = [sample.clone() for sample in data_samples] if training else data_samples
-    with fixed_draws(inputs[0].device):  # of HamNet's bases
-        data = model.data_preprocessor({'inputs': inputs, 'data_samples': samples}, training)
-        if _is_one_pass(model, training):
-            logits = model(**data, mode='tensor')  # (N, K, h, w)
-        else:
-            logits = model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']])
+    data = model.data_preprocessor({'inputs': inputs, 'data_samples': samples}, training)
+    if _is_one_pass(model, training):
+        logits = model(**data, mode='tensor')  # (N, K, h, w)
+    else:
+        logits = model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']])
     if logits.size(1) == 1:  # one channel of foreground above a threshold, as two
         threshold = torch.as_tensor(model.decode_head.threshold)
         logits = torch.cat([torch.zeros_like(logits), logits - threshold.logit()], 1)

@@ -20,6 +20,7 @@ from paif_mm.evaluation.quality_hook import measured_quality
 from paif_mm.evaluation.score import class_count, score_of
 from paif_mm.files import file_hash, hash_seed, write_bytes, write_json
 from paif_mm.perception import find_fuser
+from paif_mm.randomness import kept_draws
 from paif_mm.registry import ATTACKS, build
 
 from .cases import Case
@@ -121,19 +122,20 @@ def evaluate(
     if bar:
         bar.start()
     done, reported = 0.0, 0
-    for items in _batches(bench.dataset, todo, batch_size):
-        for case in cases:
-            missing = {i: item for i, item in items.items() if (case.key, bench.names[i]) not in records}
-            if not missing:
-                continue
-            drawn = [i for i in missing if i in strips]
-            attack = attacks.get(case.key)
-            for i, record in _run(bench, case, attack, missing, records.folder, seed, quality, save_adv, drawn):
-                records.add(case.key, bench.names[i], record)
-            done += _cost(case) * len(missing)
-            if bar and round(done) > reported:
-                bar.update(round(done) - reported)
-                reported = round(done)
+    with kept_draws(bench.device):  # models may draw when they predict
+        for items in _batches(bench.dataset, todo, batch_size):
+            for case in cases:
+                missing = {i: item for i, item in items.items() if (case.key, bench.names[i]) not in records}
+                if not missing:
+                    continue
+                drawn = [i for i in missing if i in strips]
+                attack = attacks.get(case.key)
+                for i, record in _run(bench, case, attack, missing, records.folder, seed, quality, save_adv, drawn):
+                    records.add(case.key, bench.names[i], record)
+                done += _cost(case) * len(missing)
+                if bar and round(done) > reported:
+                    bar.update(round(done) - reported)
+                    reported = round(done)
     if bar:
         print()
 
