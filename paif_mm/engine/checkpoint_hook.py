@@ -1,13 +1,11 @@
 """Checkpoints from which a killed run goes on as if nothing had happened."""
 
 import os.path as osp
-import random
 
-import numpy as np
-import torch
 from mmengine.dist import all_gather_object, get_rank
 from mmengine.hooks import CheckpointHook
 
+from paif_mm.randomness import random_state, set_random_state
 from paif_mm.registry import HOOKS
 
 from .resuming import adopt_paths
@@ -76,26 +74,3 @@ class _RestoreAfter:
             set_random_state(self.state)
         self.skip -= 1
         return next(self.iterator)
-
-
-def random_state() -> dict:
-    """This process's random states as tensors and plain containers, which a weights-only loader reads."""
-    version, words, gauss = random.getstate()
-    name, keys, *rest = np.random.get_state()
-    return {
-        'python': (version, list(words), gauss),
-        'numpy': (name, torch.from_numpy(keys.astype(np.int64)), *rest),
-        'torch': torch.get_rng_state(),
-        'cuda': torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-    }
-
-
-def set_random_state(state: dict) -> None:
-    """Restore what :func:`random_state` returned."""
-    version, words, gauss = state['python']
-    random.setstate((version, tuple(words), gauss))
-    name, keys, *rest = state['numpy']
-    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state['torch'].cpu())
-    if state['cuda'] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state['cuda'].cpu())

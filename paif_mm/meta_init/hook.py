@@ -15,9 +15,9 @@ from paif_mm.attacks.bank import MANIFEST
 from paif_mm.attacks.frozen import unwrap
 from paif_mm.compat import load_checkpoint_file
 from paif_mm.data.colour import bgr_to_luma, split_pair
-from paif_mm.engine.checkpoint_hook import random_state, set_random_state
 from paif_mm.files import config_hash, file_hash
 from paif_mm.perception import require_fuser
+from paif_mm.randomness import random_state, set_random_state
 from paif_mm.registry import HOOKS, MODELS, build
 
 from .aat import Scene, adapt, functional_loss, loss_and_gradient, meta_gradient
