@@ -1,5 +1,10 @@
 """Small models and batches that the tests share."""
 
+import random
+from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
+
+import numpy as np
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, init_default_scope
@@ -178,3 +183,35 @@ def box_batch(sizes=((32, 40), (32, 40)), channels: int = 4, seed: int = 0, scal
         )
         samples.append(sample)
     return {'inputs': inputs, 'data_samples': samples}
+
+
+SEEDING = (
+    'torch.manual_seed',
+    'torch.random.manual_seed',
+    'torch.seed',
+    'torch.random.seed',
+    'torch.cuda.manual_seed',
+    'torch.cuda.manual_seed_all',
+    'torch.cuda.random.manual_seed_all',
+    'numpy.random.seed',
+    'random.seed',
+)
+
+
+@contextmanager
+def generators_untouched():
+    """Fails where the code inside seeds a global generator, or leaves one in another state."""
+
+    def states():
+        name, keys, *rest = np.random.get_state()
+        return torch.get_rng_state().tolist(), random.getstate(), name, keys.tolist(), rest
+
+    def refused(*args, **kwargs):
+        raise AssertionError('a global generator is seeded')
+
+    before = states()
+    with ExitStack() as stack:
+        for name in SEEDING:
+            stack.enter_context(patch(name, refused))
+        yield
+    assert states() == before

@@ -13,7 +13,8 @@ from mmengine.registry import DATASETS
 from prettytable import PrettyTable
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
-from paif_mm.engine.launch import fraction, load_model
+from paif_mm.engine.checks import check_class_count
+from paif_mm.engine.launch import fraction, load_model, one_line_errors
 from paif_mm.files import config_hash, file_hash
 from paif_mm.meta_init.craft import craft, transfer
 
@@ -52,8 +53,12 @@ def main() -> None:
     for path in (args.config, args.checkpoint, *(args.victim or ())):
         if not Path(path).is_file():
             raise SystemExit(f'{path} does not exist')
-    source, config = load_model(args.config, args.checkpoint)
-    dataset = unaugmented(config, args.split)
+    with one_line_errors():
+        source, config = load_model(args.config, args.checkpoint)
+        victim = load_model(*args.victim)[0] if args.victim else None
+        dataset = unaugmented(config, args.split)
+        for model in filter(None, (source, victim)):
+            check_class_count(model, dataset.metainfo)
     notes = {'source_config': config_hash(config.model), 'source_checkpoint': file_hash(args.checkpoint)}
     if args.split != 'train':
         notes['split'] = args.split
@@ -62,8 +67,7 @@ def main() -> None:
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
     print(f'\n{source_table(bank)}\n{len(bank.names)} pairs at {len(levels)} levels in {args.out}')
-    if args.victim:
-        victim, _ = load_model(*args.victim)
+    if victim:
         rows = {'source': transfer(source, dataset, bank), 'victim': transfer(victim, dataset, bank)}
         print(f'\n{transfer_table(rows)}')
 

@@ -52,7 +52,8 @@ def make_data() -> None:
 
 def last_checkpoint(work_dir: Path) -> str:
     """What a training wrote last."""
-    return (ROOT / work_dir / 'last_checkpoint').read_text()
+    name = Path((ROOT / work_dir / 'last_checkpoint').read_text()).name  # its path is stale where the demo was moved
+    return str(work_dir / name)
 
 
 def latest_results(work_dir: Path) -> dict:

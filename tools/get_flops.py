@@ -12,9 +12,9 @@ from mmengine.config import Config, DictAction
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from prettytable import PrettyTable
-from torch.utils.flop_counter import FlopCounterMode
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
+from paif_mm.evaluation.flops import count_flops
 from paif_mm.perception import PairFuser, require_fuser
 
 
@@ -77,13 +77,12 @@ def costs(model: torch.nn.Module, fuser: PairFuser, batch: dict, runs: int) -> d
     def run() -> None:
         model.test_step({'inputs': batch['inputs'], 'data_samples': [batch['data_samples'][0].clone()]})
 
-    counter = FlopCounterMode(display=False)
     started, flops = [], {}
-    handles = [
-        fuser.fusion.register_forward_pre_hook(lambda *_: started.append(counter.get_total_flops())),
-        fuser.fusion.register_forward_hook(lambda *_: flops.update(N=counter.get_total_flops() - started.pop())),
-    ]
-    with counter:
+    with count_flops() as counter:
+        handles = [
+            fuser.fusion.register_forward_pre_hook(lambda *_: started.append(counter.get_total_flops())),
+            fuser.fusion.register_forward_hook(lambda *_: flops.update(N=counter.get_total_flops() - started.pop())),
+        ]
         run()
     flops['both'] = counter.get_total_flops()
     for handle in handles:

@@ -22,7 +22,8 @@ from paif_mm.attacks.bank import MANIFEST
 from paif_mm.attacks.frozen import fingerprint
 from paif_mm.attacks.transfer import NoTransferError, open_bank
 from paif_mm.compat import init_cpu_distributed
-from paif_mm.engine.launch import fraction, load_model, read_attack
+from paif_mm.engine.checks import check_class_count
+from paif_mm.engine.launch import fraction, load_model, one_line_errors, read_attacks
 from paif_mm.evaluation.score import AveragePrecision
 from paif_mm.files import config_hash, file_hash
 from paif_mm.registry import ATTACKS, build
@@ -105,8 +106,12 @@ def main() -> None:
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options or {})
     rank, world = start(config, args)
-    model, _ = load_model(config, args.checkpoint)
     dataset = DATASETS.build(config.test_dataloader.dataset)
+    with one_line_errors():
+        model, _ = load_model(config, args.checkpoint)
+        check_class_count(model, dataset.metainfo)
+        if args.transfer_from:  # known before other attacks have taken hours
+            load_model(*args.transfer_from)
     try:
         bench = Bench(model, dataset, evenly(len(dataset), args.limit))
         fill_in(args, bench)
@@ -166,7 +171,7 @@ def make_cases(args, bench: Bench) -> list[Case]:
         args.queries,
         bench.loss_names() if bench.score is AveragePrecision else (),
     )
-    cases += [config_case(Path(name).stem, read_attack(name)) for name in args.attack]
+    cases += [config_case(name, attack) for name, attack in read_attacks(args.attack).items()]
     if args.transfer_from:
         cases += transfer_cases(*args.transfer_from, args.eps)
     if args.transfer_bank:

@@ -2,15 +2,14 @@
 
 import argparse
 import os.path as osp
-from pathlib import Path
 
 import mmengine
 from mmengine.dist import is_main_process
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 from paif_mm.attacks import AdversarialAttackHook
-from paif_mm.engine import PairVisualizationHook
-from paif_mm.engine.launch import add_common_arguments, load_config, read_attack
+from paif_mm.engine import PairVisualizationHook, PredictionFilesHook
+from paif_mm.engine.launch import add_common_arguments, apply_tta, load_config, one_line_errors, read_attacks
 from paif_mm.engine.runner import QuietRunner
 from paif_mm.evaluation import FusedImageQualityHook, ObjectOutcomeMetric
 from paif_mm.evaluation.outcomes import changes
@@ -28,12 +27,19 @@ def parse_args() -> argparse.Namespace:
         help='attack configs, as paths or as names of configs/_base_/attacks, e.g. pgd5_eps4 pgd5_eps8; '
         'the clean test always runs too, and one table shows all',
     )
-    parser.add_argument('--out', help='folder for the predictions, as PNG class maps')
+    parser.add_argument(
+        '--out',
+        help="folder for the predictions, a folder inside per test ('clean', the attack's name): PNG class "
+        'maps, or JSON files of boxes or classes',
+    )
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds between shown pictures')
     parser.add_argument('--fused-quality', action='store_true', help='also measure the fused images (EN, SSIM, ...)')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument(
+        '--allow-partial', action='store_true', help='test even if weights are missing, left over or of other shapes'
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -42,7 +48,9 @@ def main() -> None:
     args = parse_args()
     if args.tta and args.attack:
         raise SystemExit('--tta and --attack exclude each other: attacks differentiate one plain forward pass')
-    attacks = {Path(name).stem: read_attack(name) for name in args.attack}
+    if args.out and args.show_dir and osp.realpath(args.out) == osp.realpath(args.show_dir):
+        raise SystemExit('--out and --show-dir need two folders: their files have the same names')
+    attacks = read_attacks(args.attack)
     config = load_config(args)
     config.load_from = args.checkpoint
     config.resume = False
@@ -51,16 +59,16 @@ def main() -> None:
     if args.show or args.show_dir:
         draw_predictions(config, args)
     if args.tta:
-        config.test_dataloader.dataset.pipeline = config.tta_pipeline
-        config.tta_model.module = config.model
-        config.model = config.tta_model
-    if args.out:
-        config.test_evaluator.update(output_dir=args.out, keep_results=True)
+        apply_tta(config)
 
     runner = QuietRunner.from_cfg(config)
+    runner.allow_partial = args.allow_partial
     if args.fused_quality:
         runner.register_hook(FusedImageQualityHook())
-    results = {'clean': (test_once(runner, 'clean'), None)}
+    if args.out:
+        runner.register_hook(PredictionFilesHook(args.out))
+    with one_line_errors():
+        results = {'clean': (test_once(runner, 'clean'), None)}
     objects = {'clean': object_outcomes(runner)}
     for name, attack in attacks.items():
         hook = AdversarialAttackHook(attack, phases=('test',))
@@ -82,14 +90,19 @@ def draw_predictions(config, args) -> None:
             raise SystemExit('PairVisualizationHook writes files: use --show-dir instead of --show')
         hook.out_dir = args.show_dir
     else:  # the task library's own
+        if args.show_dir and args.attack:
+            raise SystemExit(
+                f"{hook.type} would write every test's pictures to the same files: with --attack, --show-dir needs "
+                "default_hooks.visualization=dict(type='paif_mm.PairVisualizationHook')"
+            )
         hook.show, hook.wait_time = args.show, args.wait_time
         config.visualizer.save_dir = args.show_dir
 
 
 def test_once(runner, name: str) -> dict:
-    """Run the test loop; pictures go to the folder ``name``."""
+    """Run the test loop; pictures and predictions go to folders called ``name``."""
     for hook in runner.hooks:
-        if isinstance(hook, PairVisualizationHook):
+        if isinstance(hook, PairVisualizationHook | PredictionFilesHook):
             hook.run = name
     return runner.test()
 

@@ -6,7 +6,7 @@ import torch
 from mmengine.runner import Runner
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
-from paif_mm.engine.launch import add_common_arguments, load_config
+from paif_mm.engine.launch import add_common_arguments, load_config, one_line_errors
 from paif_mm.engine.runner import QuietRunner
 
 
@@ -25,7 +25,9 @@ def main() -> None:
     config.resume = args.resume
     if args.amp:
         enable_amp(config)
-    build_runner(config).train()
+    runner = build_runner(config)
+    with one_line_errors():
+        runner.train()
 
 
 def enable_amp(config) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from paif_mm.data.colour import INFRARED, VISIBLE
+from paif_mm.randomness import kept_draws
 from paif_mm.registry import ATTACKS, OBJECTIVES, build
 
 from .auto_pgd import auto_pgd
@@ -73,7 +74,7 @@ class Attack(ABC):
         """Objective (N,) of any images in the places of ``result``, e.g. of the clean ones."""
         model = unwrap(model)
         samples = [data_batch['data_samples'][i].to(images[0].device) for i in result.index]
-        with frozen(model), torch.no_grad():
+        with frozen(model), torch.no_grad(), kept_draws(images[0].device):
             values = self.objective(model, images, samples, result.clean, training)
         return values.loss if isinstance(values, Losses) else values
 

@@ -3,10 +3,14 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
 from mmengine.model import is_model_wrapper
 from torch import nn
+
+from .foreign import alone, checkpoints_without_reentry, composite_modules, no_functional_dropout
+from .state import PlainState
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -19,23 +23,61 @@ def frozen(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, no parameter gradients, fp32, gradients towards inputs allowed; all restored on exit.
 
     Batch-norm statistics and dropout stay untouched, each module gets its own former mode back, and so after an
-    exception.
+    exception. Activation checkpoints (``with_cp=True``) save memory as before, but allow ``torch.autograd.grad``.
     """
     modes = [(module, module.training) for module in model.modules()]
     required = [parameter for parameter in model.parameters() if parameter.requires_grad]
     device = next((p.device.type for p in model.parameters()), 'cpu')
+    outer = _ASKED.get(model)
     try:
-        for module, _ in modes:
-            module.training = False
+        _ASKED[model] = outer or _Asked(model)
+        _set_modes((module, False) for module, _ in modes)
         for parameter in required:
             parameter.requires_grad_(False)
-        with torch.enable_grad(), torch.autocast(device, enabled=False):
+        with torch.enable_grad(), torch.autocast(device, enabled=False), checkpoints_without_reentry():
             yield
     finally:
-        for module, training in modes:
-            module.training = training
+        _set_modes(modes)
         for parameter in required:
             parameter.requires_grad_(True)
+        if outer is None:
+            _ASKED.pop(model, None)
+
+
+@contextmanager
+def loss_mode(model: nn.Module) -> Iterator[None]:
+    """What a :func:`frozen` model needs in order to tell its own training loss, and nothing of it afterwards.
+
+    Detectors, heads and the like compute their losses from what they return in training mode, and are put into it.
+    What normalises by the batch or drops out at random stays in evaluation mode (see
+    :func:`~.foreign.composite_modules`). Buffers and plain attributes that training updates (moving averages, counters,
+    histories) are put back, and processes don't average over each other's objects: the loss is a function of the image.
+    """
+    asked = _ASKED.get(model) or _Asked(model)
+    modes = [(module, module.training) for module in asked.composite]
+    try:
+        _set_modes((module, True) for module in asked.composite)
+        with no_functional_dropout(), alone():
+            yield
+    finally:
+        _set_modes(modes)
+        asked.state.restore()
+
+
+class _Asked:
+    """What :func:`loss_mode` needs to know of a model, once per attack."""
+
+    def __init__(self, model: nn.Module):
+        self.composite = composite_modules(model)
+        self.state = PlainState(model)
+
+
+_ASKED: WeakKeyDictionary[nn.Module, _Asked] = WeakKeyDictionary()  # of frozen models
+
+
+def _set_modes(modes) -> None:
+    for module, training in modes:
+        module.__dict__['training'] = training  # a tenth of the time of nn.Module's own setter
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from paif_mm.losses.hook import fusion_loss_inputs
 from paif_mm.perception import require_fuser
+from paif_mm.randomness import OwnDraws, fixed_draws
 from paif_mm.registry import MODELS, OBJECTIVES, build
 
+from .frozen import loss_mode
 from .functional import Losses, complete
 from .pixel_losses import PIXEL_LOSSES, SCHEDULED, right
 
@@ -32,12 +34,16 @@ class Questions:
 
     An image for which the objective's ``greatest_harm`` was found is settled: nothing can make it worse, and it is not
     asked about again, in no step and in no restart. Its losses are then -inf, so that what was found stays the worst.
+
+    What a model draws at random when it is asked (a randomised defence, the bases of HamNet) differs from step to step,
+    but is no draw of the global generators.
     """
 
     def __init__(self, objective, model, data_samples: list, clean: list[Tensor], training: bool):
         self.objective, self.model, self.training = objective, model, training
         self.data_samples, self.clean = data_samples, clean
         self.settled = [False] * len(clean)
+        self.draws = OwnDraws(clean[0].device)
 
     def __call__(self, images: list[Tensor], progress: float) -> Tensor | Losses:
         places = [i % len(self.clean) for i in range(len(images))]  # of each restart's copy
@@ -46,7 +52,8 @@ class Questions:
             nothing = torch.stack([image.sum() * 0 - torch.inf for image in images])
             return Losses(nothing, nothing.detach())
         samples, clean = ([kind[places[i]] for i in asked] for kind in (self.data_samples, self.clean))
-        losses = self.objective(self.model, [images[i] for i in asked], samples, clean, self.training, progress)
+        with self.draws:
+            losses = self.objective(self.model, [images[i] for i in asked], samples, clean, self.training, progress)
         if len(asked) == len(images):
             return losses
         return Losses(*(_spread(values, asked, len(images)) for values in complete(losses)))
@@ -71,8 +78,9 @@ class TaskLoss:
     A segmentor whose decode head is trained with cross-entropy is attacked per pixel, in one pass for the whole
     batch: the head's own loss modules (class weights included) on its logits, averaged over the pixels that are not
     ignored. Any other model is asked for its loss dict image by image, summed as in training; that includes detectors,
-    whose losses are normalised by the objects of a batch, and whose images are padded together. Two-stage detectors
-    sample their proposals at random: here always the same ones, so that the loss is a function of the image.
+    whose losses are normalised by the objects of a batch, and whose images are padded together. The model is then in
+    training mode as far as its loss needs it (see :func:`~.frozen.loss_mode`). What it draws at random (proposals of
+    two-stage detectors, noise of denoising queries) is always the same, so that the loss is a function of the image.
 
     Args:
         terms (Sequence[str] | None): take only these entries of the loss dict, e.g. ``('loss_cls',)``,
@@ -89,11 +97,7 @@ class TaskLoss:
             return pixel_losses(model, inputs, data_samples, training)
         losses = []
         for image, sample in zip(inputs, data_samples, strict=True):
-            sample = sample.clone() if training else as_the_network_sees(sample)
-            data = model.data_preprocessor({'inputs': [image], 'data_samples': [sample]}, training)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                found = model(**data, mode='loss')
+            found = own_losses(model, image, sample, training)
             losses.append(model.parse_losses(self._chosen(found))[0])
         return torch.stack(losses)
 
@@ -212,8 +216,33 @@ class WeightedSum:
         )
 
 
+def own_losses(model: nn.Module, image: Tensor, sample, training: bool) -> dict:
+    """The loss dict of a frozen model for one raw image (C, H, W) and its data sample, which stays as it is."""
+    sample = sample.clone() if training else as_the_network_sees(sample)
+    with loss_mode(model):
+        data = _preprocessed(model, {'inputs': [image], 'data_samples': [sample]}, training)
+        with fixed_draws(image.device):
+            return model(**data, mode='loss')
+
+
+def _preprocessed(model: nn.Module, batch: dict, training: bool) -> dict:
+    """A batch as the loss needs it.
+
+    mmdet's preprocessors pad masks together with images, or make further targets, in training alone. Test images are
+    treated so, too, but without the augmentations of training batches.
+    """
+    detector = next((m for m in model.data_preprocessor.modules() if hasattr(m, 'pad_mask')), None)
+    if training or detector is None:
+        return model.data_preprocessor(batch, training)
+    augments, detector.batch_augments = detector.batch_augments, None
+    try:
+        return model.data_preprocessor(batch, True)
+    finally:
+        detector.batch_augments = augments
+
+
 def as_the_network_sees(sample):
-    """A copy of a test sample with its boxes and masks at the size of the network's input.
+    """A copy of a test sample with its boxes, masks and stuff at the size of the network's input.
 
     OpenMMLab's test pipelines load annotations after resizing, at the size of the file, where results are measured.
     """
@@ -230,6 +259,11 @@ def as_the_network_sees(sample):
         if 'masks' in instances:
             instances.masks = instances.masks.resize(sample.metainfo['img_shape'][:2])
         sample.set_field(instances, key)
+    stuff = sample.get('gt_sem_seg')
+    if stuff is not None and 'sem_seg' in stuff:  # of a detector; segmentors resize their own predictions
+        size = tuple(sample.metainfo['img_shape'][:2])
+        resized = F.interpolate(stuff.sem_seg[None].float(), size, mode='nearest')[0].to(stuff.sem_seg.dtype)
+        sample.set_field(type(stuff)(sem_seg=resized), 'gt_sem_seg')
     return sample
 
 
@@ -250,14 +284,20 @@ def has_annotations(sample) -> bool:
 
 
 def _trained_per_pixel(model: nn.Module) -> bool:
+    """Whether the decode head is trained by cross-entropy of its logits alone: no other terms, no choice of pixels."""
     head = getattr(model, 'decode_head', None)
     if head is None:
         return False
     from mmseg.models import CrossEntropyLoss
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
-    return isinstance(head, BaseDecodeHead) and all(
-        isinstance(loss, CrossEntropyLoss) and not loss.use_sigmoid and not loss.use_mask for loss in _losses_of(head)
+    return (
+        isinstance(head, BaseDecodeHead)
+        and type(head).loss is BaseDecodeHead.loss
+        and type(head).loss_by_feat is BaseDecodeHead.loss_by_feat
+        and head.sampler is None
+        and all(isinstance(loss, CrossEntropyLoss) and not loss.use_sigmoid for loss in _losses_of(head))
+        and not any(loss.use_mask for loss in _losses_of(head))
     )
 
 
@@ -294,10 +334,11 @@ def pixel_logits(model: nn.Module, inputs: list[Tensor], data_samples: list, tra
 
 
 def _is_one_pass(model: nn.Module, training: bool) -> bool:
-    """Whether one pass of a plain head is what the model predicts by: no sliding window, no cascade, no queries."""
+    """Whether the head's plain output is what the model predicts by: no sliding window, cascade, queries or lists."""
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
-    plain = isinstance(getattr(model, 'decode_head', None), BaseDecodeHead)
+    head = getattr(model, 'decode_head', None)
+    plain = isinstance(head, BaseDecodeHead) and type(head).predict is BaseDecodeHead.predict
     return plain and (training or model.test_cfg.get('mode', 'whole') == 'whole')
 
 

@@ -1,27 +1,104 @@
 """Infrared-visible detection datasets, on mmdet's own."""
 
 import os.path as osp
-import xml.etree.ElementTree as ET
+from collections import Counter, defaultdict
+from io import BytesIO
 
-import mmengine
 from mmdet.datasets import CocoDataset, XMLDataset
 from mmengine import fileio
+from PIL import Image
 
 from paif_mm.registry import DATASETS
 
+from .arguments import NamedClasses, check_keys, refuse
+from .boxes import check_box
+from .coco import read_coco
+from .coco_metric import BY_NAME
+from .listing import IMAGES, count, find_samples, inform, list_folder, warn
+from .voc import read_voc, voc_objects, voc_size
+
+BESIDE = 'nothing of them is inside their image'
+UNUSED = {
+    'img_subdir': 'name the folder of visible images by data_prefix=dict(img_path=...)',
+    'ann_subdir': 'name the folder of annotations by data_prefix=dict(xml_path=...)',
+    'seg_map_suffix': 'there are no label maps',
+    'return_classes': "mmdet's XMLDataset does not hand them on",
+    'caption_prompt': "mmdet's XMLDataset does not hand them on",
+}
+
+
+class PairDetDataset(NamedClasses):
+    """What both detection data sets share: classes by name, filters that are used, and counts of what is left out.
+
+    A box's ``bbox_label`` is the place of its class's name in ``metainfo['classes']``.
+    """
+
+    FILTERS: tuple[str, ...] = ()
+
+    @classmethod
+    def _load_metainfo(cls, metainfo: dict | None = None) -> dict:
+        return {**super()._load_metainfo(metainfo), BY_NAME: True}
+
+    def _check_filters(self, filter_cfg: dict | None, test_mode: bool) -> None:
+        check_keys('filter_cfg', filter_cfg, self.FILTERS)
+        if filter_cfg and test_mode:
+            raise ValueError(f'filter_cfg={dict(filter_cfg)} has no effect with test_mode=True: leave it out')
+
+    def filter_data(self) -> list[dict]:
+        kept = super().filter_data()
+        if not kept:
+            raise ValueError(f'{self._source} has no pairs, or filter_cfg={self.filter_cfg} leaves none')
+        if len(kept) < len(self.data_list):
+            left = len(self.data_list) - len(kept)
+            inform(f'{left} of {len(self.data_list)} pairs of {self._source} left out by filter_cfg={self.filter_cfg}')
+        return kept
+
+    @property
+    def _source(self) -> str:
+        return self.ann_file or self.data_root
+
+    def _load_each(self, raw: list[dict]) -> list[dict]:
+        """Parse all samples; say which boxes were left out, and which classes have none."""
+        self._left_out = Counter()
+        items = [self.parse_data_info(entry) for entry in raw]
+        used = Counter(instance['bbox_label'] for item in items for instance in item['instances'])
+        for why, number in self._left_out.items():
+            total = used.total() + self._left_out.total()
+            inform(f'{self._source}: {number} of {total} boxes left out: {why}')
+        classes = self._metainfo['classes']
+        empty = [name for label, name in enumerate(classes) if label not in used]
+        if empty and (used or self._left_out):
+            warn(f'{self._source}: no box of {count(empty, "class", "classes")}')
+        return items
+
+    def _size(self, path: str) -> tuple[int, int]:
+        """(width, height) from an image file's head."""
+        try:
+            return Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args))).size
+        except OSError as error:
+            raise ValueError(f'{path} cannot be read as an image: it is damaged or of an unknown format') from error
+
 
 @DATASETS.register_module()
-class M3FDDataset(XMLDataset):
+class M3FDDataset(PairDetDataset, XMLDataset):
     """M3FD in its own layout (Liu et al., CVPR 2022): ``Vis/ID.png``, ``Ir/ID.png`` and ``Annotation/ID.xml`` (VOC).
+
+    Images have any of the endings .png, .jpg, .jpeg, .bmp, .tif, .tiff, also in upper case. What is not used is counted
+    in the log.
 
     Args:
         ann_file (str): list of ids, one per line. Default: every annotated pair.
-        clip_boxes (bool): clip boxes that reach beyond their image instead of refusing them.
+        data_prefix (dict | None): the folders ``img_path``, ``ir_path`` and ``xml_path``, relative to ``data_root``,
+            where they differ from :attr:`FOLDERS`.
+        clip_boxes (bool): clip boxes that reach beyond their image, and leave out those beside it, instead of refusing
+            them.
+        filter_cfg (dict | None): ``filter_empty_gt``, ``min_size``, ``bbox_min_size``, as mmdet's; not in test mode.
         kwargs: as mmdet's XMLDataset.
 
     Raises:
         FileNotFoundError: a list, or the image, partner or annotation of a listed id, does not exist.
-        ValueError: an annotation that cannot be read, names an unknown class, or has a box outside its image.
+        ValueError: an annotation that cannot be read, names an unknown class, or has a box of no extent or outside its
+            image; an argument that would not be used.
     """
 
     METAINFO = {
@@ -29,73 +106,79 @@ class M3FDDataset(XMLDataset):
         'palette': [(220, 20, 60), (0, 80, 200), (0, 170, 170), (190, 120, 0), (230, 200, 0), (120, 60, 170)],
     }
     FOLDERS = {'img_path': 'Vis', 'ir_path': 'Ir', 'xml_path': 'Annotation'}
+    FILTERS = ('filter_empty_gt', 'min_size', 'bbox_min_size')
 
-    def __init__(self, ann_file: str = '', clip_boxes: bool = False, **kwargs):
+    def __init__(
+        self,
+        ann_file: str = '',
+        data_prefix: dict | None = None,
+        clip_boxes: bool = False,
+        filter_cfg: dict | None = None,
+        test_mode: bool = False,
+        **kwargs,
+    ):
+        check_keys('data_prefix', data_prefix, self.FOLDERS)
+        self._check_filters(filter_cfg, test_mode)
+        refuse(self, kwargs, UNUSED)
         self.clip_boxes = clip_boxes
-        super().__init__(img_subdir='Vis', ann_subdir='Annotation', ann_file=ann_file, **kwargs)
+        folders = {**self.FOLDERS, **(data_prefix or {})}
+        super().__init__(ann_file=ann_file, data_prefix=folders, filter_cfg=filter_cfg, test_mode=test_mode, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         self.cat2label = {name: i for i, name in enumerate(self._metainfo['classes'])}
-        files = {key: _files(osp.join(self.data_root or '', folder), self) for key, folder in self.FOLDERS.items()}
-        ids = list(files['xml_path'])
-        if self.ann_file:
-            if not fileio.exists(self.ann_file, backend_args=self.backend_args):
-                raise FileNotFoundError(
-                    f'{self.ann_file} does not exist: set data_root (now {self.data_root}) or ann_file'
-                )
-            lines = fileio.list_from_file(self.ann_file, backend_args=self.backend_args)
-            ids = [line.strip() for line in lines if line.strip()]
-        items = []
-        for pair in ids:
-            for key, found in files.items():
-                if pair not in found:
-                    raise FileNotFoundError(f'{self.data_root} holds no {self.FOLDERS[key]}/{pair} of the pair {pair}')
-            raw = {'img_id': pair, 'file_name': files['img_path'][pair], 'xml_path': files['xml_path'][pair]}
-            items.append({**self.parse_data_info(raw), 'ir_path': files['ir_path'][pair]})
-        return items
+        folders = {role: self.data_prefix[role] for role in self.FOLDERS}
+        samples = find_samples(folders, 'xml_path', self.ann_file, self.data_root, self.backend_args)
+        return self._load_each([{'img_id': name, **files} for name, files in samples.items()])
 
     def parse_data_info(self, img_info: dict) -> dict:
         path = img_info['xml_path']
-        try:
-            info = super().parse_data_info(img_info)
-        except (ET.ParseError, AttributeError, TypeError) as error:  # no XML, or a part is missing
-            raise ValueError(f'{path} cannot be read as a VOC annotation: {error}') from error
-        except KeyError as error:
-            raise ValueError(
-                f'{path} names the class {error.args[0]!r}: known are {", ".join(self.METAINFO["classes"])}'
-            ) from None
-        for instance in info['instances']:
-            instance['bbox'] = box_inside(instance['bbox'], info['width'], info['height'], path, self.clip_boxes)
-        return info
+        root = read_voc(path, self.backend_args)
+        width, height = voc_size(root, path) or self._size(img_info['img_path'])
+        instances = []
+        for thing in voc_objects(root, path, width, height, self.clip_boxes):
+            if thing.name not in self.cat2label:
+                if thing.name not in self.METAINFO['classes']:
+                    known = ', '.join(dict.fromkeys([*self.METAINFO['classes'], *self.cat2label]))
+                    raise ValueError(f'{path} names the class {thing.name!r}: known are {known}')
+                self._left_out[f'{thing.name} is not in metainfo.classes'] += 1
+            elif thing.box is None:
+                self._left_out[BESIDE] += 1
+            else:
+                ignored = thing.difficult or self._is_small(thing.box)
+                label = self.cat2label[thing.name]
+                instances.append({'ignore_flag': int(ignored), 'bbox': thing.box, 'bbox_label': label})
+        return {**img_info, 'ann_path': path, 'height': height, 'width': width, 'instances': instances}
 
-    def _parse_instance_info(self, raw_ann_info, minus_one: bool = True) -> list[dict]:
-        for entry in raw_ann_info.findall('object'):
-            name = entry.find('name').text
-            if name not in self.METAINFO['classes'] and name not in self.cat2label:
-                raise KeyError(name)
-        return super()._parse_instance_info(raw_ann_info, minus_one)
+    def _is_small(self, box: list[float]) -> bool:
+        return min(box[2] - box[0], box[3] - box[1]) < (self.bbox_min_size or 0)
 
 
 @DATASETS.register_module()
-class PairCocoDataset(CocoDataset):
+class PairCocoDataset(PairDetDataset, CocoDataset):
     """Pairs with boxes in COCO's format: one file name, in a visible and in an infrared folder (MSRS, LLVIP, FLIR).
 
     Args:
+        ann_file (str): the annotations. Without ``annotations`` they are a test set in test mode; ``area``, ``iscrowd``
+            and ``id`` of an annotation, ``width`` and ``height`` of an image may be missing.
         data_prefix (dict): ``dict(img=<visible folder>, ir=<infrared folder>)``, relative to ``data_root``.
             Without ``ir`` the images are RGBA files with infrared as fourth channel.
         ir_name (tuple[str, str] | None): what to replace in a visible file's name to get its partner's, as
             ``('_RGB.jpg', '_PreviewData.jpeg')`` for FLIR-aligned. Default: both have one name.
-        metainfo (dict): ``dict(classes=...)`` chooses categories, in the annotation file's order. Default: all.
-        clip_boxes (bool): clip boxes that reach beyond their image instead of refusing them.
+        metainfo (dict): ``dict(classes=...)`` chooses categories by their names and orders them, whatever the file's
+            order. Default: all, by ascending id, so that files with the same ids agree.
+        clip_boxes (bool): clip boxes that reach beyond their image, and leave out those beside it, instead of refusing
+            them.
+        filter_cfg (dict | None): ``filter_empty_gt``, ``min_size``, as mmdet's; not in test mode.
         kwargs: as mmdet's CocoDataset.
 
     Raises:
         FileNotFoundError: the annotation file, an image or its infrared partner does not exist.
-        ValueError: an annotation of an unknown category, a box outside its image, or classes that the file does not
-            have in this order.
+        ValueError: a part of the file that is missing or contradictory, a box of no extent or outside its image,
+            classes that the file does not have, an argument that would not be used.
     """
 
     METAINFO = {}
+    FILTERS = ('filter_empty_gt', 'min_size')
 
     def __init__(
         self,
@@ -103,72 +186,121 @@ class PairCocoDataset(CocoDataset):
         data_prefix: dict,
         ir_name: tuple[str, str] | None = None,
         clip_boxes: bool = False,
+        filter_cfg: dict | None = None,
+        test_mode: bool = False,
         **kwargs,
     ):
+        check_keys('data_prefix', data_prefix, ('img', 'ir', 'seg'))
+        if 'img' not in data_prefix:
+            raise ValueError(f'data_prefix {dict(data_prefix)} names no visible folder, img')
+        if ir_name is not None and 'ir' not in data_prefix:
+            raise ValueError(f'ir_name={ir_name} has no effect without an infrared folder: data_prefix=dict(ir=...)')
+        if 'seg' not in data_prefix:
+            refuse(self, kwargs, {'seg_map_suffix': 'data_prefix names no folder of label maps, seg'})
+        self._check_filters(filter_cfg, test_mode)
         self.ir_name = ir_name
         self.clip_boxes = clip_boxes
-        super().__init__(ann_file=ann_file, data_prefix=data_prefix, **kwargs)
+        super().__init__(
+            ann_file=ann_file, data_prefix=data_prefix, filter_cfg=filter_cfg, test_mode=test_mode, **kwargs
+        )
 
     def load_data_list(self) -> list[dict]:
         if not fileio.exists(self.ann_file, backend_args=self.backend_args):
             raise FileNotFoundError(f'{self.ann_file} does not exist: set data_root (now {self.data_root}) or ann_file')
-        self._check_categories(mmengine.load(self.ann_file, backend_args=self.backend_args))
-        self._names = {key: set(_names(self.data_prefix[key], self)) for key in self.data_prefix if key != 'seg'}
-        return super().load_data_list()
+        content = read_coco(self.ann_file, self.test_mode, self.backend_args)
+        self._choose(content['categories'])
+        self._count_files(content['images'])
+        annotations = content['annotations']
+        self.cat_img_map = defaultdict(list)  # what mmdet's filter_data asks for
+        for image, boxes in annotations.items():
+            for box in boxes:
+                self.cat_img_map[box['category_id']].append(image)
+        return self._load_each(
+            [
+                {'raw_img_info': {**image, 'img_id': image['id']}, 'raw_ann_info': annotations[image['id']]}
+                for image in content['images']
+            ]
+        )
 
-    def _check_categories(self, content: dict) -> None:
-        names = {category['id']: category['name'] for category in content['categories']}
-        for annotation in content['annotations']:
-            if annotation['category_id'] not in names:
-                raise ValueError(
-                    f'{self.ann_file}: annotation {annotation["id"]} has the unknown category '
-                    f'{annotation["category_id"]}; the file defines {names}'
-                )
-        classes = self._metainfo.setdefault('classes', tuple(names.values()))
+    def _choose(self, categories: dict[int, str]) -> None:
+        """Fix which category each class is: ``cat_ids[label]`` and ``cat2label[id]``."""
+        self._categories = categories
+        ids = {name: number for number, name in categories.items()}
+        classes = self._metainfo.setdefault('classes', tuple(ids))
         self._metainfo.setdefault('palette', CocoDataset.METAINFO['palette'][: len(classes)])
-        if [name for name in names.values() if name in classes] != list(classes):
+        unknown = [name for name in classes if name not in ids]
+        if unknown:
             raise ValueError(
-                f'metainfo.classes {list(classes)} must be categories of {self.ann_file}, in its order: '
-                f'{list(names.values())}'
+                f'{self.ann_file} has no category {", ".join(unknown)} of metainfo.classes: it has {", ".join(ids)}'
             )
+        self.cat_ids = [ids[name] for name in classes]
+        self.cat2label = {number: label for label, number in enumerate(self.cat_ids)}
+
+    def _count_files(self, images: list[dict]) -> None:
+        """List the folders; say which files are in no pair of the annotations."""
+        self._names = {
+            key: set(list_folder(self.data_prefix[key], self.data_root, self.backend_args, recursive=True))
+            for key in ('img', 'ir')
+            if key in self.data_prefix
+        }
+        here = self._names['img']
+        pictures = {name for name in here if osp.splitext(name)[1].lower() in IMAGES}
+        left = {'img': here - pictures}
+        if 'ir' in self._names:
+            if osp.normpath(self.data_prefix['img']) == osp.normpath(self.data_prefix['ir']):  # told apart by ir_name
+                pictures -= {self._partner(name) for name in pictures if self._partner(name) != name}
+            else:
+                left['ir'] = self._names['ir'] - {self._partner(name) for name in pictures}
+        for key, names in left.items():
+            if names:
+                warn(f'{self.data_prefix[key]}: {count(sorted(names), "file", "files")} not used: of no visible image')
+        unlisted = pictures - {osp.normpath(image['file_name']) for image in images}
+        if unlisted:
+            folder = self.data_prefix['img']
+            inform(f'{len(unlisted)} of {len(pictures)} images in {folder} are not listed in {self.ann_file}')
+
+    def _partner(self, name: str) -> str:
+        return name.replace(*self.ir_name) if self.ir_name else name
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         image = raw_data_info['raw_img_info']
-        for annotation in raw_data_info['raw_ann_info']:
-            x, y, w, h = annotation['bbox']
-            where = f'{self.ann_file}, annotation {annotation["id"]} of {image["file_name"]}'
-            x0, y0, x1, y1 = box_inside([x, y, x + w, y + h], image['width'], image['height'], where, self.clip_boxes)
-            annotation['bbox'] = [x0, y0, x1 - x0, y1 - y0]
-        info = super().parse_data_info(raw_data_info)
-        self._check_listed('img', image['file_name'], 'an image')
+        path = self._listed('img', image['file_name'], 'an image')
+        if image['width'] is None or image['height'] is None:
+            image['width'], image['height'] = self._size(path)
+        boxes = [box for box in raw_data_info['raw_ann_info'] if self._is_used(box, image['width'], image['height'])]
+        info = super().parse_data_info({**raw_data_info, 'raw_ann_info': boxes})
+        info['ann_path'] = self.ann_file
         if 'ir' in self.data_prefix:
-            partner = image['file_name'].replace(*self.ir_name) if self.ir_name else image['file_name']
-            self._check_listed('ir', partner, f'the infrared partner of {image["file_name"]},')
-            info['ir_path'] = osp.join(self.data_prefix['ir'], partner)
+            if self.ir_name and self.ir_name[0] not in image['file_name']:
+                raise ValueError(
+                    f'{image["file_name"]} of {self.ann_file} has no {self.ir_name[0]} for ir_name to replace'
+                )
+            partner = self._partner(image['file_name'])
+            info['ir_path'] = self._listed('ir', partner, f'the infrared partner of {image["file_name"]},')
+            if osp.normpath(info['ir_path']) == osp.normpath(path):
+                raise ValueError(f'{path} would be its own infrared partner: set data_prefix.ir or ir_name')
         return info
 
-    def _check_listed(self, key: str, name: str, what: str) -> None:
-        if osp.basename(name) == name and name not in self._names[key]:  # folders inside are left to the loader
+    def _is_used(self, box: dict, width: int, height: int) -> bool:
+        """Check a box, and clip it; whether mmdet takes it, and if not, count why."""
+        x, y, w, h = box['bbox']
+        inside = check_box([x, y, x + w, y + h], width, height, box['where'], self.clip_boxes)
+        if inside is None:
+            why = BESIDE
+        elif box['category_id'] not in self.cat2label:
+            why = f'{self._categories[box["category_id"]]} is not in metainfo.classes'
+        elif box.get('ignore'):
+            why = 'marked as ignore'
+        elif min(inside[2] - inside[0], inside[3] - inside[1]) < 1:
+            why = 'thinner than a pixel'
+        else:
+            box['bbox'] = [*inside[:2], inside[2] - inside[0], inside[3] - inside[1]]
+            return True
+        self._left_out[why] += 1
+        return False
+
+    def _listed(self, key: str, name: str, what: str) -> str:
+        path = osp.join(self.data_prefix[key], name)
+        if osp.normpath(name) not in self._names[key] and not fileio.exists(path, backend_args=self.backend_args):
             raise FileNotFoundError(f'{self.data_prefix[key]} holds no {name}, {what} listed in {self.ann_file}')
-
-
-def box_inside(box: list[float], width: int, height: int, where: str, clip: bool, slack: float = 1.0) -> list[float]:
-    """A box (x0, y0, x1, y1) in pixels, refused where it leaves its image by more than ``slack`` pixels, or clipped."""
-    x0, y0, x1, y1 = box
-    if not clip and (min(x0, y0) < -slack or x1 > width + slack or y1 > height + slack):
-        raise ValueError(
-            f'{where}: the box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) lies outside its image of {width}x{height}: correct '
-            'it, or set clip_boxes=True'
-        )
-    return [max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)] if clip else box
-
-
-def _names(folder: str, dataset) -> list[str]:
-    if not osp.isdir(folder) and '://' not in folder:
-        raise FileNotFoundError(f'{folder} does not exist: set data_root (now {dataset.data_root}) or data_prefix')
-    return sorted(fileio.list_dir_or_file(folder, list_dir=False, backend_args=dataset.backend_args))
-
-
-def _files(folder: str, dataset) -> dict[str, str]:
-    """Paths of a folder's files by their names without endings."""
-    return {osp.splitext(name)[0]: osp.join(folder, name) for name in _names(folder, dataset)}
+        return path

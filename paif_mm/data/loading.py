@@ -1,27 +1,41 @@
 """Loading of infrared-visible pairs and their labels, and photometric transforms that spare the infrared image."""
 
+import math
 import os
+import os.path as osp
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from io import BytesIO
 
 import cv2
+import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform, Compose
 from mmengine import fileio
 from mmseg.datasets.transforms import LoadAnnotations
+from PIL import Image
 
 from paif_mm.registry import TRANSFORMS
+
+from .listing import warn
+
+JPEG = b'\xff\xd8'
+ORIENTATION = 0x0112  # EXIF's tag
 
 
 @TRANSFORMS.register_module()
 class LoadPairFromFile(BaseTransform):
     """Load a registered pair as one image of four channels, so that every geometric transform moves both alike.
 
-    Required keys: ``img_path``; ``ir_path`` where the infrared image is a file of its own.
+    Required keys: ``img_path``; ``ir_path`` where the infrared image is a file of its own. Optional: ``height`` and
+    ``width``, what the annotations say (and ``ann_path``, where).
     Added keys: ``img`` (HxWx4; B,G,R,IR in [0, 255]; uint8, or float32 with ``ir_range``) and its shapes.
 
     Without ``ir_path`` the file must be MFNet's kind of PNG, RGBA with the infrared image in the fourth channel.
-    An infrared file may be grey or colour (its luminance is taken; equal channels come through unchanged).
+    An infrared file may be grey or colour (its luminance is taken; equal channels come through unchanged). Pixels are
+    taken as they are stored: EXIF's orientation is not followed, and of a file of several pages the first is read.
+    These are told of where a folder's first file has them; an alpha channel beside an infrared file, and infrared files
+    whose colours differ, once per folder.
 
     Args:
         ir_range (tuple[float, float] | None): the infrared values that become 0 and 255, linearly; values beyond are
@@ -30,7 +44,8 @@ class LoadPairFromFile(BaseTransform):
 
     Raises:
         FileNotFoundError: the image or its partner does not exist.
-        ValueError: a file cannot be read, has no infrared channel or no declared range, or the sizes differ.
+        ValueError: a file cannot be read, has no infrared channel or no declared range, infrared pixels that are not
+            finite, or more than 8 bits per visible channel; or the sizes differ, also from the annotations'.
     """
 
     def __init__(self, ir_range: tuple[float, float] | None = None, backend_args: dict | None = None):
@@ -44,22 +59,21 @@ class LoadPairFromFile(BaseTransform):
             image = self._load_two(results['img_path'], results['ir_path'])
         else:
             image = self._load_rgba(results['img_path'])
+        _check_annotated_size(results, image)
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
 
     def _load_two(self, img_path: str, ir_path: str) -> np.ndarray:
         partner = _decoder().submit(self._read, ir_path, cv2.IMREAD_UNCHANGED, img_path)
-        visible = self._read(img_path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        visible = _colour(self._read(img_path, cv2.IMREAD_UNCHANGED), img_path)
         infrared = partner.result()
         if visible.shape[:2] != infrared.shape[:2]:
             raise ValueError(
                 f'sizes differ: {img_path} is {_size(visible)} but its infrared partner {ir_path} is {_size(infrared)} '
                 '(height x width): register and resize the pair first'
             )
-        if infrared.ndim == 3:
-            infrared = cv2.cvtColor(infrared[..., :3], cv2.COLOR_BGR2GRAY)
-        infrared = self._to_pixels(infrared, ir_path)
+        infrared = self._to_pixels(_grey(infrared, ir_path), ir_path)
         return _join(visible.astype(infrared.dtype, copy=False), infrared)
 
     def _load_rgba(self, img_path: str) -> np.ndarray:
@@ -72,6 +86,10 @@ class LoadPairFromFile(BaseTransform):
             )
         if image.dtype != np.uint8:
             raise ValueError(f'{img_path} is {image.dtype}: an RGBA pair must have 8 bits; split it into two files')
+        if (image[::16, ::16, 3] == 255).all() and (image[..., 3] == 255).all():  # a few pixels tell, as a rule
+            raise ValueError(
+                f'{img_path} is an ordinary RGBA picture, opaque everywhere: its fourth channel holds no infrared image'
+            )
         if self.ir_range is None:
             return image
         return _join(image[..., :3].astype(np.float32), self._to_pixels(image[..., 3], img_path))
@@ -85,6 +103,7 @@ class LoadPairFromFile(BaseTransform):
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
         if image is None:
             raise ValueError(f'{path} cannot be read as an image: it is damaged or of an unknown format')
+        _examine(path, data)
         return image
 
     def _to_pixels(self, infrared: np.ndarray, path: str) -> np.ndarray:
@@ -96,6 +115,12 @@ class LoadPairFromFile(BaseTransform):
                     "e.g. dict(type='paif_mm.LoadPairFromFile', ir_range=(0, 65535))"
                 )
             return infrared
+        if infrared.dtype.kind == 'f' and not math.isfinite(cv2.sumElems(infrared)[0]):  # a sum takes no memory
+            bad = infrared.size - np.count_nonzero(np.isfinite(infrared))
+            raise ValueError(
+                f'{path} holds {bad} pixel(s) of {infrared.size} that are NaN or infinite: replace them in the '
+                'file, by the median of their neighbours for instance'
+            )
         low, high = self.ir_range
         return np.clip((infrared.astype(np.float32) - low) * (255 / (high - low)), 0, 255)
 
@@ -117,19 +142,18 @@ class LoadPairAnnotations(LoadAnnotations):
 
     def _load_seg_map(self, results: dict) -> None:
         path = results['seg_map_path']
-        try:
-            super()._load_seg_map(results)
-        except FileNotFoundError:
-            raise FileNotFoundError(f'{path} does not exist: the label of {results["img_path"]} is missing') from None
-        except (OSError, SyntaxError) as error:  # what Pillow raises on damaged files, without their name
-            raise ValueError(f'{path} cannot be read as a label: it is damaged or of an unknown format') from error
-        labels, classes = results['gt_seg_map'], results['num_labels']
-        if labels.ndim != 2:
-            raise ValueError(f'{path} has {labels.shape[2]} channels: a label is a grey png of class numbers')
-        wrong = np.unique(labels[(labels >= classes) & (labels != 255)])
+        labels = self._read(path, results['img_path'])
+        reduced, classes = bool(results['reduce_zero_label']), results['num_labels']
+        if self.reduce_zero_label not in (None, reduced):
+            raise ValueError(f'reduce_zero_label={self.reduce_zero_label} is set here, but {reduced} in the data set')
+        last = classes - 1 + reduced  # where zero is 'nothing', the classes count from 1
+        unknown = (labels > last) & (labels != 255)
+        if labels.dtype.kind == 'i':
+            unknown |= labels < 0
+        wrong = np.unique(labels[unknown])
         if len(wrong):
             raise ValueError(
-                f'{path} holds the label value(s) {", ".join(map(str, wrong))}: expected 0 to {classes - 1}, or 255 '
+                f'{path} holds the label value(s) {", ".join(map(str, wrong))}: expected 0 to {last}, or 255 '
                 'for ignored pixels'
             )
         if labels.shape != tuple(results['ori_shape']):
@@ -137,6 +161,29 @@ class LoadPairAnnotations(LoadAnnotations):
                 f'{path} is {_size(labels)} (height x width) but its image {results["img_path"]} is '
                 f'{results["ori_shape"][0]}x{results["ori_shape"][1]}'
             )
+        label_map = tuple((results.get('label_map') or {}).items())
+        results['gt_seg_map'] = cv2.LUT(labels.astype(np.uint8, copy=False), _numbers(label_map, reduced))
+        results['seg_fields'].append('gt_seg_map')
+
+    def _read(self, path: str, img_path: str) -> np.ndarray:
+        """HxW, the values as they are in the file."""
+        try:
+            data = fileio.get(path, backend_args=self.backend_args)
+            labels = mmcv.imfrombytes(data, flag='unchanged', backend=self.imdecode_backend)
+        except FileNotFoundError:
+            raise FileNotFoundError(f'{path} does not exist: the label of {img_path} is missing') from None
+        except (OSError, SyntaxError) as error:  # what Pillow raises on damaged files, without their name
+            raise ValueError(f'{path} cannot be read as a label: it is damaged or of an unknown format') from error
+        if labels is None:
+            raise ValueError(f'{path} cannot be read as a label: it is damaged or of an unknown format')
+        if labels.ndim != 2:
+            raise ValueError(f'{path} has {labels.shape[2]} channels: a label is a grey png of class numbers')
+        if labels.dtype.kind not in 'bui':
+            raise ValueError(f'{path} is {labels.dtype}: a label is a grey png of class numbers')
+        if data.startswith(JPEG):
+            _tell_once(path, 'is a JPEG, which changes class numbers at their borders: store labels without loss')
+        # Pillow writes the ones of a one-bit image as 255 behind numpy's bools.
+        return (labels.view(np.uint8) > 0).astype(np.uint8) if labels.dtype == bool else labels
 
 
 @TRANSFORMS.register_module()
@@ -156,10 +203,12 @@ class VisibleOnly(BaseTransform):
     def __init__(self, transforms: list[dict]):
         self.transforms = Compose(transforms)
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: dict) -> dict | None:
         pair = _packed(results['img'])
         visible = _saturated(cv2.cvtColor(pair, cv2.COLOR_BGRA2BGR), np.uint8)
         inner = self.transforms({**results, 'img': visible})
+        if inner is None:  # mmengine then draws another sample
+            return None
         changed = inner.pop('img')
         if changed.shape != visible.shape:
             raise ValueError(
@@ -181,6 +230,68 @@ class VisibleOnly(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(transforms={self.transforms})'
+
+
+def _colour(visible: np.ndarray, path: str) -> np.ndarray:
+    """A visible file as it was stored -> HxWx3."""
+    if visible.dtype != np.uint8:
+        raise ValueError(f'{path} is {visible.dtype}: a visible image must have 8 bits per channel; convert it')
+    if visible.ndim == 2:
+        return cv2.cvtColor(visible, cv2.COLOR_GRAY2BGR)
+    if visible.shape[2] == 4:
+        _tell_once(path, 'has an alpha channel, which is not used: infrared comes from a file of its own')
+        return cv2.cvtColor(visible, cv2.COLOR_BGRA2BGR)
+    return visible
+
+
+def _grey(infrared: np.ndarray, path: str) -> np.ndarray:
+    """An infrared file as it was stored -> HxW."""
+    if infrared.ndim == 2:
+        return infrared
+    if infrared.dtype not in (np.uint8, np.uint16, np.float32):
+        raise ValueError(f'{path} has {infrared.shape[2]} channels of {infrared.dtype}: an infrared file must be grey')
+    some = infrared[::16, ::16]
+    if (some[..., :2] != some[..., 2:3]).any():
+        _tell_once(path, 'is coloured: its luminance is taken for infrared, which is wrong for a false-colour map')
+    elif infrared.shape[2] == 4:
+        _tell_once(path, 'has an alpha channel, which is not used')
+    return cv2.cvtColor(infrared[..., :3], cv2.COLOR_BGR2GRAY)
+
+
+def _tell_once(path: str, what: str) -> None:
+    """Warn of a file, and not of its folder's others that are alike."""
+    key = (osp.dirname(path), what)
+    if key not in _told:
+        _told.add(key)
+        warn(f'{path} {what} (told once per folder)')
+
+
+_told: set[tuple[str, str]] = set()
+
+
+def _examine(path: str, data: bytes) -> None:
+    """Warn of what decoding leaves out, by the first file of each folder."""
+    key = (osp.dirname(path), 'examined')
+    if key in _told:
+        return
+    _told.add(key)
+    try:
+        image = Image.open(BytesIO(data))
+    except OSError:  # a format that OpenCV, which does the reading, knows alone
+        return
+    if getattr(image, 'n_frames', 1) > 1:
+        _tell_once(path, f'has {image.n_frames} pages, of which the first is read')
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        _tell_once(path, "has EXIF's mark of a turned or mirrored image, which is not followed: pixels as stored")
+
+
+def _check_annotated_size(results: dict, image: np.ndarray) -> None:
+    height, width = (results.get(key, size) for key, size in zip(('height', 'width'), image.shape, strict=False))
+    if (height, width) != image.shape[:2]:
+        raise ValueError(
+            f'{results["img_path"]} is {_size(image)} but {results.get("ann_path", "its annotation")} says '
+            f'{height}x{width} (height x width): correct the annotation, or take the image that was annotated'
+        )
 
 
 @cache
@@ -214,6 +325,15 @@ def _saturated(image: np.ndarray, dtype) -> np.ndarray:
     if dtype == np.uint8:
         return cv2.add(image, 0, dtype=cv2.CV_8U)  # rounds and saturates in one pass
     return np.clip(image, 0, 255).astype(dtype)
+
+
+@cache
+def _numbers(label_map: tuple[tuple[int, int], ...], reduced: bool) -> np.ndarray:
+    """What each of the 256 values of a label file becomes: zero taken off first, then the map."""
+    values = np.arange(256)
+    if reduced:
+        values = np.where((values == 0) | (values == 255), 255, values - 1)
+    return np.array([dict(label_map).get(value, value) for value in values.tolist()], np.uint8)
 
 
 def _size(image: np.ndarray) -> str:

@@ -1,6 +1,7 @@
 """Training and testing around mmengine's Runner: exact resuming, readable console, pictures."""
 
 from .checkpoint_hook import ResumableCheckpointHook
+from .prediction_hook import PredictionFilesHook
 from .strip_hook import PairVisualizationHook
 
-__all__ = ['PairVisualizationHook', 'ResumableCheckpointHook']
+__all__ = ['PairVisualizationHook', 'PredictionFilesHook', 'ResumableCheckpointHook']

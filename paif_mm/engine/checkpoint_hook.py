@@ -1,13 +1,14 @@
 """Checkpoints from which a killed run goes on as if nothing had happened."""
 
-import random
+import os.path as osp
 
-import numpy as np
-import torch
 from mmengine.dist import all_gather_object, get_rank
 from mmengine.hooks import CheckpointHook
 
+from paif_mm.randomness import random_state, set_random_state
 from paif_mm.registry import HOOKS
+
+from .resuming import adopt_paths
 
 KEY = 'random_states'
 
@@ -18,8 +19,9 @@ class ResumableCheckpointHook(CheckpointHook):
 
     mmengine resumes weights, optimizer and schedule, and draws the data already seen once more to skip it. This hook
     adds the states of Python's, NumPy's and torch's (CPU and CUDA) generators, so that augmentation, dropout and
-    random starts of attacks go on too. Validation does not disturb them: a run's training does not depend on how
-    often it is validated.
+    random starts of attacks go on too. In a moved or copied work dir, what is deleted or replaced (``save_best``,
+    ``max_keep_ckpts``) is in that folder alone. Validation does not disturb them: a run's training does not depend
+    on how often it is validated.
 
     Keep at least two checkpoints (``max_keep_ckpts=2``): mmengine deletes the oldest before it writes a new one.
     """
@@ -34,6 +36,12 @@ class ResumableCheckpointHook(CheckpointHook):
         states = checkpoint.get('meta', {}).get(KEY)
         if runner._resume and states is not None and get_rank() < len(states):
             self._resumed = states[get_rank()]
+
+    def before_train(self, runner) -> None:
+        if runner._resume:
+            folder = self.out_dir and osp.join(self.out_dir, osp.basename(runner.work_dir.rstrip(osp.sep)))
+            adopt_paths(runner.message_hub, folder or runner.work_dir)
+        super().before_train(runner)
 
     def before_train_epoch(self, runner) -> None:
         if self._resumed is None:
@@ -66,26 +74,3 @@ class _RestoreAfter:
             set_random_state(self.state)
         self.skip -= 1
         return next(self.iterator)
-
-
-def random_state() -> dict:
-    """This process's random states as tensors and plain containers, which a weights-only loader reads."""
-    version, words, gauss = random.getstate()
-    name, keys, *rest = np.random.get_state()
-    return {
-        'python': (version, list(words), gauss),
-        'numpy': (name, torch.from_numpy(keys.astype(np.int64)), *rest),
-        'torch': torch.get_rng_state(),
-        'cuda': torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-    }
-
-
-def set_random_state(state: dict) -> None:
-    """Restore what :func:`random_state` returned."""
-    version, words, gauss = state['python']
-    random.setstate((version, tuple(words), gauss))
-    name, keys, *rest = state['numpy']
-    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state['torch'].cpu())
-    if state['cuda'] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state['cuda'].cpu())

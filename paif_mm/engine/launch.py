@@ -3,15 +3,21 @@
 import argparse
 import os
 import os.path as osp
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
+from mmengine.runner import CheckpointLoader
 
 from paif_mm.compat import init_cpu_distributed
+from paif_mm.weights import WeightsError, load_weights
+
+from .checks import ClassCountError
+from .resuming import NoCheckpointError
 
 ATTACKS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'attacks'
 
@@ -48,21 +54,78 @@ def load_config(args: argparse.Namespace) -> Config:
     return config
 
 
+def inner_datasets(dataset: dict) -> list[dict]:
+    """The configs with a pipeline of their own in that of a data set, which may be a wrapper (``ConcatDataset``...)."""
+    if 'pipeline' in dataset:
+        return [dataset]
+    inner = [*dataset.get('datasets', []), *([dataset['dataset']] if 'dataset' in dataset else [])]
+    return [found for one in inner for found in inner_datasets(one)]
+
+
+def apply_tta(config: Config) -> None:
+    """Let a config test with test-time augmentation; changed in place.
+
+    Raises:
+        SystemExit: it defines none.
+    """
+    missing = [key for key in ('tta_pipeline', 'tta_model') if not config.get(key)]
+    if missing:
+        raise SystemExit(f'--tta needs {" and ".join(missing)} in the config, as configs/_base_/tta has them')
+    stock = config.pop('data_preprocessor', None)  # mmengine would put it over the model's own, fusion and all
+    if stock is not None:
+        config.model.setdefault('data_preprocessor', stock)
+    for dataset in inner_datasets(config.test_dataloader.dataset):
+        dataset.pipeline = config.tta_pipeline
+    config.model = {**config.tta_model, 'module': config.model}
+
+
 def load_model(config: str | Config, checkpoint: str):
     """A trained model in evaluation mode, on the GPU if there is one, and its config.
 
     Args:
         config: file or read config.
         checkpoint: its weights; all of them must fit.
+
+    Raises:
+        WeightsError: they do not.
     """
     if isinstance(config, str):
         config = Config.fromfile(config)
     init_default_scope(config.get('default_scope', 'mmseg'))
     model = MODELS.build(config.model)
-    load_checkpoint(model, checkpoint, map_location='cpu', strict=True, logger='silent')
+    content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu', logger='silent')
+    load_weights(model, content, checkpoint)
     if not torch.cuda.is_available():
         model = revert_sync_batchnorm(model)
     return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval(), config
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Let a tool end with the message alone where its config, its data and its checkpoint do not go together.
+
+    Raises:
+        SystemExit: they do not.
+    """
+    try:
+        yield
+    except (ClassCountError, NoCheckpointError, WeightsError) as error:
+        raise SystemExit(str(error)) from None
+
+
+def read_attacks(names: Sequence[str]) -> dict[str, dict]:
+    """Name -> attack of several configs, see :func:`read_attack`; the name is the file's.
+
+    Raises:
+        SystemExit: two are of one name, or one is called as the clean test.
+    """
+    attacks = {}
+    for name in names:
+        stem = Path(name).stem
+        if stem in attacks or stem == 'clean':
+            raise SystemExit(f'--attack {name}: there is a test called {stem} already: rename the file')
+        attacks[stem] = read_attack(name)
+    return attacks
 
 
 def read_attack(name: str) -> dict:

@@ -1,8 +1,18 @@
 """mmengine's Runner with a console that people can read."""
 
 import logging
+import os
+import os.path as osp
 
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import BaseLoop, CheckpointLoader, Runner
+
+from paif_mm.weights import load_weights, state_of
+
+from .checks import check_run
+from .resuming import adopt_paths, latest_checkpoint
 
 _DUMPS = ('-' * 20, 'Config:', 'Hooks will be executed', 'Distributed training is not used', 'load model from')
 #: Warnings that say nothing about the user's run.
@@ -10,7 +20,15 @@ _NOISE = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias', '
 
 
 class QuietRunner(Runner):
-    """A Runner whose console shows progress, results and warnings; the log file in the work dir holds everything."""
+    """A Runner whose console shows progress, results and warnings; the log file in the work dir holds everything.
+
+    It refuses weights that do not fit and classes that differ, and resumes from its own work dir alone.
+
+    Attributes:
+        allow_partial (bool): whether a test may go on with weights that fit in part.
+    """
+
+    allow_partial = False
 
     def build_logger(self, log_level='INFO', log_file=None, **kwargs):
         logger = super().build_logger(log_level, log_file, **kwargs)
@@ -19,19 +37,78 @@ class QuietRunner(Runner):
                 handler.addFilter(worth_showing)
         return logger
 
-    def load_or_resume(self) -> None:
-        """Resume from the work dir's latest checkpoint; where there is none yet, start from ``load_from``.
+    @staticmethod
+    def build_dataloader(dataloader, *args, **kwargs):
+        """As mmengine's; without workers there are none to keep, so that ``num_workers=0`` is enough to say."""
+        if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
+            dataloader = {**dataloader, 'persistent_workers': False, 'prefetch_factor': None}
+        return Runner.build_dataloader(dataloader, *args, **kwargs)
 
-        mmengine would resume from ``load_from`` itself, with the iteration and the optimizer of another training.
+    def load_or_resume(self) -> None:
+        """Resume from the work dir's own latest checkpoint; where there is none yet, start from ``load_from``.
+
+        mmengine would resume from ``load_from`` itself, with the iteration and the optimizer of another training, or
+        from the path in ``last_checkpoint``, which in a moved or copied work dir is another training's. All is built
+        by now, so that what does not go together is refused here.
+
+        Raises:
+            ClassCountError: see :func:`~.checks.check_run`.
+            WeightsError: a checkpoint does not fit; see :meth:`load_checkpoint`.
+            NoCheckpointError: no whole checkpoint is left to resume from.
         """
-        if self._resume and self._load_from is not None and not self._has_loaded:
-            latest = find_latest_checkpoint(self.work_dir)
+        check_run(self)
+        if self._resume and not self._has_loaded:
+            latest = latest_checkpoint(self._checkpoint_folder(), self.work_dir)
             if latest:
                 self.resume(latest)
             else:
-                self._start_from(self._load_from)
+                self.logger.info(f'{self.work_dir} holds no checkpoint yet: training starts from the beginning')
+                if self._load_from is not None:
+                    self._start_from(self._load_from)
             self._has_loaded = True
         super().load_or_resume()
+
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        super().resume(filename, *args, **kwargs)
+        adopt_paths(self.message_hub, osp.dirname(filename))
+
+    def load_checkpoint(self, filename: str, map_location='cpu', strict: bool | None = None) -> dict:
+        """As mmengine's, but what does not fit is said in one line.
+
+        Args:
+            strict (bool, optional): whether everything must fit. Default: unless a training starts from ``load_from``
+                or ``allow_partial`` is set; something must, even so.
+
+        Raises:
+            WeightsError: weights are missing, unexpected or of other shapes.
+        """
+        checkpoint = CheckpointLoader.load_checkpoint(filename, map_location, logger='silent')
+        others = checkpoint if 'state_dict' in checkpoint else {}
+        checkpoint = {**others, 'state_dict': state_of(checkpoint, filename)}
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        if strict is None:
+            starting = isinstance(self._train_loop, BaseLoop) and not self._resume
+            strict = not (starting or self.allow_partial)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = model.module if isinstance(model, BaseTTAModel) else model
+        misfit = load_weights(model, checkpoint, filename, partial=not strict)
+        if misfit:
+            self.logger.warning(f'{filename} fits in part: {misfit.fitting} weights taken over; {misfit}')
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}')
+        return checkpoint
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
+        """As mmengine's, but a kill never leaves half a checkpoint under its name."""
+        partial = f'{filename}.partial'
+        super().save_checkpoint(out_dir, partial, *args, **kwargs)
+        if is_main_process() and osp.isfile(osp.join(out_dir, partial)):
+            os.replace(osp.join(out_dir, partial), osp.join(out_dir, filename))
+
+    def _checkpoint_folder(self) -> str:
+        """Where the CheckpointHook writes: the work dir, or one of that name in its ``out_dir``."""
+        out_dirs = [hook.out_dir for hook in self.hooks if isinstance(hook, CheckpointHook) and hook.out_dir]
+        return osp.join(out_dirs[0], osp.basename(self.work_dir.rstrip(osp.sep))) if out_dirs else self.work_dir
 
     def _start_from(self, checkpoint: str) -> None:
         """Weights alone: hooks that ask whether this is resumed leave the checkpoint's random states alone."""

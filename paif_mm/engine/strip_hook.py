@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from mmengine.fileio import join_path, put
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
-from paif_mm.perception import find_fuser
 from paif_mm.registry import HOOKS
 
+from .names import names_of
 from .strips import draw_strip, modality_panels, paint_boxes, paint_labels
+from .views import plain_view, tested_model
 
 SHOWN = 0.3  # least score of a drawn detection
 
@@ -23,8 +23,9 @@ class PairVisualizationHook(Hook):
 
     Segmentations are painted; detections of a score of at least .3 and the true boxes are drawn on the fused image (on
     the visible one, where nothing is fused). An attacked image gets the attacked infrared and visible images and their
-    amplified perturbations as well (grey is no change). The strips go to ``<out_dir>/<run>/<image id>.png``, with
-    ``run`` as the test tool names it ('clean', the attack's name) or the phase.
+    amplified perturbations as well (grey is no change). Under test-time augmentation the pair is that of the plain
+    view. The strips go to ``<out_dir>/<run>/<image>.png``, with ``run`` as the test tool names it ('clean', the
+    attack's name), or 'test', or 'val' and the iteration.
 
     Args:
         draw (bool): whether to write at all; mmseg's ``--show-dir`` switches it on. Default: False.
@@ -42,8 +43,18 @@ class PairVisualizationHook(Hook):
         self.amplify = amplify
         self.run: str | None = None
 
+    def before_val_epoch(self, runner) -> None:
+        self._name(runner.val_loop)
+
+    def before_test_epoch(self, runner) -> None:
+        self._name(runner.test_loop)
+
+    def _name(self, loop) -> None:
+        if self.draw:
+            self.names = names_of(loop.dataloader.dataset)
+
     def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        self._write(runner, batch_idx, data_batch, outputs, 'val')
+        self._write(runner, batch_idx, data_batch, outputs, f'val_{runner.iter}')
 
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         self._write(runner, batch_idx, data_batch, outputs, 'test')
@@ -51,27 +62,27 @@ class PairVisualizationHook(Hook):
     def _write(self, runner, batch_idx: int, data_batch: dict, outputs, phase: str) -> None:
         if not self.draw or not self.every_n_inner_iters(batch_idx, self.interval):
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        batch, fuser = plain_view(tested_model(runner), data_batch)
         fused = {}
-        fuser = find_fuser(model)
         for group in fuser.groups if fuser else ():
             fused.update(zip(group.index, group.fused, strict=True))
         out_dir = self.out_dir or osp.join(runner.log_dir, 'strips')
-        clean = data_batch.get('clean_inputs', data_batch['inputs'])
+        clean = batch.get('clean_inputs', batch['inputs'])
         for i, sample in enumerate(outputs):
             panels = prediction_panels(
                 _pixels(clean[i]),
-                _pixels(data_batch['inputs'][i]),
+                _pixels(batch['inputs'][i]),
                 _pixels(fused[i] * 255) if i in fused else None,
                 sample,
                 runner.visualizer.dataset_meta or {},
                 self.amplify,
+                batch['data_samples'][i].metainfo.get('scale_factor'),
             )
-            name = osp.splitext(osp.basename(sample.img_path))[0] + '.png'
-            put(cv2.imencode('.png', draw_strip(panels))[1].tobytes(), join_path(out_dir, self.run or phase, name))
+            strip = cv2.imencode('.png', draw_strip(panels))[1].tobytes()
+            put(strip, join_path(out_dir, self.run or phase, f'{self.names[sample.img_path]}.png'))
 
 
-def prediction_panels(clean, attacked, fused, sample, dataset_meta, amplify: float | None = None) -> list:
+def prediction_panels(clean, attacked, fused, sample, dataset_meta, amplify: float | None = None, scale=None) -> list:
     """The panels of one image's strip.
 
     Args:
@@ -81,7 +92,11 @@ def prediction_panels(clean, attacked, fused, sample, dataset_meta, amplify: flo
             is drawn.
         dataset_meta (dict): ``palette`` (RGB), without which nothing is drawn, and ``classes``.
         amplify (float | None): factor on the perturbation; by default its largest value becomes full contrast.
+        scale (tuple[float, float], optional): width and height of ``clean`` in those of the file, whose pixels boxes
+            are in. Default: the sample's ``scale_factor``.
     """
+    if scale is None:
+        scale = sample.metainfo.get('scale_factor', (1.0, 1.0))
     panels = modality_panels(clean)
     delta = attacked - clean
     if np.any(delta):
@@ -100,20 +115,19 @@ def prediction_panels(clean, attacked, fused, sample, dataset_meta, amplify: flo
     below = attacked[..., :3] if fused is None else fused
     for name, key in (('prediction', 'pred_instances'), ('truth', 'gt_instances')):
         if key in sample:
-            panels.append((name, _boxes_on(below, sample, key, palette, dataset_meta.get('classes'))))
+            panels.append((name, _boxes_on(below, getattr(sample, key), scale, palette, dataset_meta.get('classes'))))
     return panels
 
 
-def _boxes_on(image: np.ndarray, sample, key: str, palette, classes) -> np.ndarray:
-    """The image with one kind of a sample's boxes, which are in pixels of the file."""
-    instances = getattr(sample, key).cpu()
+def _boxes_on(image: np.ndarray, instances, scale, palette, classes) -> np.ndarray:
+    """The image with boxes, which are in pixels of a file ``1 / scale`` times as large."""
+    instances = instances.cpu()
     scores = instances.scores.numpy() if 'scores' in instances else None
     shown = np.ones(len(instances), bool) if scores is None else scores >= SHOWN
     boxes = np.asarray(getattr(instances.bboxes, 'tensor', instances.bboxes))[shown]
-    factor = sample.metainfo.get('scale_factor', (1.0, 1.0))
     return paint_boxes(
         image,
-        boxes * np.tile(factor[:2], 2),
+        boxes * np.tile(scale[:2], 2),
         instances.labels.numpy()[shown],
         palette,
         classes,

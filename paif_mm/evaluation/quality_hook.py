@@ -5,10 +5,11 @@ from collections import Counter
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from paif_mm.engine.repeats import unrepeated
+from paif_mm.engine.views import plain_view, tested_model
 from paif_mm.losses.hook import fusion_loss_inputs
-from paif_mm.perception import PairFuser, find_fuser
+from paif_mm.perception import PairFuser
 from paif_mm.registry import HOOKS
 
 from .quality import ALONE, WITH_SOURCES, fused_image_quality
@@ -21,7 +22,8 @@ class FusedImageQualityHook(Hook):
     """Adds the mean quality of a validation's or test's fused images to its metrics, as ``fused/EN``, ``fused/SSIM``.
 
     Measured on luminances of 8 bits, see :mod:`~.quality`; the sources are the clean pairs, also where the network saw
-    attacked ones. In an evaluation of a model without a fusion network it adds nothing.
+    attacked ones. Under test-time augmentation the plain view is measured. In an evaluation of a model without a
+    fusion network it adds nothing.
     """
 
     def before_val_epoch(self, runner) -> None:
@@ -31,10 +33,10 @@ class FusedImageQualityHook(Hook):
         self._begin()
 
     def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        self._measure(runner)
+        self._measure(runner, runner.val_dataloader, data_batch)
 
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        self._measure(runner)
+        self._measure(runner, runner.test_dataloader, data_batch)
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         self._report(metrics)
@@ -43,13 +45,17 @@ class FusedImageQualityHook(Hook):
         self._report(metrics)
 
     def _begin(self) -> None:
-        self._sums, self._images = Counter(), 0
+        self._sums, self._images, self._seen = Counter(), 0, 0
 
-    def _measure(self, runner) -> None:
-        fuser = find_fuser(runner.model.module if is_model_wrapper(runner.model) else runner.model)
-        for values in measured_quality(fuser).values() if fuser else ():
-            self._sums.update(values)
-            self._images += 1
+    def _measure(self, runner, dataloader, data_batch: dict) -> None:
+        batch, fuser = plain_view(tested_model(runner), data_batch)
+        count = len(batch['inputs'])
+        quality = measured_quality(fuser) if fuser else {}
+        for place in unrepeated(dataloader, self._seen, count):
+            if place in quality:
+                self._sums.update(quality[place])
+                self._images += 1
+        self._seen += count
 
     def _report(self, metrics: dict | None) -> None:
         names = [*ALONE, *WITH_SOURCES]

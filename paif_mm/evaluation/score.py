@@ -143,7 +143,7 @@ def score_of(sample) -> type[MeanIoU] | type[AveragePrecision]:
     Raises:
         ValueError: it holds neither a segmentation nor boxes.
     """
-    for key, score in (('gt_sem_seg', MeanIoU), ('gt_instances', AveragePrecision)):
+    for key, score in (('gt_instances', AveragePrecision), ('gt_sem_seg', MeanIoU)):  # detectors may have stuff, too
         if key in sample and (key != 'gt_instances' or 'bboxes' in sample.gt_instances):
             return score
     raise ValueError(

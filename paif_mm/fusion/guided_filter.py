@@ -23,7 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_HAS_ONEDNN = torch.backends.mkldnn.is_available()
+#: Whether box sums on a CPU are depthwise convolutions; switched off to count FLOPs.
+SUMS_AS_CONVOLUTIONS = torch.backends.mkldnn.is_available()
 
 
 class GuidedDecomposition(nn.Module):
@@ -86,7 +87,7 @@ def residual_guide(x: Tensor) -> Tensor:
 def box_sum(x: Tensor, radius: int) -> Tensor:
     """Sums over windows of ``2 * radius + 1`` pixels a side, zeros outside; (N, C, H, W) -> (N, C, H, W)."""
     size = 2 * radius + 1
-    if x.device.type == 'cpu' and x.dtype == torch.float32 and _HAS_ONEDNN:
+    if x.device.type == 'cpu' and x.dtype == torch.float32 and SUMS_AS_CONVOLUTIONS:
         # Measured: a depthwise convolution takes half the time of pooling here. Elsewhere it may be run in TF32,
         # which would spoil variances, or has no fast kernel.
         ones = x.new_ones(x.shape[1], 1, size, size)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 from mmengine.model import BaseModule
+from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from paif_mm.compat import load_checkpoint_file
 from paif_mm.registry import MODELS
+from paif_mm.weights import load_weights, state_of
 
 from .genotype import CHAINS, load_genotype
 from .guided_filter import GuidedDecomposition
@@ -38,6 +40,21 @@ class FusionNetwork(BaseModule):
     def __init__(self, compile: bool = False, init_cfg: dict | None = None):
         super().__init__(init_cfg)
         self.compiled = compile
+
+    def init_weights(self) -> None:
+        """Initialise as ``init_cfg`` says.
+
+        Raises:
+            WeightsError: a pretrained file does not fit, all of it.
+        """
+        super().init_weights()
+        settings = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
+        for setting in settings:
+            if setting and setting['type'] == 'Pretrained':  # of which mmengine takes what fits
+                where, prefix = setting['checkpoint'], setting.get('prefix', '')
+                state = state_of(CheckpointLoader.load_checkpoint(where, map_location='cpu', logger='silent'), where)
+                state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+                load_weights(self, state, where)
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse two luminances.

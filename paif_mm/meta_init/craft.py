@@ -15,6 +15,7 @@ from paif_mm.attacks.bank import CLEAN, MANIFEST, VERSION, AttackBank, round_int
 from paif_mm.data.splits import places
 from paif_mm.evaluation.score import class_count, score_of, total
 from paif_mm.files import append_json_lines, hash_seed, read_json_lines, write_json
+from paif_mm.randomness import kept_draws
 
 SETTINGS, PROGRESS = 'settings.json', 'progress.jsonl'
 
@@ -117,8 +118,8 @@ def _attack(
     """Attack one pair at one level, write it, and tell what happened."""
     clean = pair['inputs'][0]
     attack = PGD(eps=eps, steps=steps)
-    torch.manual_seed(hash_seed(seed, name, level))
-    attacked = round_into_ball(attack(source, pair).images[0], clean, attack.budgets(clean.size(0)))
+    rng = [torch.Generator().manual_seed(hash_seed(seed, name, level))]
+    attacked = round_into_ball(attack(source, pair, rng=rng).images[0], clean, attack.budgets(clean.size(0)))
     after = _batch(attacked, pair['data_samples'][0])
     delta = attacked.int() - clean.int()
     return {
@@ -152,7 +153,8 @@ def _record(model, batch: dict):
     """What the score needs to know of the model's prediction on a batch of one."""
     model.eval()
     truth = batch['data_samples'][0]
-    (sample,) = model.test_step({'inputs': list(batch['inputs']), 'data_samples': [truth.clone()]})
+    with kept_draws(next(model.parameters()).device):
+        (sample,) = model.test_step({'inputs': list(batch['inputs']), 'data_samples': [truth.clone()]})
     return score_of(truth).record(sample, truth, class_count(model))
 
 

@@ -5,22 +5,30 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from mmengine.dist import all_reduce, all_reduce_params, get_rank, is_main_process
+from mmengine.dist import all_gather_object, all_reduce, all_reduce_params, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import OPTIMIZERS
 from torch import Tensor
 
 from paif_mm.attacks import AttackBank
+from paif_mm.attacks.bank import MANIFEST
 from paif_mm.attacks.frozen import unwrap
 from paif_mm.compat import load_checkpoint_file
 from paif_mm.data.colour import bgr_to_luma, split_pair
+from paif_mm.files import config_hash, file_hash
 from paif_mm.perception import require_fuser
+from paif_mm.randomness import random_state, set_random_state
 from paif_mm.registry import HOOKS, MODELS, build
 
 from .aat import Scene, adapt, functional_loss, loss_and_gradient, meta_gradient
 from .batches import MetaBatches, iterate
 
 STATE, RESULT = 'meta_init.pth', 'theta_prime.pth'
+#: What decides about the result; the rest is about reading and logging.
+SETTINGS = (
+    *('iters', 'inner_steps', 'inner_lr', 'optimizer', 'second_order', 'warm_start_iters', 'warm_start_optimizer'),
+    *('clean_scene', 'batch_size', 'crop_size', 'val_share', 'loss_config', 'seed'),
+)
 
 
 @HOOKS.register_module()
@@ -34,7 +42,9 @@ class AATMetaInitHook(Hook):
     an ``AdversarialAttackHook`` that is line 11. The target of the fusion loss is always the clean pair.
 
     It works for any registered fusion network. A run resumed from a training checkpoint skips it; one killed during it
-    goes on with ``--resume``. Several processes draw batches of their own and average their gradients.
+    goes on with ``--resume``, and one killed after it takes theta' up again, unless settings, bank, N's first weights
+    or the number of processes are others: then it begins anew. Several processes draw batches of their own and average
+    their gradients.
 
     Args:
         bank (str): folder of the attack bank, as ``tools/craft_attacks.py`` writes it.
@@ -89,7 +99,8 @@ class AATMetaInitHook(Hook):
         self.batch_size = batch_size
         self.crop_size = tuple(crop_size) if crop_size else None
         self.val_share = val_share
-        self.loss = build(MODELS, loss or {'type': 'FusionLoss'})
+        self.loss_config = loss or {'type': 'FusionLoss'}
+        self.loss = build(MODELS, self.loss_config)
         self.seed = seed
         self.num_workers = num_workers
         self.log_interval = log_interval
@@ -104,11 +115,16 @@ class AATMetaInitHook(Hook):
         self.device = next(self.network.parameters()).device
         self.folder = Path(runner.work_dir)
         bank = AttackBank(self.bank)
-        self._stages(bank)
+        self.signature = self._signature(bank)
+        if not self._take_up_result():
+            self._stages(bank)
 
     def _stages(self, bank: AttackBank) -> None:
         """Lines 2-7, then line 9."""
-        state = self._load() if self.runner._resume else None
+        state = self._load(STATE)
+        if state is not None:
+            self.runner.logger.info(f'meta-initialisation goes on: {state["stage"]}, iteration {state["iter"]}')
+            self.network.load_state_dict(state['network'])
         meta, warm = self._batches(bank, self.inner_steps, self.iters), self._batches(bank, 0, self.warm_start_iters)
         if state is None or state['stage'] == 'meta':
             self._report(bank, 'before')
@@ -117,11 +133,11 @@ class AATMetaInitHook(Hook):
         self._descend('warm start', self.warm_start_optimizer, warm, self._warm_step, state)
         self._average_statistics()
         self._report(bank, 'after')
+        meta = {'bank': str(self.bank), **self._facts()}
         if is_main_process():
-            path = self.folder / RESULT
-            torch.save({'state_dict': self.network.state_dict(), 'meta': {'bank': str(self.bank)}}, path)
+            self._write(RESULT, {'state_dict': self.network.state_dict(), 'meta': meta})
             (self.folder / STATE).unlink(missing_ok=True)
-            self.runner.logger.info(f"theta' written to {path}")
+            self.runner.logger.info(f"theta' written to {self.folder / RESULT}")
 
     def _batches(self, bank: AttackBank, inner_steps: int, length: int) -> MetaBatches:
         return MetaBatches(
@@ -211,18 +227,52 @@ class AATMetaInitHook(Hook):
                 all_reduce(buffer, op='mean')
 
     def _save(self, stage: str, iteration: int, optimizer) -> None:
+        content = {'stage': stage, 'iter': iteration, 'network': self.network.state_dict(), 'meta': self._facts()}
         if is_main_process():
-            content = {'stage': stage, 'iter': iteration, 'network': self.network.state_dict()}
-            partial = self.folder / f'{STATE}.partial'
-            torch.save({**content, 'optimizer': optimizer.state_dict()}, partial)
-            partial.replace(self.folder / STATE)
+            self._write(STATE, {**content, 'optimizer': optimizer.state_dict()})
 
-    def _load(self) -> dict | None:
-        """The state of a killed run, its weights already in the network; None where there is none."""
-        path = self.folder / STATE
-        if not path.is_file():
+    def _write(self, name: str, content: dict) -> None:
+        partial = self.folder / f'{name}.partial'
+        torch.save(content, partial)
+        partial.replace(self.folder / name)
+
+    def _take_up_result(self) -> bool:
+        """Whether a killed run left theta'; then N and the random states are as they were after it."""
+        result = self._load(RESULT)
+        if result is None:
+            return False
+        self.network.load_state_dict(result['state_dict'])
+        if is_main_process():
+            (self.folder / STATE).unlink(missing_ok=True)
+        self.runner.logger.info(f"meta-initialisation skipped: theta' of {self.folder / RESULT} is taken up")
+        return True
+
+    def _load(self, name: str) -> dict | None:
+        """A file of a killed run that this one resumes, its random states restored; None where there is none."""
+        path = self.folder / name
+        if not self.runner._resume or not path.is_file():
             return None
-        state = load_checkpoint_file(str(path), map_location='cpu')
-        self.network.load_state_dict(state['network'])
-        self.runner.logger.info(f'meta-initialisation goes on: {state["stage"]}, iteration {state["iter"]}')
-        return state
+        content = load_checkpoint_file(str(path), map_location='cpu')
+        meta = content.get('meta', {})
+        if meta.get('signature') != self.signature:
+            self.runner.logger.info(f'{path} is not taken up: its settings, bank, start or processes are others')
+            return None
+        set_random_state(meta['random_states'][get_rank()])
+        return content
+
+    def _facts(self) -> dict:
+        """What resuming needs besides weights, from all processes."""
+        return {'signature': self.signature, 'random_states': all_gather_object(random_state())}
+
+    def _signature(self, bank: AttackBank) -> str:
+        """Hash of what the result depends on. Without a fixed seed, every start has other weights: they don't count."""
+        seeded = self.runner._randomness_cfg.get('seed') is not None
+        start = {key: value.cpu().numpy().tobytes().hex() for key, value in self.network.state_dict().items()}
+        return config_hash(
+            {
+                'settings': {name: getattr(self, name) for name in SETTINGS},
+                'bank': file_hash(Path(bank.folder) / MANIFEST),
+                'start': start if seeded else list(start),
+                'processes': get_world_size(),
+            }
+        )

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from paif_mm.attacks import PGD, AttackResult, Audit, frozen
 from paif_mm.attacks.bank import CLEAN, MANIFEST, VERSION, read_pair, round_into_ball, write_pair
-from paif_mm.attacks.objectives import as_the_network_sees
+from paif_mm.attacks.objectives import own_losses
 from paif_mm.engine.strip_hook import prediction_panels
 from paif_mm.engine.strips import draw_strip
 from paif_mm.evaluation.quality_hook import measured_quality
 from paif_mm.evaluation.score import class_count, score_of
 from paif_mm.files import file_hash, hash_seed, write_bytes, write_json
 from paif_mm.perception import find_fuser
+from paif_mm.randomness import kept_draws
 from paif_mm.registry import ATTACKS, build
 
 from .cases import Case
@@ -57,10 +58,9 @@ class Bench:
     def loss_names(self) -> list[str]:
         """What the model calls its losses."""
         item = self.dataset[self.images[0]]
-        sample = as_the_network_sees(item['data_samples'].to(self.device))
-        data = self.model.data_preprocessor({'inputs': [item['inputs']], 'data_samples': [sample]}, False)
+        image, sample = item['inputs'].to(self.device), item['data_samples'].to(self.device)
         with frozen(self.model), torch.no_grad():
-            return [name for name in self.model(**data, mode='loss') if 'loss' in name]
+            return [name for name in own_losses(self.model, image, sample, training=False) if 'loss' in name]
 
     def batch(self, items: Sequence[dict]) -> dict:
         return {
@@ -122,19 +122,20 @@ def evaluate(
     if bar:
         bar.start()
     done, reported = 0.0, 0
-    for items in _batches(bench.dataset, todo, batch_size):
-        for case in cases:
-            missing = {i: item for i, item in items.items() if (case.key, bench.names[i]) not in records}
-            if not missing:
-                continue
-            drawn = [i for i in missing if i in strips]
-            attack = attacks.get(case.key)
-            for i, record in _run(bench, case, attack, missing, records.folder, seed, quality, save_adv, drawn):
-                records.add(case.key, bench.names[i], record)
-            done += _cost(case) * len(missing)
-            if bar and round(done) > reported:
-                bar.update(round(done) - reported)
-                reported = round(done)
+    with kept_draws(bench.device):  # models may draw when they predict
+        for items in _batches(bench.dataset, todo, batch_size):
+            for case in cases:
+                missing = {i: item for i, item in items.items() if (case.key, bench.names[i]) not in records}
+                if not missing:
+                    continue
+                drawn = [i for i in missing if i in strips]
+                attack = attacks.get(case.key)
+                for i, record in _run(bench, case, attack, missing, records.folder, seed, quality, save_adv, drawn):
+                    records.add(case.key, bench.names[i], record)
+                done += _cost(case) * len(missing)
+                if bar and round(done) > reported:
+                    bar.update(round(done) - reported)
+                    reported = round(done)
     if bar:
         print()
 

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 from mmengine.utils import ProgressBar
 
+from paif_mm.randomness import kept_draws
+
 from .cases import QUERY, TRANSFER, Case
 from .diagnostics import CHECKS, SKIPPED, Finding, Probe
 from .evaluate import Bench
@@ -48,7 +50,9 @@ def diagnose(
         probe = replace(probe, **_results(bench, cases, records, probe.names, eps))
         bar = ProgressBar(len(missing)) if progress else None
         for name in missing:
-            records.add(place, name, {**CHECKS[name](probe).to_dict(), 'images': len(probe.images)})
+            with kept_draws(bench.device):  # models may draw when they predict
+                finding = CHECKS[name](probe)
+            records.add(place, name, {**finding.to_dict(), 'images': len(probe.images)})
             if bar:
                 bar.update()
         if bar:

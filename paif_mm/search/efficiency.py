@@ -2,8 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from paif_mm.evaluation.flops import count_flops
 from paif_mm.fusion import FusionSupernet
 
 MEASURES = ('flops', 'params')
@@ -46,7 +46,7 @@ def parameter_count(operation: nn.Module) -> int:
 
 
 def flops_per_pixel(operation: nn.Module, channels: int, size: int = 32) -> float:
-    """Floating-point operations per pixel (two per multiply-add; convolutions and matrix products, as torch counts).
+    """Floating-point operations per pixel (two per multiply-add; see :func:`~paif_mm.evaluation.flops.count_flops`).
 
     Leaves the operation as it was.
     """
@@ -55,7 +55,7 @@ def flops_per_pixel(operation: nn.Module, channels: int, size: int = 32) -> floa
     mode = operation.training
     operation.eval()
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), count_flops() as counter:
             operation(image)
     finally:
         operation.train(mode)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from paif_mm.attacks import AdversarialAttackHook
 from paif_mm.attacks.frozen import unwrap
 from paif_mm.fusion import find_supernet, untracked_statistics
+from paif_mm.randomness import kept_draws
 from paif_mm.registry import LOOPS
 
 from . import bilevel as bilevel_methods
@@ -186,8 +187,7 @@ class BatchLoss:
         self.value: Tensor | None = None
 
     def __call__(self) -> Tensor:
-        device = next(self.model.parameters()).device
-        with torch.random.fork_rng(devices=[device] if device.type == 'cuda' else []):
+        with kept_draws(next(self.model.parameters()).device):
             data = self.model.data_preprocessor(self.data_batch, True)
             loss, _ = self.model.parse_losses(self.model(**data, mode='loss'))
         self.value = loss.detach()

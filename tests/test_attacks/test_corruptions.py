@@ -67,7 +67,7 @@ def test_the_audit_of_a_corruption_has_its_loss():
     hook = AdversarialAttackHook({'type': 'Corruption', 'name': 'missing_visible'}, phases=('test',))
 
     class Runner:
-        pass
+        test_dataloader = ()
 
     runner, batch = Runner(), pair_batch()
     runner.model = model

@@ -131,3 +131,20 @@ def test_real_folders_hold_what_they_should(real_data):
         assert dataset[0]['inputs'].shape == (4, 480, 640)
         days = MFNetDataset(data_root=str(real_data / 'mfnet_native'), ann_file=f'{split}.txt', lighting='day')
         assert 0 < len(days) <= count
+
+
+def test_own_classes_count_as_the_label_files_do(msrs):
+    """Names of another data set: label values are their places, up to the last of them."""
+    own = {'classes': ('road', 'sky', 'lamp')}
+    dataset = MSRSDataset(data_root=str(msrs), metainfo=own, pipeline=PIPELINE)
+    assert (dataset[0]['data_samples'].gt_sem_seg.data == 2).all()
+    assert dataset.metainfo['classes'] == own['classes']
+    assert len(dataset.metainfo['palette']) == 3
+    with pytest.raises(ValueError, match=r'holds the label value\(s\) 2: expected 0 to 1'):
+        MSRSDataset(data_root=str(msrs), metainfo={'classes': own['classes'][:2]}, pipeline=PIPELINE)[0]
+    reduced = MSRSDataset(data_root=str(msrs), metainfo=own, reduce_zero_label=True, pipeline=PIPELINE)
+    assert (reduced[0]['data_samples'].gt_sem_seg.data == 1).all()
+    with pytest.raises(ValueError, match='metainfo.classes lamp are not of MSRSDataset, others are'):
+        MSRSDataset(data_root=str(msrs), metainfo={'classes': ('car', 'lamp')})
+    with pytest.raises(ValueError, match='reduce_zero_label would call a car unlabeled'):
+        MSRSDataset(data_root=str(msrs), reduce_zero_label=True)

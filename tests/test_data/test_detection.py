@@ -63,7 +63,11 @@ def test_m3fd_without_a_list_takes_every_pair(m3fd):
 @pytest.mark.parametrize(
     ('damage', 'error', 'message'),
     [
-        (lambda root: (root / 'Ir' / 'a.png').unlink(), FileNotFoundError, 'holds no Ir/a of the pair a'),
+        (
+            lambda root: (root / 'Ir' / 'a.png').unlink(),
+            FileNotFoundError,
+            r'Ir holds no a \(.*\): the infrared partner of .*train\.txt',
+        ),
         (lambda root: (root / 'train.txt').unlink(), FileNotFoundError, 'train.txt does not exist'),
         (lambda root: (root / 'Annotation' / 'a.xml').write_text('<annotation'), ValueError, r'a\.xml cannot be read'),
         (
@@ -74,7 +78,7 @@ def test_m3fd_without_a_list_takes_every_pair(m3fd):
         (
             lambda root: (root / 'Annotation' / 'a.xml').write_text(XML.format(OBJECT.format('Car', 1, 2, 60, 4))),
             ValueError,
-            r'a\.xml: the box \(0, 1, 59, 3\) lies outside its image of 40x30',
+            r'a\.xml: object 1 \(Car\): the box \(0, 1, 59, 3\) lies outside its image of 40x30',
         ),
     ],
 )
@@ -125,10 +129,10 @@ def load(root, **kwargs):
 
 def test_coco_pairs_with_names_of_their_own(coco):
     dataset = load(coco[0])
-    assert dataset.metainfo['classes'] == ('car', 'person')  # the file's
+    assert dataset.metainfo['classes'] == ('person', 'car')  # by ascending id
     assert len(dataset.metainfo['palette']) == 2
     info = dataset.get_data_info(0)
-    assert [i['bbox_label'] for i in info['instances']] == [1, 0]
+    assert [i['bbox_label'] for i in info['instances']] == [0, 1]
     assert info['instances'][0]['bbox'] == [4, 5, 14, 17]
     assert dataset[0]['img'][0, 0].tolist() == [7, 7, 7, 9]
 
@@ -136,7 +140,10 @@ def test_coco_pairs_with_names_of_their_own(coco):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (lambda c: c['annotations'][0].update(category_id=9), r'boxes\.json: annotation 1 has the unknown category 9'),
+        (
+            lambda c: c['annotations'][0].update(category_id=9),
+            r'boxes\.json: annotation 1 of 1_RGB\.jpg has the unknown category 9',
+        ),
         (lambda c: c['annotations'][1].update(bbox=[30, 5, 12, 4]), r'annotation 2 of 1_RGB\.jpg: the box \(30, 5, 42'),
         (lambda c: c['images'][0].update(file_name='2_RGB.jpg'), r'rgb holds no 2_RGB\.jpg, an image listed in'),
     ],
@@ -155,10 +162,17 @@ def test_coco_misses_a_partner(coco):
         load(coco[0])
 
 
-def test_classes_in_another_order_are_refused(coco):
-    with pytest.raises(ValueError, match='in its order'):
-        load(coco[0], metainfo={'classes': ('person', 'car')})
-    assert load(coco[0], metainfo={'classes': ('person',)}).cat2label == {1: 0}
+@pytest.mark.parametrize('classes', [('person', 'car'), ('car', 'person'), ('person',), ('car',)], ids=str)
+def test_a_label_is_the_place_of_its_name_whatever_the_files_order(coco, classes):
+    root, content = coco
+    labels = [classes.index(name) for name in ('person', 'car') if name in classes]  # the file's boxes
+    for categories in (content['categories'], content['categories'][::-1]):
+        (root / 'boxes.json').write_text(json.dumps({**content, 'categories': categories}))
+        dataset = load(root, metainfo={'classes': classes})
+        assert [i['bbox_label'] for i in dataset.get_data_info(0)['instances']] == labels
+        assert load(root).metainfo['classes'] == ('person', 'car')
+    with pytest.raises(ValueError, match=r'boxes\.json has no category dog of metainfo\.classes: it has person, car'):
+        load(root, metainfo={'classes': (*classes, 'dog')})
 
 
 def test_synthetic_boxes_surround_what_is_seen_of_each_object():

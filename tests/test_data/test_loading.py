@@ -1,10 +1,13 @@
 """Loading pairs, checking labels, sparing the infrared image."""
 
+from io import BytesIO
+
 import cv2
 import numpy as np
 import pytest
 from mmcv.transforms import Compose
 from mmengine.registry import init_default_scope
+from PIL import Image
 
 from paif_mm.data import LoadPairAnnotations, LoadPairFromFile, VisibleOnly
 
@@ -256,3 +259,156 @@ def test_damaged_labels_are_named(save, tmp_path, damage):
     (tmp_path / 'damaged.png').write_bytes(damage((tmp_path / 'label.png').read_bytes()))
     with pytest.raises(ValueError, match=r'damaged.png cannot be read'):
         annotations(str(tmp_path / 'damaged.png'))
+
+
+@pytest.mark.parametrize('bad', [[np.nan], [np.inf], [-np.inf], [np.nan, np.inf, -np.inf]], ids=str)
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+def test_infrared_pixels_that_are_not_finite_are_refused(save, dtype, bad):
+    kelvin = GENERATOR.uniform(280, 320, (30, 40)).astype(dtype)
+    visible, settings = save('vi.png', VISIBLE), {'ir_range': (280, 320)}
+    image = load(img_path=visible, ir_path=save('good.tiff', kelvin), settings=settings)
+    assert image.dtype == np.float32
+    assert np.allclose(image[..., 3], (kelvin - 280) / 40 * 255, atol=1e-2)
+    kelvin[3, range(len(bad))] = bad
+    with pytest.raises(
+        ValueError, match=rf'thermal\.tiff holds {len(bad)} pixel\(s\) of 1200 that are NaN or infinite'
+    ):
+        load(img_path=visible, ir_path=save('thermal.tiff', kelvin), settings=settings)
+
+
+@pytest.mark.parametrize('dtype', [np.int8, np.int16, np.int32, np.uint16])
+def test_infrared_of_any_integer_type_is_mapped_by_its_range(save, dtype):
+    raw = np.linspace(0 if dtype == np.uint16 else -100, 100, 1200).round().astype(dtype).reshape(30, 40)
+    paths = {'img_path': save('vi.png', VISIBLE), 'ir_path': save('ir.tiff', raw)}
+    with pytest.raises(ValueError, match=r'ir\.tiff is u?int.*declare'):
+        load(**paths)
+    image = load(**paths, settings={'ir_range': (-50, 50)})
+    assert np.allclose(image[..., 3], np.clip((raw.astype(float) + 50) * 2.55, 0, 255), atol=1e-3)
+
+
+def test_visible_images_of_more_than_8_bits_are_refused(save):
+    deep = save('vi.png', VISIBLE.astype(np.uint16) * 16)  # 12 bits in 16: shifted by 8 it would be nearly black
+    with pytest.raises(ValueError, match=r'vi\.png is uint16: a visible image must have 8 bits'):
+        load(img_path=deep, ir_path=save('ir.png', INFRARED))
+
+
+def test_a_grey_visible_image_has_three_equal_channels(save):
+    image = load(img_path=save('vi.png', VISIBLE[..., 0]), ir_path=save('ir.png', INFRARED))
+    assert np.array_equal(image, np.dstack([VISIBLE[..., :1]] * 3 + [INFRARED]))
+
+
+def save_pillow(folder, name: str, image: np.ndarray, **settings) -> str:
+    data = BytesIO()
+    rgb = Image.fromarray(image[..., ::-1].copy() if image.ndim == 3 else image)
+    (rgb.quantize(256) if settings.pop('palette', False) else rgb).save(data, name.split('.')[1], **settings)
+    (folder / name).write_bytes(data.getvalue())
+    return str(folder / name)
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    return exif
+
+
+def test_what_a_file_holds_beyond_its_pixels_is_told_once_per_folder(save, tmp_path, said):
+    """Alpha, false colours, EXIF's orientation, further pages: not used, and said so."""
+    infrared = save('ir.png', INFRARED)
+    for i in range(3):
+        alpha = save(f'alpha{i}.png', np.dstack([VISIBLE, INFRARED]))
+        assert np.array_equal(load(img_path=alpha, ir_path=infrared), np.dstack([VISIBLE, INFRARED]))
+    assert [text.split('/')[-1] for text in said('WARNING')] == [
+        'alpha0.png has an alpha channel, which is not used: infrared comes from a file of its own '
+        '(told once per folder)'
+    ]
+    more = tmp_path / 'more'
+    more.mkdir()
+    coloured = np.zeros((30, 40, 3), np.uint8)
+    coloured[..., 2] = INFRARED
+    for i in range(2):
+        cv2.imwrite(str(more / f'hot{i}.png'), coloured)
+        load(img_path=alpha, ir_path=str(more / f'hot{i}.png'))
+    assert len(said('WARNING')) == 2
+    assert 'hot0.png is coloured: its luminance is taken' in said('WARNING')[1]
+    smooth = np.dstack([np.linspace(0, 255, 1200).reshape(30, 40)] * 3).astype(np.uint8)
+    for name, settings, message in (
+        ('a.jpeg', {'exif': turned()}, "EXIF's mark of a turned or mirrored image"),
+        (
+            'b.tiff',
+            {'save_all': True, 'append_images': [Image.new('RGB', (40, 30))]},
+            'has 2 pages, of which the first',
+        ),
+        ('c.png', {'palette': True}, None),
+    ):
+        folder = tmp_path / name[0]
+        folder.mkdir()
+        before = len(said('WARNING'))
+        image = load(img_path=save_pillow(folder, name, smooth, **settings), ir_path=infrared)
+        assert np.abs(image[..., :3].astype(int) - smooth).mean() < 5, 'as stored, not turned'
+        assert [message in text for text in said('WARNING')[before:]] == ([True] if message else [])
+
+
+def test_an_opaque_picture_is_no_pair(save):
+    opaque = np.full_like(INFRARED, 255)
+    with pytest.raises(ValueError, match=r'pair\.png is an ordinary RGBA picture, opaque everywhere'):
+        load(img_path=save('pair.png', np.dstack([VISIBLE, opaque])))
+    opaque[17, 5] = 254
+    assert load(img_path=save('hot.png', np.dstack([VISIBLE, opaque])))[17, 5, 3] == 254
+
+
+def test_the_annotated_size_must_be_the_images(save):
+    paths = {'img_path': save('vi.png', VISIBLE), 'ir_path': save('ir.png', INFRARED)}
+    assert load(**paths, height=30, width=40).shape == (30, 40, 4)
+    for size in ({'height': 40, 'width': 30}, {'height': 31}, {'width': 41}):
+        with pytest.raises(ValueError, match=r'vi\.png is 30x40 but boxes\.json says .* \(height x width\)'):
+            load(**paths, **size, ann_path='boxes.json')
+
+
+@pytest.mark.parametrize('dtype', [np.uint16, np.int32, np.float32])
+def test_labels_are_checked_before_any_cast(save, tmp_path, dtype):
+    labels = (INFRARED % 9).astype(dtype)
+    if dtype != np.float32:
+        assert np.array_equal(annotations(save('fine.tiff', labels))['gt_seg_map'], INFRARED % 9)
+        labels[4, 4] = 258  # as 8 bits: 2, a class
+    with pytest.raises(ValueError, match=r'deep\.tiff (holds the label value\(s\) 258: expected 0 to 8|is float32)'):
+        annotations(save('deep.tiff', labels))
+    if dtype == np.int32:
+        labels[4, 4] = -1
+        with pytest.raises(ValueError, match=r'holds the label value\(s\) -1'):
+            annotations(save('negative.tiff', labels))
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_labels_are_numbered_as_mmseg_numbers_them(save, seed):
+    """With a map of classes, with zero taken off, with both: value for value mmseg's own transform."""
+    rng = np.random.default_rng(seed)
+    reduced, classes = bool(seed % 2), 9
+    values = [*range(classes + reduced), 255]
+    labels = rng.choice(values, (30, 40)).astype(np.uint8)
+    label_map = {i: int(rng.choice([255, 0, 1, 2])) for i in range(classes)} if seed < 4 else None
+    info = {'seg_map_path': save('label.png', labels), 'img_path': 'vi.png', 'ori_shape': (30, 40)}
+    info |= {'label_map': label_map, 'reduce_zero_label': reduced, 'num_labels': classes}
+    ours, theirs = (kind()({**info, 'seg_fields': []}) for kind in (LoadPairAnnotations, LoadPairAnnotations.__base__))
+    assert np.array_equal(ours['gt_seg_map'], theirs['gt_seg_map'])
+    assert ours['gt_seg_map'].dtype == theirs['gt_seg_map'].dtype
+    assert ours['seg_fields'] == theirs['seg_fields']
+    with pytest.raises(ValueError, match='reduce_zero_label=.* is set here, but .* in the data set'):
+        LoadPairAnnotations(reduce_zero_label=not reduced)({**info, 'seg_fields': []})
+
+
+def test_labels_of_one_bit_palettes_and_jpeg(tmp_path, save, said):
+    ones = (INFRARED > 128).astype(np.uint8)
+    Image.fromarray(ones.astype(bool)).save(tmp_path / 'one.png')
+    indexed = Image.fromarray(INFRARED % 9, 'P')
+    indexed.putpalette(GENERATOR.integers(0, 256, 768, np.uint8).tobytes())
+    indexed.save(tmp_path / 'palette.png')
+    assert np.array_equal(annotations(str(tmp_path / 'one.png'))['gt_seg_map'], ones)
+    assert np.array_equal(annotations(str(tmp_path / 'palette.png'))['gt_seg_map'], INFRARED % 9)
+    with pytest.raises(ValueError, match=r'rgba\.png has 4 channels: a label is a grey png'):
+        annotations(save('rgba.png', np.dstack([VISIBLE, INFRARED])))
+    annotations(save('flat.jpg', np.full((30, 40), 2, np.uint8)))
+    assert any('flat.jpg is a JPEG, which changes class numbers' in text for text in said('WARNING'))
+
+
+def test_visible_only_hands_on_that_a_sample_is_dropped():
+    assert VisibleOnly([lambda results: None])({'img': np.dstack([VISIBLE, INFRARED])}) is None

@@ -8,7 +8,7 @@ import torch
 
 from paif_mm.compat import load_checkpoint_file
 from paif_mm.engine import ResumableCheckpointHook
-from paif_mm.engine.checkpoint_hook import random_state, set_random_state
+from paif_mm.randomness import random_state, set_random_state
 
 
 def draw() -> tuple:

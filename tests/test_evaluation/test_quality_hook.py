@@ -1,5 +1,7 @@
 """Quality of fused images beside the task's metrics."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from helpers import build_model, pair_batch, tiny_segformer
@@ -10,13 +12,14 @@ from paif_mm.evaluation.quality import fused_image_quality
 
 
 class Runner:
-    def __init__(self, model):
+    def __init__(self, model, dataset=()):
         self.model = model.eval()
+        self.test_dataloader = SimpleNamespace(dataset=dataset)
 
 
-def evaluate(model, *batches) -> dict:
+def evaluate(model, *batches, dataset=()) -> dict:
     hook, metrics = FusedImageQualityHook(), {'mIoU': 1.0}
-    runner = Runner(model)
+    runner = Runner(model, dataset)
     hook.before_test_epoch(runner)
     for batch in batches:
         with torch.no_grad():
@@ -47,6 +50,15 @@ def test_attacked_pairs_are_compared_with_the_clean_ones():
     metrics = evaluate(model, {**attacked, 'clean_inputs': clean['inputs']})
     expected = fused_image_quality(attacked['inputs'][0][3].float(), *sources(clean['inputs'][0]))
     assert metrics['fused/PSNR'] == pytest.approx(expected['PSNR'])
+
+
+def test_images_that_a_sampler_repeats_are_measured_once(monkeypatch):
+    """Of three images, the second of two processes gets the second, and the first again."""
+    model = build_model(tiny_segformer({'type': 'AverageFusion', 'ir_weight': 1.0}))
+    own, repeated = pair_batch([(32, 40)]), pair_batch([(32, 40)], seed=1)
+    expected = evaluate(model, own)
+    monkeypatch.setattr('paif_mm.engine.repeats.get_dist_info', lambda: (1, 2))
+    assert evaluate(model, own, repeated, dataset=range(3)) == expected
 
 
 def test_a_model_without_fusion_has_no_such_metrics():

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -39,7 +40,12 @@ def bank(tmp_path_factory):
 def fake_runner(work_dir, fusion=None, resume=False, iteration=0, lines=None):
     logger = SimpleNamespace(info=lambda line: lines.append(line) if lines is not None else None)
     return SimpleNamespace(
-        model=build_model(tiny_segformer(fusion)), work_dir=str(work_dir), iter=iteration, _resume=resume, logger=logger
+        model=build_model(tiny_segformer(fusion)),
+        work_dir=str(work_dir),
+        iter=iteration,
+        _resume=resume,
+        _randomness_cfg={'seed': 0},
+        logger=logger,
     )
 
 
@@ -108,6 +114,73 @@ def test_killed_and_resumed_equals_uninterrupted(bank, tmp_path, monkeypatch, st
     resumed = run(tmp_path / 'b', bank, resume=True, second_order=second_order)
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
     assert torch.equal(state, torch.get_rng_state()), 'training draws the same numbers after it'
+
+
+def run_again(work_dir, bank, resume=True, seed=0, **settings) -> tuple[dict, list]:
+    """Another start in a work dir with a finished theta', as after a kill; N's weights then, and what was said."""
+    runner = fake_runner(work_dir, resume=resume, lines=(lines := []))
+    runner._randomness_cfg['seed'] = seed
+    AATMetaInitHook(str(bank.folder), **{**FAST, **settings}).before_train(runner)
+    return runner.model.data_preprocessor.fusion.state_dict(), lines
+
+
+def begun(lines) -> bool:
+    return any('L_F before' in line for line in lines)
+
+
+def test_a_finished_theta_prime_is_taken_up_with_its_random_states(bank, tmp_path, monkeypatch):
+    expected = run(tmp_path, bank)
+    after = torch.get_rng_state()
+    monkeypatch.setattr(AATMetaInitHook, '_descend', None)  # nothing is computed
+    torch.rand(3)
+    resumed, lines = run_again(tmp_path, bank)
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected), 'weights and statistics'
+    assert torch.equal(after, torch.get_rng_state())
+    assert len(lines) == 1
+
+
+def test_theta_prime_is_not_taken_up_without_resuming_or_under_other_settings(bank, tmp_path):
+    run(tmp_path, bank)
+    assert begun(run_again(tmp_path, bank, resume=False)[1])
+    for settings in (
+        {'iters': 2},
+        {'inner_lr': 0.1},
+        {'loss': {'type': 'FusionLoss', 'ssim_weight': 3.0}},
+        {'clean_scene': True},
+    ):
+        _, lines = run_again(tmp_path, bank, **settings)
+        assert 'theta_prime.pth is not taken up' in lines[0]
+        assert begun(lines)
+    other = noise_bank(tmp_path / 'other bank', count=5)
+    assert begun(run_again(tmp_path, other, clean_scene=True)[1])
+    assert not begun(run_again(tmp_path, other, clean_scene=True, log_interval=2)[1]), (
+        'what is only said does not count'
+    )
+
+
+def test_theta_prime_of_other_first_weights_is_not_taken_up(bank, tmp_path, monkeypatch):
+    """As of another seed or another load_from; without a seed all starts differ, and none is meant."""
+    run(tmp_path, bank)
+    monkeypatch.setitem(globals(), 'build_model', partial(build_model, seed=1))
+    assert begun(run_again(tmp_path, bank)[1])
+    run_again(tmp_path, bank, resume=False, seed=None)
+    monkeypatch.setitem(globals(), 'build_model', partial(build_model, seed=2))
+    assert not begun(run_again(tmp_path, bank, seed=None)[1])
+
+
+def test_the_beginning_of_other_settings_is_not_taken_up(bank, tmp_path, monkeypatch):
+    def killed(self, *args):
+        save(self, *args)
+        raise KeyboardInterrupt
+
+    save = AATMetaInitHook._save
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(AATMetaInitHook, '_save', killed)
+        run(tmp_path, bank)
+    expected = run(tmp_path.parent / f'{tmp_path.name}-whole', bank, inner_lr=0.1)
+    resumed, lines = run_again(tmp_path, bank, inner_lr=0.1)
+    assert 'meta_init.pth is not taken up' in lines[0]
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
 
 
 def test_orders_differ(bank, tmp_path):

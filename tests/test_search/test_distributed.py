@@ -93,4 +93,5 @@ def test_two_ranks_search_as_one_rank_with_both_batches(tmp_path, bilevel, norms
     for key, value in one['state'].items():
         if key.endswith('.alpha'):
             continue
-        torch.testing.assert_close(first['state'][key], value, rtol=1e-3, atol=1e-5)
+        close = {'rtol': 1e-3, 'atol': 1e-5} if norms == 'frozen' else {'rtol': 1e-2, 'atol': 1e-4}
+        torch.testing.assert_close(first['state'][key], value, **close)

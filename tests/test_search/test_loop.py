@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from helpers import build_model, deterministic, tiny_segformer
+from helpers import build_model, deterministic, generators_untouched, tiny_segformer
 from searching import Pairs, collate, loader, make_runner
 
 from paif_mm.attacks import AdversarialAttackHook
@@ -310,3 +310,12 @@ def test_batches_survive_an_architecture_step(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(batch['inputs'], before['inputs'], strict=True))
     labels = [[sample.gt_sem_seg.data for sample in x['data_samples']] for x in (batch, before)]
     assert all(torch.equal(a, b) for a, b in zip(*labels, strict=True))
+
+
+@pytest.mark.parametrize('bilevel', ['first_order', 'one_step', 'best_response'])
+def test_an_architecture_step_leaves_the_global_generators_alone(tmp_path, bilevel):
+    loop = built_loop(make_runner(tmp_path, max_iters=1, bilevel=bilevel))
+    next(loop.arch_iterator)  # a loader draws its seed when it starts
+    batch = next(loop.dataloader_iterator)
+    with generators_untouched():
+        loop.architecture_step(batch)

@@ -72,7 +72,12 @@ def test_training_starts_from_theta_prime(trained):
     assert (start[key] - end[f'data_preprocessor.fusion.{key}']).abs().max() < 0.05, 'from there'
 
 
-def test_a_run_killed_in_the_meta_stage_resumes_as_if_nothing_had_happened(trained, tmp_path):
+@pytest.mark.parametrize(
+    ('written', 'said'),
+    [('meta_init.pth', 'meta-initialisation goes on'), ('theta_prime.pth', 'is taken up')],
+    ids=['in the meta stage', 'after it, before the first checkpoint'],
+)
+def test_a_killed_run_resumes_as_if_nothing_had_happened(trained, tmp_path, written, said):
     config, uninterrupted, _ = trained
     command = [sys.executable, '-W', 'ignore', str(REPO / 'tools' / 'train.py'), str(config)]
     process = subprocess.Popen(
@@ -83,7 +88,7 @@ def test_a_run_killed_in_the_meta_stage_resumes_as_if_nothing_had_happened(train
         stderr=subprocess.DEVNULL,
     )
     deadline = time.time() + 120
-    while not (tmp_path / 'meta_init.pth').exists():
+    while not (tmp_path / written).exists():
         assert process.poll() is None
         assert time.time() < deadline
         time.sleep(0.01)
@@ -91,7 +96,8 @@ def test_a_run_killed_in_the_meta_stage_resumes_as_if_nothing_had_happened(train
     process.wait()
     assert not (tmp_path / 'iter_2.pth').exists()
     done = run('train.py', config, '--work-dir', tmp_path, '--resume')
-    assert 'meta-initialisation goes on' in done.stdout + done.stderr
+    assert said in done.stdout + done.stderr
+    assert ('AAT meta' in done.stdout + done.stderr) == (written == 'meta_init.pth')
     expected, resumed = weights(uninterrupted, 2), weights(tmp_path, 2)
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
     assert not (tmp_path / 'meta_init.pth').exists()

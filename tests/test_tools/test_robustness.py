@@ -24,11 +24,17 @@ FAST = ['--bootstrap', '50', '--diagnostics', '0', '--strips', '1']
 STRONG = ['--steps', '3', '--eps', '4/255', '--save-adv', '--bootstrap', '50', '--diagnostics', '1', '--queries', '20']
 
 
-def call(monkeypatch, tool: str, *args) -> None:
-    """Run a tool of the repository in this process."""
+def load_tool(tool: str):
+    """A tool of the repository as a module, by its path in ``tools`` without suffix."""
     spec = importlib.util.spec_from_file_location(f'tool_{tool}', REPO / 'tools' / f'{tool}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def call(monkeypatch, tool: str, *args) -> None:
+    """Run a tool of the repository in this process."""
+    module = load_tool(tool)
     monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
     module.main()
 

@@ -1,0 +1,68 @@
+"""Annotations in Pascal VOC's XML."""
+
+import xml.etree.ElementTree as ET
+from typing import NamedTuple
+
+from mmengine import fileio
+
+from .boxes import check_box
+
+
+class VOCObject(NamedTuple):
+    """An object: its class, its box x0, y0, x1, y1 in pixels from 0, and whether it is marked as difficult."""
+
+    name: str
+    box: list[float] | None
+    difficult: bool
+
+
+def read_voc(path: str, backend_args: dict | None = None) -> ET.Element:
+    """The root of an annotation file.
+
+    Raises:
+        ValueError: it is no XML, or in an encoding of several bytes other than UTF-8 and UTF-16.
+    """
+    try:
+        return ET.fromstring(fileio.get(path, backend_args=backend_args))
+    except (ET.ParseError, ValueError, LookupError) as error:
+        raise ValueError(f'{path} cannot be read as a VOC annotation, save it as XML in UTF-8: {error}') from None
+
+
+def voc_size(root: ET.Element, path: str) -> tuple[int, int] | None:
+    """(width, height) as the file says; None where it does not."""
+    size = root.find('size')
+    if size is None:
+        return None
+    width, height = (_number(size, side, f'{path}: its size') for side in ('width', 'height'))
+    if min(width, height) < 1 or width % 1 or height % 1:
+        raise ValueError(f'{path}: its size says {width:g}x{height:g} pixels: correct it, or remove the size')
+    return int(width), int(height)
+
+
+def voc_objects(root: ET.Element, path: str, width: int, height: int, clip: bool) -> list[VOCObject]:
+    """The objects of an image of ``width`` x ``height`` pixels. VOC counts pixels from 1, we from 0.
+
+    Raises:
+        ValueError: a part is missing or no number; or the box is refused by :func:`check_box`.
+    """
+    objects = []
+    for place, element in enumerate(root.findall('object'), 1):
+        name = (element.findtext('name') or '').strip()
+        where = f'{path}: object {place} ({name or "without a name"})'
+        box = element.find('bndbox')
+        if not name or box is None:
+            raise ValueError(f'{where} has no {"bndbox" if name else "name"}')
+        corners = [_number(box, part, where) - 1 for part in ('xmin', 'ymin', 'xmax', 'ymax')]
+        difficult = (element.findtext('difficult') or '0').strip()
+        if difficult not in ('0', '1'):
+            raise ValueError(f'{where}: difficult is {difficult!r}: write 0 or 1')
+        objects.append(VOCObject(name, check_box(corners, width, height, where, clip), difficult == '1'))
+    return objects
+
+
+def _number(parent: ET.Element, part: str, where: str) -> float:
+    text = parent.findtext(part)
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        raise ValueError(f'{where} has {"no " + part if text is None else f"{part}={text!r}, no number"}') from None

@@ -1,0 +1,101 @@
+"""What is held against each other before a training or a test starts."""
+
+import re
+from collections.abc import Mapping
+
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import BaseLoop
+from torch import nn
+
+#: Names of the heads whose ``num_classes`` are the data set's.
+HEADS = ('decode_head', 'auxiliary_head', 'bbox_head', 'mask_head', 'panoptic_head', 'head')
+#: Parts of a model whose classes are their own: objectness, identities, another model's.
+OTHERS = ('rpn_head', 'reid', 'track_head', 'teacher', 'language_model')
+SHOWN = 20  # classes in a message
+
+
+class ClassCountError(ValueError):
+    """Classes of a model and its data sets differ; the message is one line for the user."""
+
+
+def check_run(runner) -> None:
+    """Check a runner whose loops are built.
+
+    Raises:
+        ClassCountError: the model's classes are not the data sets', or two data sets' classes differ.
+    """
+    loops = {'train': runner._train_loop, 'val': runner._val_loop, 'test': runner._test_loop}
+    datasets = {name: loop.dataloader.dataset for name, loop in loops.items() if isinstance(loop, BaseLoop)}
+    metas = {name: getattr(dataset, 'metainfo', None) or {} for name, dataset in datasets.items()}
+    for meta in metas.values():
+        check_class_count(runner.model, meta)
+    check_same_classes(metas)
+
+
+def check_class_count(model: nn.Module, dataset_meta: Mapping) -> None:
+    """Check that every head of a model has as many classes as the data set.
+
+    Args:
+        model: a segmentor, detector or classifier, wrapped or not.
+        dataset_meta: ``metainfo`` of the data set; nothing is checked where it names no classes.
+
+    Raises:
+        ClassCountError: a head has more or fewer; a :class:`ValueError`.
+    """
+    classes = dataset_meta.get('classes')
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    if not classes or hasattr(model, 'language_model') or type(model).__name__ == 'DepthEstimator':
+        return  # nothing to compare: classes are words, or there are none
+    count = len(classes)
+    for path, head in model.named_modules():
+        parts = [part for part in path.split('.') if not part.isdigit()]
+        if not parts or parts[-1] not in HEADS or set(parts) & set(OTHERS) or (parts[-1] == 'head' and len(parts) > 1):
+            continue
+        setting, given = _class_count(head)
+        if given is not None and given not in _right_counts(head, dataset_meta):
+            key = re.sub(r'\.(\d+)', r'[\1]', f'model.{path}.{setting}')
+            names = ', '.join(map(str, classes[:SHOWN])) + (', ...' if count > SHOWN else '')
+            raise ClassCountError(
+                f'{key} is {given}, but the data set has {count} classes ({names}): set {key}={count}, or '
+                'metainfo.classes of the data sets'
+            )
+
+
+def check_same_classes(metas: Mapping[str, Mapping]) -> None:
+    """Check that data sets agree on their classes.
+
+    Args:
+        metas: 'train', 'val' or 'test' -> ``metainfo``; those without classes are left out.
+
+    Raises:
+        ClassCountError: they do not.
+    """
+    known = {name: [str(c) for c in meta['classes']] for name, meta in metas.items() if meta.get('classes')}
+    for name, classes in known.items():
+        first, expected = next(iter(known.items()))
+        if classes != expected:
+            raise ClassCountError(
+                f'the classes of {name}_dataloader.dataset ({", ".join(classes)}) are not those of '
+                f'{first}_dataloader.dataset ({", ".join(expected)}): give both the same metainfo.classes'
+            )
+
+
+def _class_count(head: nn.Module) -> tuple[str, int | None]:
+    """Name and value of a head's number of classes; None if they are not the data set's."""
+    if getattr(head, 'class_agnostic', False) is True or hasattr(head, 'boundary_threshold'):  # masks; STDC's edges
+        return '', None
+    for names in (('num_things_classes', 'num_stuff_classes'), ('num_classes',)):
+        values = [getattr(head, name, None) for name in names]
+        if all(isinstance(value, int) for value in values):
+            return ' + '.join(names), sum(values)
+    return '', None
+
+
+def _right_counts(head: nn.Module, meta: Mapping) -> set[int]:
+    counts = {len(meta['classes'])}
+    if 'thing_classes' in meta:  # boxes and masks of a panoptic data set
+        counts.add(len(meta['thing_classes']))
+    if getattr(head, 'out_channels', None) == 1 and counts == {2}:
+        counts.add(1)  # one logit, foreground against background
+    return counts

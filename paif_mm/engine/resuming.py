@@ -1,0 +1,58 @@
+"""Which checkpoint a training goes on from: its own, also after its folder was moved or copied."""
+
+import logging
+import os.path as osp
+import re
+import zipfile
+from pathlib import Path
+
+from mmengine.logging import MessageHub, print_log
+
+NAMED = 'last_checkpoint'  # mmengine's file with the path of what was written last
+
+
+class NoCheckpointError(FileNotFoundError):
+    """There were checkpoints to resume from, but no whole one is left; the message is one line for the user."""
+
+
+def latest_checkpoint(folder: str | Path, named_in: str | Path | None = None) -> str | None:
+    """The latest whole checkpoint of a folder; None where no checkpoint was ever written.
+
+    mmengine notes an absolute path in ``last_checkpoint``, which in a moved or copied folder is that of another
+    training: only its file name counts here. A file that a kill cut off is passed over, with a warning.
+
+    Args:
+        folder: of the checkpoints.
+        named_in: folder of ``last_checkpoint``. Default: the same.
+
+    Raises:
+        NoCheckpointError: there were checkpoints, but no whole one is left.
+    """
+    folder, note = Path(folder), Path(named_in or folder) / NAMED
+    name = Path(note.read_text().strip()).name if note.is_file() else ''
+    numbered = {path.name: int(match[1]) for path in folder.glob('*.pth') if (match := _numbered(path.name))}
+    order = sorted(numbered, key=lambda other: (other == name, numbered[other]), reverse=True)
+    if name and name not in order and (folder / name).exists():
+        order.insert(0, name)  # named in a way of its own
+    for other in order:
+        path = folder / other
+        if path.is_dir() or zipfile.is_zipfile(path):
+            return str(path)
+        print_log(f'{path} is cut off: going on from the checkpoint before it', 'current', logging.WARNING)
+    if name or order:
+        raise NoCheckpointError(
+            f'{folder} holds no whole checkpoint{f", though {note} names {name}" if name else ""}: put it back, or '
+            'start without --resume'
+        )
+    return None
+
+
+def _numbered(name: str):
+    return re.fullmatch(r'(?:iter|epoch)_(\d+)\.pth', name)
+
+
+def adopt_paths(message_hub: MessageHub, folder: str) -> None:
+    """Let the paths of checkpoints that a resumed training remembers be those in its folder, where it deletes them."""
+    for key, path in list(message_hub.runtime_info.items()):
+        if (key == 'last_ckpt' or key.startswith('best_ckpt')) and isinstance(path, str):
+            message_hub.update_info(key, osp.join(folder, osp.basename(path)))

@@ -1,0 +1,179 @@
+"""A training goes on from its own checkpoint, wherever its folder is."""
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, METRICS
+from torch import nn
+
+from paif_mm.engine.resuming import NoCheckpointError, adopt_paths, latest_checkpoint
+from paif_mm.engine.runner import QuietRunner
+
+
+def saved(folder, *names, last=None):
+    for name in names:
+        torch.save({'state_dict': {}}, folder / name)
+    if last:
+        (folder / 'last_checkpoint').write_text(f'/elsewhere/{last}')
+
+
+def cut_off(path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def latest(folder) -> str | None:
+    found = latest_checkpoint(folder)
+    return found and found.removeprefix(f'{folder}/')
+
+
+def test_the_named_checkpoint_of_the_own_folder_is_taken(tmp_path):
+    saved(tmp_path, 'iter_2.pth', 'iter_10.pth', 'best_mIoU_iter_12.pth', last='iter_2.pth')
+    assert latest(tmp_path) == 'iter_2.pth'
+
+
+def test_without_a_name_the_latest_is_taken(tmp_path):
+    saved(tmp_path, 'iter_2.pth', 'iter_10.pth', 'best_mIoU_iter_12.pth', 'theta_prime.pth', last='iter_8.pth')
+    assert latest(tmp_path) == 'iter_10.pth'
+    (tmp_path / 'last_checkpoint').write_text('')  # cut off
+    assert latest(tmp_path) == 'iter_10.pth'
+
+
+def test_a_checkpoint_that_is_cut_off_is_passed_over(tmp_path, caplog):
+    saved(tmp_path, 'epoch_1.pth', 'epoch_2.pth', last='epoch_2.pth')
+    cut_off(tmp_path / 'epoch_2.pth')
+    assert latest(tmp_path) == 'epoch_1.pth'
+    cut_off(tmp_path / 'epoch_1.pth')
+    with pytest.raises(
+        FileNotFoundError, match='holds no whole checkpoint, though .*last_checkpoint names epoch_2.pth'
+    ):
+        latest(tmp_path)
+
+
+def test_nothing_yet_is_nothing(tmp_path):
+    assert latest(tmp_path) is None
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_2.pth')
+    with pytest.raises(NoCheckpointError, match='put it back, or start without --resume'):
+        latest(tmp_path)
+
+
+def test_a_name_of_ones_own_is_found(tmp_path):
+    saved(tmp_path, 'step5.pth', 'iter_2.pth', last='step5.pth')
+    assert latest(tmp_path) == 'step5.pth'
+
+
+def test_remembered_paths_become_those_of_the_folder():
+    hub = MessageHub('adopt')
+    for key, value in {'last_ckpt': '/a/iter_2.pth', 'best_ckpt_mIoU': '/a/best.pth', 'best_score': 3.0}.items():
+        hub.update_info(key, value)
+    adopt_paths(hub, '/b')
+    assert hub.runtime_info['last_ckpt'] == '/b/iter_2.pth'
+    assert hub.runtime_info['best_ckpt_mIoU'] == '/b/best.pth'
+    assert hub.runtime_info['best_score'] == 3.0
+
+
+# ------------------------------------------------------------------------------------------------ whole trainings
+
+
+class Line(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        loss = self.layer(torch.stack(inputs).float()).square().mean()
+        return {'loss': loss} if mode == 'loss' else [SimpleNamespace()]
+
+
+@DATASETS.register_module()
+class Numbers(BaseDataset):
+    METAINFO = {'classes': ('a', 'b')}
+
+    def load_data_list(self):
+        return [{'inputs': torch.ones(1)} for _ in range(4)]
+
+    def prepare_data(self, index):
+        return {'inputs': self.get_data_info(index)['inputs']}
+
+
+@METRICS.register_module()
+class Rising(BaseMetric):
+    """Better each time, so that each validation replaces the best checkpoint."""
+
+    count = 0
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        Rising.count += 1
+        return {'score': float(Rising.count)}
+
+
+def train(work_dir, iters, name, hook='paif_mm.ResumableCheckpointHook', resume=False, **checkpoint):
+    loader = {'dataset': {'type': 'Numbers'}, 'sampler': {'type': 'DefaultSampler', 'shuffle': False}, 'batch_size': 2}
+    loader |= {'num_workers': 0, 'persistent_workers': True, 'collate_fn': {'type': 'pseudo_collate'}}
+    runner = QuietRunner(
+        Line(),
+        str(work_dir),
+        train_dataloader=loader,
+        val_dataloader=loader,
+        train_cfg={'type': 'IterBasedTrainLoop', 'max_iters': iters, 'val_interval': 1},
+        val_cfg={},
+        val_evaluator={'type': 'Rising'},
+        optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.1}},
+        default_hooks={'checkpoint': {'type': hook, 'by_epoch': False, 'interval': 1, **checkpoint}},
+        resume=resume,
+        experiment_name=name,
+        randomness={'seed': 0},
+    )
+    runner.train()
+    return runner
+
+
+def files(folder) -> set[str]:
+    return {path.name for path in folder.glob('*.pth*')}
+
+
+@pytest.mark.parametrize('hook', ['paif_mm.ResumableCheckpointHook', 'CheckpointHook'])
+def test_a_copy_goes_on_alone_and_deletes_only_its_own(tmp_path, hook):
+    """With ``save_best`` and ``max_keep_ckpts``: mmengine would remove the other folder's best checkpoint."""
+    settings = {'hook': hook, 'save_best': 'score', 'rule': 'greater', 'max_keep_ckpts': 1}
+    train(tmp_path / 'a', 2, f'{hook}1', **settings)
+    assert files(tmp_path / 'a') == {'iter_2.pth', 'best_score_iter_2.pth'}
+    shutil.copytree(tmp_path / 'a', tmp_path / 'b')
+    runner = train(tmp_path / 'b', 4, f'{hook}2', resume=True, **settings)
+    assert runner.iter == 4
+    assert files(tmp_path / 'a') == {'iter_2.pth', 'best_score_iter_2.pth'}, 'the other folder is as it was'
+    assert files(tmp_path / 'b') == {'iter_4.pth', 'best_score_iter_4.pth'}, 'and this one holds no leftovers'
+    assert (tmp_path / 'b/last_checkpoint').read_text() == str(tmp_path / 'b/iter_4.pth')
+
+
+def test_a_training_whose_checkpoints_are_elsewhere_finds_them(tmp_path):
+    for iters, resume in ((1, False), (2, True)):
+        runner = train(tmp_path / 'run', iters, f'elsewhere{iters}', resume=resume, out_dir=str(tmp_path / 'out'))
+    assert runner.iter == 2
+    assert 'iter_2.pth' in files(tmp_path / 'out/run')
+
+
+def test_a_kill_while_writing_leaves_the_former_checkpoint(tmp_path, monkeypatch):
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    train(tmp_path, 1, 'whole')
+    before = (tmp_path / 'iter_1.pth').read_bytes()
+    monkeypatch.setattr('os.replace', killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, 1, 'killed')
+    monkeypatch.undo()
+    assert (tmp_path / 'iter_1.pth').read_bytes() == before
+    assert train(tmp_path, 2, 'resumed', resume=True).iter == 2
+
+
+def test_no_workers_need_no_second_setting(tmp_path):
+    assert train(tmp_path, 1, 'workers').train_dataloader.persistent_workers is False
