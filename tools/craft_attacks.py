@@ -54,8 +54,8 @@ def main() -> None:
         if not Path(path).is_file():
             raise SystemExit(f'{path} does not exist')
     with one_line_errors():
-        source, config = load_model(args.config, args.checkpoint)
         victim = load_model(*args.victim)[0] if args.victim else None
+        source, config = load_model(args.config, args.checkpoint)  # the last, whose library is then the default
         dataset = unaugmented(config, args.split)
         for model in filter(None, (source, victim)):
             check_class_count(model, dataset.metainfo)
