@@ -137,6 +137,14 @@ def test_misspelt_keys_and_classes_are_named(tmp_path, said, kind, argument, val
         )
 
 
+@pytest.mark.parametrize('indices', [4, -4, [0, 3], [-4]], ids=str)
+def test_indices_beyond_the_samples_are_refused(tmp_path, kind, indices):
+    make_set(tmp_path, kind, IDS)
+    with pytest.raises(ValueError, match=r'indices=.* go beyond the 3 samples of'):
+        open_set(kind, tmp_path, indices=indices)
+    assert len(open_set(kind, tmp_path, indices=3)) == len(open_set(kind, tmp_path, indices=[2, 2, -3])) == 3
+
+
 def test_filters_in_test_mode_are_refused(tmp_path):
     for kind in (M3FDDataset, PairCocoDataset):
         make_set(tmp_path, kind, IDS)
