@@ -67,7 +67,7 @@ def used(root, kind: type) -> dict:
         'data_prefix': (moved, lambda data: all('/moved/' in paths['img_path'] for paths in paths_of(data))),
         'metainfo': ({'classes': classes}, lambda data: data.metainfo['classes'] == classes),
         'indices': ([2, 0], lambda data: [paths['img_path'][-10:-4] for paths in paths_of(data)] == [IDS[2], IDS[0]]),
-        'serialize_data': (False, lambda data: len(data.data_list) == 3),
+        'serialize_data': (True, lambda data: len(data.data_address) == 3),
         'pipeline': ([lambda info: info['img_path']], lambda data: data[0].endswith('00001D.png')),
         'test_mode': (True, lambda data: data.test_mode),
         'lazy_init': (True, lambda data: not data._fully_initialized and len(data) == 3),
