@@ -11,6 +11,7 @@ model = dict(
     ),
     decode_head=dict(num_classes=9),
 )
+data_preprocessor = None  # else --tta puts this one, which fuses nothing, over the model's own
 
 # 2. Pairs instead of images.
 train_pipeline = [

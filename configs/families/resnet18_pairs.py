@@ -1,6 +1,10 @@
 # mmpretrain's ResNet-18 as a classifier of pairs, e.g. day against night: data/pairs/{train,val}/CLASS/ID.png, RGBA
 # with infrared as fourth channel.
-_base_ = ['mmpretrain::_base_/models/resnet18.py', 'mmpretrain::_base_/default_runtime.py']
+_base_ = [
+    'mmpretrain::_base_/models/resnet18.py',
+    '../_base_/tta/classification.py',
+    'mmpretrain::_base_/default_runtime.py',
+]
 custom_imports = dict(imports=['paif_mm'])
 
 model = dict(
@@ -19,14 +23,7 @@ model = dict(
 )
 size = (96, 128)
 pipeline = [dict(type='paif_mm.LoadPairFromFile'), dict(type='Resize', scale=size), dict(type='PackInputs')]
-tta_model = dict(type='AverageClsScoreTTA')
-tta_pipeline = [
-    *pipeline[:-1],
-    dict(
-        type='TestTimeAug',
-        transforms=[[dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)], [dict(type='PackInputs')]],
-    ),
-]
+tta_pipeline = [*pipeline[:-1], {{_base_.tta_views}}]
 data = dict(type='CustomDataset', data_root='data/pairs', pipeline=pipeline)
 train_dataloader = dict(
     batch_size=8,

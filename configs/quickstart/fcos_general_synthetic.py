@@ -29,6 +29,7 @@ test_pipeline = [
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
     ),
 ]
+tta_pipeline = [*test_pipeline[:2], {{_base_.tta_views}}]
 files = dict(data_root=data_root, data_prefix=dict(_delete_=True, img='images'))
 train_dataloader = dict(
     dataset=dict(**files, pipeline=train_pipeline),

@@ -27,18 +27,7 @@ test_pipeline = [
     dict(type='paif_mm.LoadPairAnnotations'),  # measured at the labels' own 320x240
     dict(type='PackSegInputs'),
 ]
-tta_pipeline = [
-    dict(type='paif_mm.LoadPairFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [dict(type='Resize', scale=size, keep_ratio=True) for size in ((120, 90), (160, 120), (200, 150))],
-            [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
-            [dict(type='paif_mm.LoadPairAnnotations')],
-            [dict(type='PackSegInputs')],
-        ],
-    ),
-]
+tta_pipeline = [*test_pipeline[:2], {{_base_.tta_views}}]
 train_dataloader = dict(batch_size=8, num_workers=0, persistent_workers=False, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

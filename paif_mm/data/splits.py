@@ -22,6 +22,20 @@ def shared(a, b) -> list[str]:
     return [key for key in sample_keys(a) if key in others]
 
 
+def places(dataset) -> dict[str, list[int]]:
+    """Where each sample stands in a data set: its key to its indices, several where it is repeated.
+
+    Raises:
+        TypeError: as :func:`sample_keys`.
+    """
+    if not hasattr(dataset, 'get_data_info'):
+        raise TypeError(f'{type(dataset).__name__} has no get_data_info: its samples cannot be compared with others')
+    found = {}
+    for index in range(len(dataset)):
+        found.setdefault(_key(dataset.get_data_info(index)), []).append(index)
+    return found
+
+
 def _keys(dataset) -> list[str]:
     if hasattr(dataset, 'full_init'):
         dataset.full_init()

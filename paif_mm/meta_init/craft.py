@@ -12,6 +12,7 @@ from torch import Tensor
 from paif_mm.attacks import PGD
 from paif_mm.attacks.attack import MODALITIES
 from paif_mm.attacks.bank import CLEAN, MANIFEST, VERSION, AttackBank, round_into_ball, write_pair
+from paif_mm.data.splits import places
 from paif_mm.evaluation.score import class_count, score_of, total
 from paif_mm.files import append_json_lines, hash_seed, read_json_lines, write_json
 from paif_mm.randomness import kept_draws
@@ -40,7 +41,7 @@ def craft(
         dataset: pairs with labels, not augmented; items as mmseg packs them.
         out: folder, new or begun with the same settings.
         levels: name -> radius in [0, 1] units, each at least 1/255, or 0: the pairs as they are, for a comparison.
-        num: pairs to choose; all if the data set has fewer.
+        num: pairs to choose, all different; all if the data set has fewer.
         seed: of the choice and of the random starts.
         steps: of PGD.
         notes: further facts for the manifest (source config, checkpoint hash); part of the settings.
@@ -55,7 +56,8 @@ def craft(
     """
     _check_levels(levels)
     out = Path(out)
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:num].tolist()
+    pairs = [indices[0] for indices in places(dataset).values()]  # each once, however often it is repeated
+    order = [pairs[i] for i in torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))[:num]]
     settings = {
         'version': VERSION,
         'levels': dict(levels),

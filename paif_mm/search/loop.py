@@ -7,10 +7,8 @@ from itertools import count
 
 import torch
 from mmengine.dist import all_reduce_params
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor, nn
-from torch.utils.data import Subset
 
 from paif_mm.attacks import AdversarialAttackHook
 from paif_mm.attacks.frozen import unwrap
@@ -20,6 +18,7 @@ from paif_mm.registry import LOOPS
 
 from . import bilevel as bilevel_methods
 from .efficiency import ExpectedCost
+from .halves import check_apart, halve
 from .hook import ArchitectureHook
 
 
@@ -38,8 +37,8 @@ class HDSTrainLoop(IterBasedTrainLoop):
         dataloader (dict | DataLoader): training data.
         max_iters (int): iterations, the warm start among them.
         arch_dataloader (dict | DataLoader, optional): data of the architecture steps, taken up again from its beginning
-            whenever it ends. Default: the training set is split in two random halves, the same in every run, and this
-            is ``dataloader`` on the second.
+            whenever it ends; it must share no sample with the training data. Default: the training set is split in two
+            random halves, the same in every run, and this is ``dataloader`` on the second.
         split_seed (int): seed of that split.
         warmup_iters (int): iterations before the first architecture step (Alg. 1, line 1). Set ``begin`` of the
             attack hook to the same number for a warm start on clean pairs.
@@ -90,6 +89,7 @@ class HDSTrainLoop(IterBasedTrainLoop):
             different = runner._randomness_cfg.get('diff_rank_seed', False)
             arch_dataloader = runner.build_dataloader(arch_dataloader, seed=runner.seed, diff_rank_seed=different)
         self.arch_dataloader = arch_dataloader
+        check_apart(self.dataloader.dataset, arch_dataloader.dataset, runner.logger)
         self.arch_iterator = endless(arch_dataloader)
         self.warmup_iters = warmup_iters
         self.arch_interval = arch_interval
@@ -227,38 +227,6 @@ def endless(dataloader) -> Iterator[dict]:
             yield batch
         if batch is None:
             raise ValueError('arch_dataloader has no batch: its data set is smaller than batch_size with drop_last')
-
-
-def halve(dataloader, seed: int) -> tuple[dict, dict]:
-    """Two data loader configs, each on a random half of the data set; the same halves for the same seed.
-
-    Raises:
-        ValueError: the loader is no config, so that its data set can't be split, or holds fewer than two samples.
-    """
-    if not isinstance(dataloader, dict):
-        raise ValueError('only a train_dataloader config can be split in halves: give HDSTrainLoop an arch_dataloader')
-    dataset = dataloader['dataset']
-    if isinstance(dataset, dict):
-        dataset = MMENGINE_DATASETS.build(dataset)
-    if hasattr(dataset, 'full_init'):
-        dataset.full_init()
-    size = len(dataset)
-    if size < 2:
-        raise ValueError(f'the training set has {size} samples, too few for two halves: give an arch_dataloader')
-    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed)).tolist()
-    halves = (order[: (size + 1) // 2], order[(size + 1) // 2 :])
-    return tuple({**dataloader, 'dataset': _Half(dataset, sorted(indices))} for indices in halves)
-
-
-class _Half(Subset):
-    """Some samples of a data set, which mmengine's and mmdet's samplers ask about them."""
-
-    @property
-    def metainfo(self) -> dict:
-        return self.dataset.metainfo
-
-    def get_data_info(self, index: int) -> dict:
-        return self.dataset.get_data_info(self.indices[index])
 
 
 def _check(name: str, value: str, known) -> None:

@@ -8,6 +8,7 @@ from helpers import build_model, pair_batch, tiny_segformer
 
 from paif_mm.attacks import Budget
 from paif_mm.attacks.bank import AttackBank, read_pair, round_into_ball, write_pair
+from paif_mm.meta_init import MetaBatches
 from paif_mm.meta_init.craft import craft, transfer
 
 LEVELS = {'small': 1 / 255, 'heavy': 4 / 255}
@@ -53,6 +54,25 @@ def test_what_is_read_back_is_inside_the_ball_and_not_at_its_centre(bank):
         assert bank.manifest['levels'][level]['max_delta_255'] == {'ir': round(eps * 255), 'vis': round(eps * 255)}
     attacked, clean = bank.read('clean', bank.names[0])
     assert torch.equal(attacked, clean)
+
+
+def test_a_repeated_pair_enters_a_bank_once_so_that_its_two_parts_share_none(source, tmp_path):
+    class Thrice(Dataset):
+        def __len__(self):
+            return 3 * super().__len__()
+
+        def __getitem__(self, index):
+            return super().__getitem__(index % 5)
+
+        def get_data_info(self, index):
+            return super().get_data_info(index % 5)
+
+    bank = craft(source, Thrice(), tmp_path, {'small': 1 / 255}, num=15, steps=1, progress=False)
+    assert sorted(bank.manifest['pairs'].values()) == [f'{i}.png' for i in range(5)]
+    parts = MetaBatches(bank, inner_steps=1, batch_size=2, crop_size=None, clean_scene=False, length=1).parts
+    files = [{bank.manifest['pairs'][name] for name in part} for part in parts.values()]
+    assert not files[0] & files[1]
+    assert files[0] | files[1] == {f'{i}.png' for i in range(5)}
 
 
 def test_the_manifest_tells_what_the_attack_did_to_the_source(bank, source):

@@ -1,4 +1,8 @@
-"""Two processes with one pair each take the steps of one process with both."""
+"""Two processes with one pair each take the steps of one process with both.
+
+Synchronised batch norms exchange their statistics by CUDA kernels. Here ``tests/synchronised.py`` lets torch's own
+``SyncBatchNorm.forward`` believe that a CPU is a GPU, and does the kernels' mathematics over gloo.
+"""
 
 import os
 import subprocess
@@ -15,8 +19,9 @@ from paif_mm.compat import init_cpu_distributed
 import searching
 from searching import RecordingLoop, make_runner
 from helpers import build_model, deterministic, pair_batch, tiny_segformer
+from synchronised import synchronise_on_cpu, without_dropout
 
-folder, bilevel, launcher = sys.argv[1:]
+folder, bilevel, norms, launcher = sys.argv[1:]
 config = Config(dict(launcher=launcher, work_dir=folder, model=dict()))
 init_cpu_distributed(config)
 distributed = torch.distributed.is_initialized()
@@ -37,9 +42,12 @@ class FedLoop(RecordingLoop):
 
 attack = dict(type='paif_mm.AdversarialAttackHook', ratio=1.0,
               attack=dict(type='PGD', eps=2 / 255, steps=2, random_start=False, keep='last'))
-model = deterministic(build_model(tiny_segformer(dict(type='FusionSupernet', channels=4))))
-optim = {**searching.OPTIM, 'alphas': dict(optimizer=dict(type='SGD', lr=1000.0))}
-runner = make_runner(folder, model, optim, hooks=[attack], cfg=config, launcher=launcher, type='paif_mm.FedLoop',
+model = build_model(tiny_segformer(dict(type='FusionSupernet', channels=4)))
+model = deterministic(model) if norms == 'frozen' else synchronise_on_cpu(without_dropout(model))
+lr = 1000.0 if norms == 'frozen' else 50.0
+optim = {**searching.OPTIM, 'alphas': dict(optimizer=dict(type='SGD', lr=lr))}
+hooks = [attack] if norms == 'frozen' else []  # signs of gradients of nearly 0 depend on the order of sums
+runner = make_runner(folder, model, optim, hooks=hooks, cfg=config, launcher=launcher, type='paif_mm.FedLoop',
                      bilevel=bilevel, max_iters=4, arch_interval=2)
 runner.train()
 torch.save({'alphas': runner.train_loop.record, 'state': runner.train_loop.model.state_dict()},
@@ -47,11 +55,11 @@ torch.save({'alphas': runner.train_loop.record, 'state': runner.train_loop.model
 """
 
 
-def search(worker, folder, bilevel: str, launcher: str) -> None:
-    start = ['-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29614'] if launcher != 'none' else []
+def search(worker, folder, bilevel: str, norms: str, launcher: str) -> None:
+    start = ['-m', 'torch.distributed.run', '--nproc_per_node=2', '--standalone'] if launcher != 'none' else []
     path = os.pathsep.join([str(REPO), str(REPO / 'tests')])
     done = subprocess.run(
-        [sys.executable, *start, str(worker), str(folder), bilevel, launcher],
+        [sys.executable, *start, str(worker), str(folder), bilevel, norms, launcher],
         env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
         capture_output=True,
         text=True,
@@ -60,12 +68,20 @@ def search(worker, folder, bilevel: str, launcher: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize('bilevel', ['best_response', pytest.param('one_step', marks=pytest.mark.slow)])
-def test_two_ranks_search_as_one_rank_with_both_batches(tmp_path, bilevel):
+@pytest.mark.parametrize(
+    ('bilevel', 'norms'),
+    [
+        ('best_response', 'frozen'),
+        ('best_response', 'synchronised'),
+        pytest.param('one_step', 'frozen', marks=pytest.mark.slow),
+        pytest.param('one_step', 'synchronised', marks=pytest.mark.slow),
+    ],
+)
+def test_two_ranks_search_as_one_rank_with_both_batches(tmp_path, bilevel, norms):
     worker = tmp_path / 'worker.py'
     worker.write_text(WORKER)
     for launcher in ('none', 'pytorch'):
-        search(worker, tmp_path, bilevel, launcher)
+        search(worker, tmp_path, bilevel, norms, launcher)
     one, first, second = (torch.load(tmp_path / f'{name}.pth') for name in ('none_0', 'pytorch_0', 'pytorch_1'))
     for a, b in zip(first['alphas'], second['alphas'], strict=True):
         assert torch.equal(a, b), 'ranks stay identical, bit for bit'
@@ -75,4 +91,7 @@ def test_two_ranks_search_as_one_rank_with_both_batches(tmp_path, bilevel):
     for a, b in zip(first['alphas'], one['alphas'], strict=True):
         assert (a - b).abs().max() < 0.01 * moved
     for key, value in one['state'].items():
-        torch.testing.assert_close(first['state'][key], value, rtol=1e-3, atol=1e-5)
+        if key.endswith('.alpha'):
+            continue
+        close = {'rtol': 1e-3, 'atol': 1e-5} if norms == 'frozen' else {'rtol': 1e-2, 'atol': 1e-4}
+        torch.testing.assert_close(first['state'][key], value, **close)

@@ -1,14 +1,15 @@
 """Synchronised batch norms in a search and in a meta-initialisation, without a GPU.
 
 Outside of a process group ``torch.nn.SyncBatchNorm.forward`` runs its whole Python path on any device, its assertions
-included, and only the exchange of statistics is left out. mmengine turns it into plain batch norm on one process, so
-models are converted after the Runner has built them.
+included, and only the exchange of statistics is left out (see ``test_distributed.py`` for that). mmengine turns it into
+plain batch norm on one process, so models are converted after the Runner has built them.
 """
 
 import pytest
 import torch
 from helpers import build_model, tiny_segformer
 from searching import make_runner
+from synchronised import without_dropout
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -19,12 +20,7 @@ SUPERNET = {'type': 'FusionSupernet', 'channels': 4}
 
 
 def searched(folder, synchronised: bool, checkpointed: bool, **settings):
-    model = build_model(tiny_segformer({**SUPERNET, 'checkpoint_candidates': checkpointed}))
-    for module in model.modules():  # no random layers: both searches see the same numbers
-        if isinstance(module, (nn.Dropout, nn.Dropout2d)):
-            module.p = 0.0
-        if hasattr(module, 'drop_prob'):
-            module.drop_prob = 0.0
+    model = without_dropout(build_model(tiny_segformer({**SUPERNET, 'checkpoint_candidates': checkpointed})))
     runner = make_runner(folder, model, max_iters=4, arch_interval=2, **settings)
     if synchronised:
         runner.model = nn.SyncBatchNorm.convert_sync_batchnorm(runner.model)
@@ -33,8 +29,9 @@ def searched(folder, synchronised: bool, checkpointed: bool, **settings):
     return runner
 
 
-@pytest.mark.parametrize('checkpointed', [False, True], ids=['', 'checkpointed'])
-@pytest.mark.parametrize('bilevel', ['best_response', 'one_step', 'first_order'])
+@pytest.mark.parametrize(
+    ('bilevel', 'checkpointed'), [('best_response', False), ('best_response', True), ('one_step', False)]
+)
 def test_a_search_with_synchronised_batch_norms_equals_one_without(tmp_path, bilevel, checkpointed):
     plain = searched(tmp_path / 'plain', False, checkpointed, bilevel=bilevel)
     other = searched(tmp_path / 'sync', True, checkpointed, bilevel=bilevel)

@@ -19,6 +19,7 @@ test_pipeline = [
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
     ),
 ]
+tta_pipeline = [*test_pipeline[:2], {{_base_.tta_views}}]
 data = dict(type='paif_mm.M3FDDataset', data_root='data/m3fd')
 train_dataloader = dict(
     batch_size=4,

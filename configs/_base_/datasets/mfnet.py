@@ -21,6 +21,7 @@ test_pipeline = [
     dict(type='paif_mm.LoadPairAnnotations'),
     dict(type='PackSegInputs'),
 ]
+tta_pipeline = [test_pipeline[0], {{_base_.tta_views}}]
 train_dataloader = dict(
     batch_size=batch_size,
     num_workers=num_workers,
