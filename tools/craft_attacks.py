@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS
 from prettytable import PrettyTable
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
-from paif_mm.engine.checks import check_class_count
+from paif_mm.checks import check_class_count
 from paif_mm.engine.launch import fraction, load_model, one_line_errors
 from paif_mm.files import config_hash, file_hash
 from paif_mm.meta_init.craft import craft, transfer

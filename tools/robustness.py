@@ -21,8 +21,8 @@ import paif_mm
 from paif_mm.attacks.bank import MANIFEST
 from paif_mm.attacks.frozen import fingerprint
 from paif_mm.attacks.transfer import NoTransferError, open_bank
+from paif_mm.checks import check_class_count
 from paif_mm.compat import init_cpu_distributed
-from paif_mm.engine.checks import check_class_count
 from paif_mm.engine.launch import fraction, load_model, one_line_errors, read_attacks
 from paif_mm.evaluation.score import AveragePrecision
 from paif_mm.files import config_hash, file_hash

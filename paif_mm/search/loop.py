@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import count
 
-import torch
 from mmengine.dist import all_reduce_params
 from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor, nn

@@ -204,7 +204,7 @@ def test_by_default_the_training_set_is_split_in_two_seeded_halves():
     indices = [set(half.indices) for half in halves]
     assert not indices[0] & indices[1]
     assert indices[0] | indices[1] == set(range(9))
-    assert halves[0].metainfo == {'classes': ('a',)}
+    assert halves[0].metainfo == {'classes': tuple('abcdefghi')}
     assert set(halve(config, seed=0)[0]['dataset'].indices) == indices[0]
     assert set(halve(config, seed=1)[0]['dataset'].indices) != indices[0]
     assert halve(config, seed=0)[1]['batch_size'] == 2
