@@ -5,7 +5,7 @@ from mmengine.model import is_model_wrapper
 
 from paif_mm.checks import check_run
 from paif_mm.data.colour import bgr_to_luma, split_pair
-from paif_mm.perception import PairFuser, require_fuser
+from paif_mm.perception import PairFuser, find_fuser, require_fuser
 from paif_mm.registry import HOOKS, MODELS, build
 
 from .weighting import weighted_mean
@@ -39,6 +39,19 @@ class FusionLossHook(Hook):
 
     def after_train(self, runner) -> None:
         self._handle.remove()
+
+    def before_test(self, runner) -> None:
+        """Refuse to measure what was not trained.
+
+        mmengine puts a config's top-level ``data_preprocessor`` over that of a model in a ``BaseTTAModel``: it would
+        show T the visible images alone.
+        """
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if find_fuser(model) is None:
+            raise TypeError(
+                'the model under test fuses nothing, though it is trained with a fusion loss: set '
+                "data_preprocessor = None in the config, or --tta puts that one over the model's own"
+            )
 
     def _add_loss(self, model, args, kwargs, losses):
         """A torch forward hook: extends the model's dict of training losses. Predictions and attacks pass unchanged."""

@@ -14,6 +14,7 @@ def shrink(config: Config) -> Config:
         loader = config[f'{phase}_dataloader']
         loader.num_workers, loader.persistent_workers = 0, False
         _pipeline(loader.dataset.pipeline)
+    _pipeline(config.tta_pipeline)
     config.train_dataloader.batch_size = 2
     config.train_dataloader.dataset.indices = 4
     config.test_dataloader.dataset.indices = 1

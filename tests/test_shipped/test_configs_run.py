@@ -58,11 +58,27 @@ def provide(config: Config) -> None:
         torch.save({'meta': {}, 'state_dict': pretrained}, config.load_from)
 
 
+def check_views(config: Config) -> None:
+    """Of the views of test-time augmentation, the first is what the plain test shows (``test_tta.py`` runs them)."""
+    assert config.tta_model.type in ('SegTTAModel', 'DetTTAModel', 'AverageClsScoreTTA')
+    plain, (*loading, views) = config.test_dataloader.dataset.pipeline, config.tta_pipeline
+    assert views.type == 'TestTimeAug'
+    assert plain[: len(loading)] == loading
+    first = [step[0] for step in views.transforms]
+    first = [step for step in first if step.get('prob', 1) != 0 and step.get('scale_factor') != 1]
+    rest = [step for step in plain if step not in loading]
+    assert [step.type.replace('paif_mm.LoadPair', 'Load') for step in first] == [
+        step.type.replace('paif_mm.LoadPair', 'Load') for step in rest
+    ]
+
+
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: f'{path.parent.name}/{path.stem}')
 def test_it_trains_validates_and_is_tested_under_attack(path, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     monkeypatch.delenv('PAIF_MM_DATA', raising=False)
-    config = shrink(Config.fromfile(path))
+    config = Config.fromfile(path)
+    check_views(config)
+    shrink(config)
     config.work_dir, config.launcher = f'work_dirs/{path.parent.name}/{path.stem}', 'none'
     provide(config)
     runner = QuietRunner.from_cfg(config)
