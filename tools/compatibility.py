@@ -42,7 +42,7 @@ from paif_mm.robustness.records import Records
 
 LIBRARIES = {'mmseg': 'mmsegmentation', 'mmdet': 'mmdet', 'mmpretrain': 'mmpretrain'}
 STAGES = ('train', 'attacked train', 'attacked test', 'robustness')
-SIZES = {'mmseg': (64, 128, 512), 'mmdet': (128, 256), 'mmpretrain': (64, 224)}  # the first at which a family trains
+SIZES = {'mmseg': (64, 128, 400), 'mmdet': (128, 256), 'mmpretrain': (64, 224)}  # the first at which a family trains
 TRIES = 3  # configs of a family, until one trains
 LARGEST = 450e6  # parameters
 EPS = 8 / 255
@@ -274,6 +274,8 @@ def small_model(library: str, config: Config, size: int) -> nn.Module:
     task.setdefault('type', {'mmpretrain': 'ClsDataPreprocessor', 'mmdet': 'DetDataPreprocessor'}.get(library))
     shrink(model, size)
     shrink(task, size)
+    if 'num_queries' in model:  # of DETR and its kin
+        model.num_queries = min(model.num_queries, 50)
     model.data_preprocessor = {
         'type': 'paif_mm.FusionDataPreprocessor',
         'fusion': {'type': 'FusionNet', 'channels': 4},
@@ -292,7 +294,7 @@ def small_model(library: str, config: Config, size: int) -> nn.Module:
     return built
 
 
-_AT_MOST = {'num': 32, 'nms_pre': 100, 'max_per_img': 20, 'max_per_image': 20, 'num_queries': 50}
+_AT_MOST = {'num': 32, 'nms_pre': 100, 'max_per_img': 20, 'max_per_image': 20}
 
 
 def shrink(node, size: int) -> None:
@@ -564,7 +566,51 @@ def made_with() -> dict:
 
 def page(results: dict[str, dict]) -> str:
     """The results in Markdown."""
-    raise NotImplementedError
+    made = ', '.join(f'{name} {value}' for name, value in made_with().items())
+    lines = [
+        '# Which model families work',
+        '',
+        f'Made by `python tools/compatibility.py` with {made}.',
+        'One config of every family that the installed libraries ship (the first that trains, small ones first),',
+        'without pre-trained weights, on synthetic pairs of the size given, behind a `FusionNet` of 4 channels:',
+        '',
+        '* **train**: `train_step` on two images with `FusionLossHook`; losses are finite, the fusion network moves.',
+        '* **attacked train**: the same after `AdversarialAttackHook` attacked one of them (PGD, eps '
+        f'{EPS * 255:.0f}/255, two short',
+        '  steps, no random start): the image has changed within its ball, and the model has not changed at all.',
+        '* **attacked test**: the same in the test phase, for detectors on an image whose sides are no multiple of a',
+        '  stride; `test_step` predicts.',
+        '* **robustness**: the suite `paper` at 4/255 on that image; classes have no score there.',
+        '',
+        'It says what works, not how well: weights are random. Figures are in the JSON file beside this page.',
+        '',
+        '| | tried | not applicable | train | attacked train | attacked test | robustness |',
+        '|---|---|---|---|---|---|---|',
+    ]
+    for library in LIBRARIES:
+        mine = [line for family, line in results.items() if family.startswith(f'{library}/')]
+        applicable = [line for line in mine if not line['stages']['train'].startswith(NOTHING)]
+        counts = [sum(line['stages'].get(stage) == PASSED for line in applicable) for stage in STAGES]
+        lines.append(_row(library, len(mine), len(mine) - len(applicable), *counts))
+    attacked = [line.get('figures', {}).get('attacked test') for line in results.values()]
+    rises = [figures['loss_after'] > figures['loss_before'] for figures in attacked if figures]
+    lines += ['', f'Two short steps raised the loss of the test image in {sum(rises)} of {len(rises)} families.']
+    for library in LIBRARIES:
+        lines += ['', f'## {library}', '', _row('family', 'config', 'image', *STAGES), '|---' * 7 + '|']
+        for family, line in sorted(results.items()):
+            if family.startswith(f'{library}/'):
+                cells = [_cell(line['stages'].get(stage, '')) for stage in STAGES]
+                config = f'`{line["config"]}`' if line['config'] else ''
+                lines.append(_row(family.partition('/')[2], config, line.get('size', ''), *cells))
+    return '\n'.join(lines) + '\n'
+
+
+def _row(*cells) -> str:
+    return f'| {" | ".join(map(str, cells))} |'
+
+
+def _cell(text: str) -> str:
+    return text.replace('|', '\\|').replace('<', '&lt;')
 
 
 if __name__ == '__main__':
