@@ -1,9 +1,11 @@
 """Whatever a checkpoint comes from, nothing in it is run."""
 
 import os
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +22,12 @@ class Planted:
         return os.mkdir, (PLANTED,)
 
 
+def weights(value):
+    """Of a linear layer, also as mmcls:// takes them: out of a classifier's backbone."""
+    layer = {'weight': torch.full((1, 1), value), 'bias': torch.zeros(1)}
+    return {'state_dict': {**layer, **{f'backbone.{name}': tensor for name, tensor in layer.items()}}}
+
+
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *args):
         pass
@@ -29,9 +37,7 @@ class Quiet(SimpleHTTPRequestHandler):
 def url(tmp_path, monkeypatch):
     """A local server of ``good.pth`` and ``evil.pth``, and an empty cache for what is downloaded."""
     (tmp_path / 'served').mkdir()
-    torch.save(
-        {'state_dict': {'weight': torch.full((1, 1), 3.0), 'bias': torch.zeros(1)}}, tmp_path / 'served/good.pth'
-    )
+    torch.save(weights(3.0), tmp_path / 'served/good.pth')
     torch.save({'state_dict': Planted()}, tmp_path / 'served/evil.pth')
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
     monkeypatch.setenv('MMENGINE_HOME', str(tmp_path / 'home'))
@@ -74,7 +80,7 @@ def test_a_good_download_is_loaded_and_kept(url, place, tmp_path):
     load_checkpoint(model, list(sources(url))[place].format('good'))
     assert model.weight.item() == 3
     kept = tmp_path / 'cache/hub/checkpoints/good.pth'
-    torch.save({'state_dict': {'weight': torch.full((1, 1), 4.0), 'bias': torch.zeros(1)}}, kept)
+    torch.save(weights(4.0), kept)
     load_checkpoint(model, list(sources(url))[place].format('good'))
     assert model.weight.item() == 4, 'from the cache'
 
@@ -94,10 +100,8 @@ def test_object_stores_and_model_clouds_are_read_weights_only(url, name, tmp_pat
             with open(path, 'wb') as file:
                 file.write(content)
 
-    from types import SimpleNamespace
-
     cloud = SimpleNamespace(modelcloud=SimpleNamespace(get=lambda path: Model()))
-    monkeypatch.setitem(__import__('sys').modules, 'pavi', cloud)
+    monkeypatch.setitem(sys.modules, 'pavi', cloud)
     monkeypatch.setattr('paif_mm.compat.loading.get_file_backend', lambda *args, **kwargs: Store())
     for source in (f's3://bucket/{name}.pth', f'petrel://{name}.pth', f'abc:s3://{name}.pth', f'pavi://{name}'):
         if name == 'good':
