@@ -297,7 +297,7 @@ def small_model(library: str, config: Config, size: int) -> nn.Module:
     return built
 
 
-_AT_MOST = {'num': 32, 'nms_pre': 100, 'max_per_img': 20, 'max_per_image': 20}
+_AT_MOST = {'num': 32, 'nms_pre': 100, 'max_per_img': 100, 'max_per_image': 100}
 
 
 def shrink(node, size: int) -> None:
@@ -521,7 +521,9 @@ class DetectionData(SyntheticData):
         truth = InstanceData(bboxes=boxes, labels=torch.tensor([0, 0]), masks=masks)
         ignored = InstanceData(bboxes=boxes[:0], labels=truth.labels[:0])
         proposals = InstanceData(bboxes=torch.cat([boxes + 2, boxes * 0.8]), scores=torch.full((4,), 0.9))
-        sample = DetDataSample(gt_instances=truth, ignored_instances=ignored, proposals=proposals)
+        sample = DetDataSample(gt_instances=truth, ignored_instances=ignored)
+        if not getattr(self.model, 'with_rpn', True):  # Fast R-CNN: they come with the data
+            sample.proposals = proposals
         if self._segments():
             stuff = torch.full((1, height, width), 255, dtype=torch.int64)
             stuff[:, : height // 4] = self._first_stuff()
