@@ -551,7 +551,10 @@ class ClassData(SyntheticData):
 
         head = self.model.head
         if 'MultiLabel' in type(head).__name__ or 'CSRA' in type(head).__name__:
-            return DataSample(metainfo={'num_classes': head.num_classes}).set_gt_label([0, 1])
+            classes = (
+                getattr(head, 'num_classes', None) or [m for m in head.modules() if hasattr(m, 'out_channels')][-1]
+            )
+            return DataSample(metainfo={'num_classes': getattr(classes, 'out_channels', classes)}).set_gt_label([0, 1])
         return DataSample().set_gt_label(index)
 
 
