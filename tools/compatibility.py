@@ -263,6 +263,8 @@ def require_applicable(library: str, config: Config) -> None:
         raise NotApplicableError('pre-training without labels')
     if len((model.get('data_preprocessor') or config.get('data_preprocessor') or {}).get('mean') or 'BGR') != 3:
         raise NotApplicableError('its inputs are no images of three channels')
+    if library == 'mmpretrain' and model.get('head') is None and 'backbone' in model:
+        raise NotApplicableError('a backbone without a head')
     model_type = model.type if isinstance(model.type, str) else model.type.__name__
     if library == 'mmpretrain' and model_type not in ('ImageClassifier', 'TimmClassifier', 'HuggingFaceClassifier'):
         raise NotApplicableError(f'{model_type} is no classifier of labelled images')
