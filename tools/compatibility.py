@@ -342,7 +342,7 @@ class Trial:
         for name in ('iter', 'epoch', 'max_iters', 'max_epochs'):  # as a Runner does
             messages.update_info(name, 1)
         attack = {'type': 'PGD', 'eps': EPS, 'step_size': 0.5 / 255, 'steps': 2, 'random_start': False, 'keep': 'last'}
-        self.hook = build(HOOKS, {'type': 'AdversarialAttackHook', 'attack': attack, 'phases': ('train', 'test')})
+        self.hook = build(HOOKS, {'type': 'AdversarialAttackHook', 'attack': attack, 'phases': ('train',)})
         self.runner = SimpleNamespace(model=model, iter=1)
         FusionLossHook().before_train(self.runner)
 
@@ -365,9 +365,13 @@ class Trial:
         batch = self.data.test_batch()
         self.model.eval()
         with leaves_no_trace(self.model):
-            self.hook.before_test_iter(self.runner, 0, batch)
+            result = self.hook.attack(self.model, batch)
+            before, after = (
+                self.hook.attack.losses(self.model, images, result, batch).item()
+                for images in (result.clean, result.images)
+            )
+        batch.update(inputs=result.images, clean_inputs=result.clean)
         (change,) = self._changes(batch)
-        before, after = self.hook.audit.loss_before, self.hook.audit.loss_after
         require_attacked(change)
         if not _finite(after):
             raise ArithmeticError(f'the loss is not finite: {before} -> {after}')
