@@ -24,7 +24,7 @@ class Pairs:
     def __init__(self, count=8, seed=0):
         batch = pair_batch([(32, 32)] * count, seed=seed, ignored=False)
         self.items = [{key: value[i] for key, value in batch.items()} for i in range(count)]
-        self.metainfo = {'classes': ('a',)}
+        self.metainfo = {'classes': tuple('abcdefghi')}
 
     def __len__(self):
         return len(self.items)

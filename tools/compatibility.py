@@ -33,6 +33,7 @@ from torch import nn
 
 import paif_mm
 from paif_mm.attacks.frozen import fingerprint
+from paif_mm.evaluation.score import class_count
 from paif_mm.files import append_json_lines, read_json_lines, write_bytes, write_json
 from paif_mm.losses import FusionLossHook
 from paif_mm.registry import HOOKS, build
@@ -42,8 +43,8 @@ from paif_mm.robustness.records import Records
 
 LIBRARIES = {'mmseg': 'mmsegmentation', 'mmdet': 'mmdet', 'mmpretrain': 'mmpretrain'}
 STAGES = ('train', 'attacked train', 'attacked test', 'robustness')
-SIZES = {'mmseg': (64, 128, 512), 'mmdet': (128, 256), 'mmpretrain': (64, 224)}  # the first at which a family trains
-TRIES = 3  # configs of a family, until one trains
+SIZES = {'mmseg': (64, 128, 400), 'mmdet': (128, 256), 'mmpretrain': (64, 224)}  # the first at which a family trains
+TRIES = 6  # configs of a family, until one trains
 LARGEST = 450e6  # parameters
 EPS = 8 / 255
 PASSED, NOTHING = 'yes', 'not applicable'
@@ -73,9 +74,10 @@ def main(args: list[str] | None = None) -> None:
     wanted = [family for name in args.families for family in named_families(name)]
     out = Path(args.out)
     progress = out.with_suffix('.jsonl')
-    known = {line['family']: line for line in read_json_lines(progress)}
-    if not known and out.with_suffix('.json').is_file():
+    known = {}
+    if out.with_suffix('.json').is_file():
         known = json.loads(out.with_suffix('.json').read_text(encoding='utf-8'))['families']
+    known.update({line['family']: line for line in read_json_lines(progress)})
     if args.again:
         known = {family: line for family, line in known.items() if family not in wanted}
     todo = [family for family in wanted if family not in known]
@@ -208,7 +210,7 @@ def try_family(family: str, log: str | None = None) -> dict:
 
 def try_config(library: str, path: Path, name: str, log: str | None) -> dict:
     """The same of one config, at the first size of images at which it trains."""
-    result = {'config': name, 'stages': {}, 'figures': {}}
+    result, before = {'config': name, 'stages': {}, 'figures': {}}, None
     for size in SIZES[library]:
         result['size'] = size
         try:
@@ -229,8 +231,9 @@ def try_config(library: str, path: Path, name: str, log: str | None) -> dict:
                 result['stages'][stage] = _note(log, f'{library} {name} {size} {stage}', error)
                 if stage == 'train':
                     break
-        if result['stages']['train'] == PASSED or 'compiled' in result['stages']['train']:
+        if result['stages']['train'] in (PASSED, before):
             break
+        before = result['stages']['train']
     return result
 
 
@@ -260,6 +263,8 @@ def require_applicable(library: str, config: Config) -> None:
         raise NotApplicableError('pre-training without labels')
     if len((model.get('data_preprocessor') or config.get('data_preprocessor') or {}).get('mean') or 'BGR') != 3:
         raise NotApplicableError('its inputs are no images of three channels')
+    if library == 'mmpretrain' and model.get('head') is None and 'backbone' in model:
+        raise NotApplicableError('a backbone without a head')
     model_type = model.type if isinstance(model.type, str) else model.type.__name__
     if library == 'mmpretrain' and model_type not in ('ImageClassifier', 'TimmClassifier', 'HuggingFaceClassifier'):
         raise NotApplicableError(f'{model_type} is no classifier of labelled images')
@@ -274,6 +279,8 @@ def small_model(library: str, config: Config, size: int) -> nn.Module:
     task.setdefault('type', {'mmpretrain': 'ClsDataPreprocessor', 'mmdet': 'DetDataPreprocessor'}.get(library))
     shrink(model, size)
     shrink(task, size)
+    if 'num_queries' in model:  # of DETR and its kin
+        model.num_queries = min(model.num_queries, 50)
     model.data_preprocessor = {
         'type': 'paif_mm.FusionDataPreprocessor',
         'fusion': {'type': 'FusionNet', 'channels': 4},
@@ -292,7 +299,7 @@ def small_model(library: str, config: Config, size: int) -> nn.Module:
     return built
 
 
-_AT_MOST = {'num': 32, 'nms_pre': 100, 'max_per_img': 20, 'max_per_image': 20, 'num_queries': 50}
+_AT_MOST = {'num': 32, 'nms_pre': 100, 'max_per_img': 100, 'max_per_image': 100}
 
 
 def shrink(node, size: int) -> None:
@@ -335,7 +342,7 @@ class Trial:
         for name in ('iter', 'epoch', 'max_iters', 'max_epochs'):  # as a Runner does
             messages.update_info(name, 1)
         attack = {'type': 'PGD', 'eps': EPS, 'step_size': 0.5 / 255, 'steps': 2, 'random_start': False, 'keep': 'last'}
-        self.hook = build(HOOKS, {'type': 'AdversarialAttackHook', 'attack': attack, 'phases': ('train', 'test')})
+        self.hook = build(HOOKS, {'type': 'AdversarialAttackHook', 'attack': attack, 'phases': ('train',)})
         self.runner = SimpleNamespace(model=model, iter=1)
         FusionLossHook().before_train(self.runner)
 
@@ -358,9 +365,13 @@ class Trial:
         batch = self.data.test_batch()
         self.model.eval()
         with leaves_no_trace(self.model):
-            self.hook.before_test_iter(self.runner, 0, batch)
+            result = self.hook.attack(self.model, batch)
+            before, after = (
+                self.hook.attack.losses(self.model, images, result, batch).item()
+                for images in (result.clean, result.images)
+            )
+        batch.update(inputs=result.images, clean_inputs=result.clean)
         (change,) = self._changes(batch)
-        before, after = self.hook.audit.loss_before, self.hook.audit.loss_after
         require_attacked(change)
         if not _finite(after):
             raise ArithmeticError(f'the loss is not finite: {before} -> {after}')
@@ -375,6 +386,10 @@ class Trial:
         predicted = self._predicted(self.data.test_batch())
         if not {'pred_instances', 'pred_sem_seg'} & set(predicted):
             raise NotApplicableError(f'no score of {", ".join(predicted)}')
+        try:
+            class_count(self.model)
+        except TypeError as error:  # SOLO: masks without boxes
+            raise NotApplicableError(str(error)) from error
         bench = Bench(self.model, self.data, [0])
         cases = make_suite('paper', bench.score.name, (4 / 255,))
         with tempfile.TemporaryDirectory() as folder:
@@ -512,7 +527,9 @@ class DetectionData(SyntheticData):
         truth = InstanceData(bboxes=boxes, labels=torch.tensor([0, 0]), masks=masks)
         ignored = InstanceData(bboxes=boxes[:0], labels=truth.labels[:0])
         proposals = InstanceData(bboxes=torch.cat([boxes + 2, boxes * 0.8]), scores=torch.full((4,), 0.9))
-        sample = DetDataSample(gt_instances=truth, ignored_instances=ignored, proposals=proposals)
+        sample = DetDataSample(gt_instances=truth, ignored_instances=ignored)
+        if not getattr(self.model, 'with_rpn', True):  # Fast R-CNN: they come with the data
+            sample.proposals = proposals
         if self._segments():
             stuff = torch.full((1, height, width), 255, dtype=torch.int64)
             stuff[:, : height // 4] = self._first_stuff()
@@ -540,7 +557,10 @@ class ClassData(SyntheticData):
 
         head = self.model.head
         if 'MultiLabel' in type(head).__name__ or 'CSRA' in type(head).__name__:
-            return DataSample(metainfo={'num_classes': head.num_classes}).set_gt_label([0, 1])
+            classes = (
+                getattr(head, 'num_classes', None) or [m for m in head.modules() if hasattr(m, 'out_channels')][-1]
+            )
+            return DataSample(metainfo={'num_classes': getattr(classes, 'out_channels', classes)}).set_gt_label([0, 1])
         return DataSample().set_gt_label(index)
 
 
@@ -564,7 +584,54 @@ def made_with() -> dict:
 
 def page(results: dict[str, dict]) -> str:
     """The results in Markdown."""
-    raise NotImplementedError
+    made = ', '.join(f'{name} {value}' for name, value in made_with().items())
+    lines = [
+        '# Which model families work',
+        '',
+        f'Made by `python tools/compatibility.py` with {made}.',
+        'One config of every family that the installed libraries ship (the first that trains, small ones first),',
+        'without pre-trained weights, on synthetic pairs of the size given, behind a `FusionNet` of 4 channels:',
+        '',
+        '* **train**: `train_step` on two images with `FusionLossHook`; losses are finite, the fusion network moves.',
+        '* **attacked train**: the same after `AdversarialAttackHook` attacked one of them (PGD, eps '
+        f'{EPS * 255:.0f}/255, two short',
+        '  steps, no random start): the image has changed within its ball, and the model has not changed at all.',
+        '* **attacked test**: the same in the test phase, for detectors on an image whose sides are no multiple of a',
+        '  stride; `test_step` predicts.',
+        '* **robustness**: the suite `paper` at 4/255 on that image; classes have no score there.',
+        '',
+        'It says what works, not how well: weights are random. Figures are in the JSON file beside this page.',
+        '',
+        '| | tried | not applicable | train | attacked train | attacked test | robustness |',
+        '|---|---|---|---|---|---|---|',
+    ]
+    for library in LIBRARIES:
+        mine = [line for family, line in results.items() if family.startswith(f'{library}/')]
+        applicable = [line for line in mine if not line['stages']['train'].startswith(NOTHING)]
+        counts = [sum(line['stages'].get(stage) == PASSED for line in applicable) for stage in STAGES]
+        lines.append(_row(library, len(mine), len(mine) - len(applicable), *counts))
+    shipped = sum(len(named_families(library)) for library in LIBRARIES)
+    if len(results) < shipped:
+        lines += ['', f'{shipped - len(results)} of {shipped} families are not tried yet: the same command goes on.']
+    attacked = [line.get('figures', {}).get('attacked test') for line in results.values()]
+    rises = [figures['loss_after'] > figures['loss_before'] for figures in attacked if figures]
+    lines += ['', f'Two short steps raised the loss of the test image in {sum(rises)} of {len(rises)} families.']
+    for library in LIBRARIES:
+        lines += ['', f'## {library}', '', _row('family', 'config', 'image', *STAGES), '|---' * 7 + '|']
+        for family, line in sorted(results.items()):
+            if family.startswith(f'{library}/'):
+                cells = [_cell(line['stages'].get(stage, '')) for stage in STAGES]
+                config = f'`{line["config"]}`' if line['config'] else ''
+                lines.append(_row(family.partition('/')[2], config, line.get('size', ''), *cells))
+    return '\n'.join(lines) + '\n'
+
+
+def _row(*cells) -> str:
+    return f'| {" | ".join(map(str, cells))} |'
+
+
+def _cell(text: str) -> str:
+    return text.replace('|', '\\|').replace('<', '&lt;')
 
 
 if __name__ == '__main__':

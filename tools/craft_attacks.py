@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS
 from prettytable import PrettyTable
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
-from paif_mm.engine.checks import check_class_count
+from paif_mm.checks import check_class_count
 from paif_mm.engine.launch import fraction, load_model, one_line_errors
 from paif_mm.files import config_hash, file_hash
 from paif_mm.meta_init.craft import craft, transfer
@@ -54,8 +54,8 @@ def main() -> None:
         if not Path(path).is_file():
             raise SystemExit(f'{path} does not exist')
     with one_line_errors():
-        source, config = load_model(args.config, args.checkpoint)
         victim = load_model(*args.victim)[0] if args.victim else None
+        source, config = load_model(args.config, args.checkpoint)  # the last, whose library is then the default
         dataset = unaugmented(config, args.split)
         for model in filter(None, (source, victim)):
             check_class_count(model, dataset.metainfo)

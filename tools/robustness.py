@@ -21,8 +21,8 @@ import paif_mm
 from paif_mm.attacks.bank import MANIFEST
 from paif_mm.attacks.frozen import fingerprint
 from paif_mm.attacks.transfer import NoTransferError, open_bank
+from paif_mm.checks import check_class_count
 from paif_mm.compat import init_cpu_distributed
-from paif_mm.engine.checks import check_class_count
 from paif_mm.engine.launch import fraction, load_model, one_line_errors, read_attacks
 from paif_mm.evaluation.score import AveragePrecision
 from paif_mm.files import config_hash, file_hash
@@ -106,12 +106,12 @@ def main() -> None:
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options or {})
     rank, world = start(config, args)
-    dataset = DATASETS.build(config.test_dataloader.dataset)
     with one_line_errors():
-        model, _ = load_model(config, args.checkpoint)
-        check_class_count(model, dataset.metainfo)
         if args.transfer_from:  # known before other attacks have taken hours
             load_model(*args.transfer_from)
+        model, _ = load_model(config, args.checkpoint)  # the last, whose library is then the default
+        dataset = DATASETS.build(config.test_dataloader.dataset)
+        check_class_count(model, dataset.metainfo)
     try:
         bench = Bench(model, dataset, evenly(len(dataset), args.limit))
         fill_in(args, bench)

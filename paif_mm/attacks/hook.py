@@ -7,6 +7,7 @@ import torch
 from mmengine.dist import broadcast, get_rank, get_world_size
 from mmengine.hooks import Hook
 
+from paif_mm.checks import check_run
 from paif_mm.engine.repeats import unrepeated
 from paif_mm.files import hash_seed
 from paif_mm.losses.weighting import ImageWeights, attacked_weights
@@ -71,6 +72,7 @@ class AdversarialAttackHook(Hook):
         self._seed = 0
 
     def before_run(self, runner) -> None:
+        check_run(runner)  # of a project whose Runner does not
         seed = torch.tensor(runner.seed)
         broadcast(seed)  # processes may have seeds of their own
         self._seed = int(seed)

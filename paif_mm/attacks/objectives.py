@@ -217,12 +217,15 @@ class WeightedSum:
 
 
 def own_losses(model: nn.Module, image: Tensor, sample, training: bool) -> dict:
-    """The loss dict of a frozen model for one raw image (C, H, W) and its data sample, which stays as it is."""
+    """The loss dict of a frozen model for one raw image (C, H, W) and its data sample, which stays as it is.
+
+    Of the model itself: what hooks of a training run add to its losses, as the fusion loss, is left out.
+    """
     sample = sample.clone() if training else as_the_network_sees(sample)
     with loss_mode(model):
         data = _preprocessed(model, {'inputs': [image], 'data_samples': [sample]}, training)
         with fixed_draws(image.device):
-            return model(**data, mode='loss')
+            return model.forward(**data, mode='loss')
 
 
 def _preprocessed(model: nn.Module, batch: dict, training: bool) -> dict:

@@ -1,6 +1,6 @@
 """Arguments of data sets: each is used, or refused by its name."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from mmengine import fileio
 
@@ -25,6 +25,16 @@ def refuse(dataset: object, given: Mapping, reasons: Mapping[str, str]) -> None:
     for name, mend in reasons.items():
         if given.get(name) not in (None, False):
             raise ValueError(f'{type(dataset).__name__} does not use {name}={given[name]!r}: {mend}')
+
+
+def check_indices(indices: int | Sequence[int] | None, size: int, source: str) -> None:
+    """Raise a ValueError where ``indices`` (a number of samples, or their places) go beyond ``size``."""
+    if isinstance(indices, int):
+        beyond = abs(indices) > size
+    else:
+        beyond = any(not -size <= index < size for index in indices or ())
+    if beyond:
+        raise ValueError(f'indices={indices} go beyond the {size} samples of {source}')
 
 
 class NamedClasses:

@@ -5,7 +5,7 @@ from mmseg.datasets import BaseSegDataset
 
 from paif_mm.registry import DATASETS
 
-from .arguments import NamedClasses, check_keys, refuse
+from .arguments import NamedClasses, check_indices, check_keys, refuse
 from .listing import find_samples, inform
 
 LIGHTING = {'day': 'D', 'night': 'N'}
@@ -88,6 +88,7 @@ class PairSegDataset(NamedClasses, BaseSegDataset):
             raise ValueError(f'{type(self).__name__} found no pairs in {self.data_root} (lighting={self.lighting})')
         if len(items) < len(samples):
             inform(f'{len(samples) - len(items)} of {len(samples)} pairs left out by lighting={self.lighting!r}')
+        check_indices(self._indices, len(items), self.ann_file or self.data_root)
         return items
 
     def _is_lit(self, name: str) -> bool:

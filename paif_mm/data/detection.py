@@ -10,7 +10,7 @@ from PIL import Image
 
 from paif_mm.registry import DATASETS
 
-from .arguments import NamedClasses, check_keys, refuse
+from .arguments import NamedClasses, check_indices, check_keys, refuse
 from .boxes import check_box
 from .coco import read_coco
 from .coco_metric import BY_NAME
@@ -51,6 +51,7 @@ class PairDetDataset(NamedClasses):
         if len(kept) < len(self.data_list):
             left = len(self.data_list) - len(kept)
             inform(f'{left} of {len(self.data_list)} pairs of {self._source} left out by filter_cfg={self.filter_cfg}')
+        check_indices(self._indices, len(kept), self._source)
         return kept
 
     @property

@@ -13,10 +13,10 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 
+from paif_mm.checks import ClassCountError
 from paif_mm.compat import init_cpu_distributed
 from paif_mm.weights import WeightsError, load_weights
 
-from .checks import ClassCountError
 from .resuming import NoCheckpointError
 
 ATTACKS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'attacks'

@@ -9,9 +9,9 @@ from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 
+from paif_mm.checks import check_run, shared_samples
 from paif_mm.weights import load_weights, state_of
 
-from .checks import check_run
 from .resuming import adopt_paths, latest_checkpoint
 
 _DUMPS = ('-' * 20, 'Config:', 'Hooks will be executed', 'Distributed training is not used', 'load model from')
@@ -57,6 +57,9 @@ class QuietRunner(Runner):
             NoCheckpointError: no whole checkpoint is left to resume from.
         """
         check_run(self)
+        if is_main_process():
+            for line in shared_samples(self):
+                self.logger.warning(line)
         if self._resume and not self._has_loaded:
             latest = latest_checkpoint(self._checkpoint_folder(), self.work_dir)
             if latest:

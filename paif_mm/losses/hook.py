@@ -3,6 +3,7 @@
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from paif_mm.checks import check_run
 from paif_mm.data.colour import bgr_to_luma, split_pair
 from paif_mm.perception import PairFuser, find_fuser, require_fuser
 from paif_mm.registry import HOOKS, MODELS, build
@@ -27,6 +28,9 @@ class FusionLossHook(Hook):
         self.loss = build(MODELS, loss or {'type': 'FusionLoss'})
         self.weight = weight
         self.task_weight = task_weight
+
+    def before_run(self, runner) -> None:
+        check_run(runner)  # of a project whose Runner does not
 
     def before_train(self, runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -138,9 +138,10 @@ class HDSTrainLoop(IterBasedTrainLoop):
         """
         val_batch = next(self.arch_iterator)
         if self.upper_level == 'mixed':
+            done = (self._iter + 1 - self.warmup_iters) // self.arch_interval - 1  # architecture steps
             for hook in self.runner.hooks:
-                if isinstance(hook, AdversarialAttackHook):
-                    hook.before_train_iter(self.runner, self._iter, val_batch)
+                if isinstance(hook, AdversarialAttackHook) and self._iter >= hook.begin:
+                    hook.attack_share(self.model, val_batch, done, stream='architecture')
         alphas = self.supernet.alphas()
         train_loss = BatchLoss(self.model, train_batch)
         val_loss = BatchLoss(self.model, val_batch, self._efficiency)

@@ -38,7 +38,8 @@ def train(rank, world, folder):
         for weight in WEIGHTS:
             model = deterministic(build_model(tiny_segformer()))
             wrapped = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False).train()
-            runner = SimpleNamespace(model=wrapped, iter=0, seed=7 + rank, logger=logging.getLogger('test'))
+            loops = dict.fromkeys(('_train_loop', '_val_loop', '_test_loop'))
+            runner = SimpleNamespace(model=wrapped, iter=0, seed=7 + rank, logger=logging.getLogger('test'), **loops)
             attack = dict(type='PGD', eps=8 / 255, steps=2)
             hook = AdversarialAttackHook(attack, ratio=ratio, weight=weight)
             hooks = [FusionLossHook(), hook]

@@ -67,7 +67,7 @@ def used(root, kind: type) -> dict:
         'data_prefix': (moved, lambda data: all('/moved/' in paths['img_path'] for paths in paths_of(data))),
         'metainfo': ({'classes': classes}, lambda data: data.metainfo['classes'] == classes),
         'indices': ([2, 0], lambda data: [paths['img_path'][-10:-4] for paths in paths_of(data)] == [IDS[2], IDS[0]]),
-        'serialize_data': (False, lambda data: len(data.data_list) == 3),
+        'serialize_data': (True, lambda data: len(data.data_address) == 3),
         'pipeline': ([lambda info: info['img_path']], lambda data: data[0].endswith('00001D.png')),
         'test_mode': (True, lambda data: data.test_mode),
         'lazy_init': (True, lambda data: not data._fully_initialized and len(data) == 3),
@@ -135,6 +135,14 @@ def test_misspelt_keys_and_classes_are_named(tmp_path, said, kind, argument, val
         assert (kind is M3FDDataset and any('no box of' in text for text in said('WARNING'))) or (
             kind in SEG and value['classes'] == ('Car', 'persn')
         )
+
+
+@pytest.mark.parametrize('indices', [4, -4, [0, 3], [-4]], ids=str)
+def test_indices_beyond_the_samples_are_refused(tmp_path, kind, indices):
+    make_set(tmp_path, kind, IDS)
+    with pytest.raises(ValueError, match=r'indices=.* go beyond the 3 samples of'):
+        open_set(kind, tmp_path, indices=indices)
+    assert len(open_set(kind, tmp_path, indices=3)) == len(open_set(kind, tmp_path, indices=[2, 2, -3])) == 3
 
 
 def test_filters_in_test_mode_are_refused(tmp_path):

@@ -92,7 +92,8 @@ class Boxes:
 
     metainfo = {'classes': ('person', 'bicycle', 'car')}
 
-    def __init__(self, count=4):
+    def __init__(self, count=4, split='train'):
+        self.split = split
         batch = box_batch([(32, 40)] * count)
         self.items = [{key: value[i] for key, value in batch.items()} for i in range(count)]
 
@@ -103,7 +104,7 @@ class Boxes:
         return {'inputs': self.items[index]['inputs'], 'data_samples': self.items[index]['data_samples'].clone()}
 
     def get_data_info(self, index):
-        return {'img_path': f'{index}.png'}
+        return {'img_path': f'{self.split}{index}.png'}
 
 
 def test_a_bank_is_crafted_on_a_detector(model, tmp_path):
@@ -119,17 +120,17 @@ def test_a_bank_is_crafted_on_a_detector(model, tmp_path):
 def test_a_search_moves_the_alphas_with_a_detector_behind_the_supernet(tmp_path):
     from torch.utils.data import DataLoader
 
-    def loader():
+    def loader(split):
         def collate(items):
             return {key: [item[key] for item in items] for key in items[0]}
 
-        return DataLoader(Boxes(), batch_size=2, collate_fn=collate)
+        return DataLoader(Boxes(split=split), batch_size=2, collate_fn=collate)
 
     runner: Runner = make_runner(
         tmp_path,
         model=build_model(tiny_fcos({'type': 'FusionSupernet', 'channels': 4})),
-        train=loader(),
-        arch_dataloader=loader(),
+        train=loader('train'),
+        arch_dataloader=loader('architecture'),
         max_iters=4,
         arch_interval=2,
         hooks=[{'type': 'paif_mm.AdversarialAttackHook', 'attack': {'type': 'PGD', 'eps': 2 / 255, 'steps': 1}}],

@@ -204,7 +204,7 @@ def test_by_default_the_training_set_is_split_in_two_seeded_halves():
     indices = [set(half.indices) for half in halves]
     assert not indices[0] & indices[1]
     assert indices[0] | indices[1] == set(range(9))
-    assert halves[0].metainfo == {'classes': ('a',)}
+    assert halves[0].metainfo == {'classes': tuple('abcdefghi')}
     assert set(halve(config, seed=0)[0]['dataset'].indices) == indices[0]
     assert set(halve(config, seed=1)[0]['dataset'].indices) != indices[0]
     assert halve(config, seed=0)[1]['batch_size'] == 2
@@ -319,3 +319,22 @@ def test_an_architecture_step_leaves_the_global_generators_alone(tmp_path, bilev
     batch = next(loop.dataloader_iterator)
     with generators_untouched():
         loop.architecture_step(batch)
+
+
+def test_mixed_architecture_batches_are_attacked_by_their_own_count(tmp_path):
+    """A quarter of batches of two is every other batch of its stream, however architecture steps fall."""
+    hook = {'type': 'paif_mm.AdversarialAttackHook', 'ratio': 0.25, 'attack': {'type': 'PGD', 'eps': 0.1, 'steps': 1}}
+    runner = make_runner(tmp_path, hooks=[hook], max_iters=8, arch_interval=2, upper_level='mixed')
+    seen = {'train': [], 'architecture': []}
+    attack = next(hook for hook in runner.hooks if isinstance(hook, AdversarialAttackHook))
+    replace = attack.attack_share
+
+    def attack_share(model, batch, turn, stream='train'):
+        replace(model, batch, turn, stream)
+        clean = batch.get('clean_inputs', batch['inputs'])
+        changed = [not torch.equal(a.float(), c.float()) for a, c in zip(batch['inputs'], clean, strict=True)]
+        seen[stream].append(sum(changed))
+
+    attack.attack_share = attack_share
+    runner.train()
+    assert seen == {'train': [0, 1] * 4, 'architecture': [0, 1] * 2}

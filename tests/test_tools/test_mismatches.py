@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
 from test_tools import commands, test_detection
 from test_tools.test_robustness import call, untrained
 
@@ -131,3 +133,26 @@ def test_averaged_weights_are_tested(segmentor, tmp_path):
     assert scores[0] == scores[1]
     type_it('train', config, '--work-dir', tmp_path / 'a', '--resume', options=['train_cfg.max_iters=2'])
     assert (tmp_path / 'a/iter_2.pth').is_file()
+
+
+def test_validation_on_training_pairs_is_said_with_the_count(segmentor, synthetic_root, tmp_path):
+    (tmp_path / 'mixed.txt').write_text('\n'.join(['train00000D', 'train00003N', 'val00000D']))
+    options = [f'val_dataloader.dataset.ann_file={tmp_path / "mixed.txt"}']
+    type_it('train', segmentor[0], '--work-dir', tmp_path / 'run', options=options)
+    (log,) = (tmp_path / 'run').rglob('*.log')
+    said = [line for line in log.read_text().splitlines() if 'are training samples' in line]
+    assert len(said) == 1
+    assert '2 of the 3 samples of val_dataloader are training samples (the first: ' in said[0]
+    assert 'train00000D.png): its figures say nothing about new ones' in said[0]
+
+
+@pytest.mark.parametrize('hook', ['FusionLossHook', 'AdversarialAttackHook'])
+def test_our_hooks_check_the_classes_in_projects_with_a_runner_of_their_own(segmentor, tmp_path, monkeypatch, hook):
+    config = Config.fromfile(segmentor[0])
+    config.model.decode_head.num_classes = 12
+    config.model.decode_head.loss_decode.class_weight = None
+    settings = {'attack': {'type': 'PGD', 'eps': 0.1, 'steps': 1}} if hook.startswith('Adv') else {}
+    config.custom_hooks = [{'type': f'paif_mm.{hook}', **settings}]
+    config.work_dir, config.experiment_name = str(tmp_path), f'own_runner_{hook}'
+    with pytest.raises(ValueError, match='model.decode_head.num_classes is 12, but the data set has 9 classes'):
+        Runner.from_cfg(config).train()

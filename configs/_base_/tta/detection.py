@@ -1,5 +1,5 @@
-# Test-time augmentation of detectors of pairs: the boxes of each pair and of its mirror image, joined. The pair as it
-# is comes first, as its sample is the one that is measured; another size would forget the scale of the first resizing.
+# Test-time augmentation of detectors of pairs: the boxes of each pair and of its mirror image, joined. The pair itself
+# comes first, as its sample is the one that is measured; another size would forget the scale of the first resizing.
 tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
 tta_views = dict(
     type='TestTimeAug',

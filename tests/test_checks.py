@@ -7,7 +7,7 @@ from helpers import build_model, tiny_fcos, tiny_segformer
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from paif_mm.engine.checks import ClassCountError, check_class_count, check_same_classes
+from paif_mm.checks import ClassCountError, check_class_count, check_same_classes
 
 NINE = {'classes': tuple('abcdefghi')}
 

@@ -7,6 +7,8 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop
 from torch import nn
 
+from paif_mm.data.splits import shared
+
 #: Names of the heads whose ``num_classes`` are the data set's.
 HEADS = ('decode_head', 'auxiliary_head', 'bbox_head', 'mask_head', 'panoptic_head', 'head')
 #: Parts of a model whose classes are their own: objectness, identities, another model's.
@@ -24,12 +26,32 @@ def check_run(runner) -> None:
     Raises:
         ClassCountError: the model's classes are not the data sets', or two data sets' classes differ.
     """
-    loops = {'train': runner._train_loop, 'val': runner._val_loop, 'test': runner._test_loop}
-    datasets = {name: loop.dataloader.dataset for name, loop in loops.items() if isinstance(loop, BaseLoop)}
-    metas = {name: getattr(dataset, 'metainfo', None) or {} for name, dataset in datasets.items()}
+    metas = {name: getattr(dataset, 'metainfo', None) or {} for name, dataset in _datasets(runner).items()}
     for meta in metas.values():
         check_class_count(runner.model, meta)
     check_same_classes(metas)
+
+
+def shared_samples(runner) -> list[str]:
+    """A line for each data set of a runner whose loops are built that holds samples of the training set.
+
+    A search's training set is the whole of it. Data sets that cannot tell their samples are left out.
+    """
+    datasets = _datasets(runner)
+    training = [datasets.pop('train', None), getattr(getattr(runner, '_train_loop', None), 'arch_dataloader', None)]
+    training[1] = getattr(training[1], 'dataset', None)
+    lines = []
+    for name, dataset in datasets.items():
+        try:
+            common = [key for part in training if part is not None for key in shared(dataset, part)]
+        except TypeError:
+            continue
+        if common:
+            lines.append(
+                f'{len(common)} of the {len(dataset)} samples of {name}_dataloader are training samples (the first: '
+                f'{common[0]}): its figures say nothing about new ones'
+            )
+    return lines
 
 
 def check_class_count(model: nn.Module, dataset_meta: Mapping) -> None:
@@ -60,6 +82,12 @@ def check_class_count(model: nn.Module, dataset_meta: Mapping) -> None:
                 f'{key} is {given}, but the data set has {count} classes ({names}): set {key}={count}, or '
                 'metainfo.classes of the data sets'
             )
+
+
+def _datasets(runner) -> dict:
+    """'train', 'val', 'test' -> data set, of the loops that are built."""
+    loops = {'train': runner._train_loop, 'val': runner._val_loop, 'test': runner._test_loop}
+    return {name: loop.dataloader.dataset for name, loop in loops.items() if isinstance(loop, BaseLoop)}
 
 
 def check_same_classes(metas: Mapping[str, Mapping]) -> None:
