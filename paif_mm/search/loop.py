@@ -81,14 +81,16 @@ class HDSTrainLoop(IterBasedTrainLoop):
             raise ValueError(f'arch_interval must be at least 1, not {arch_interval}')
         if warmup_iters < 0:
             raise ValueError(f'warmup_iters must not be negative: {warmup_iters}')
-        if arch_dataloader is None:
+        given = arch_dataloader is not None
+        if not given:
             dataloader, arch_dataloader = halve(dataloader, split_seed)
         super().__init__(runner, dataloader, max_iters, val_begin, val_interval, dynamic_intervals)
         if isinstance(arch_dataloader, dict):
             different = runner._randomness_cfg.get('diff_rank_seed', False)
             arch_dataloader = runner.build_dataloader(arch_dataloader, seed=runner.seed, diff_rank_seed=different)
         self.arch_dataloader = arch_dataloader
-        check_apart(self.dataloader.dataset, arch_dataloader.dataset, runner.logger)
+        if given:
+            check_apart(self.dataloader.dataset, arch_dataloader.dataset, runner.logger)
         self.arch_iterator = endless(arch_dataloader)
         self.warmup_iters = warmup_iters
         self.arch_interval = arch_interval

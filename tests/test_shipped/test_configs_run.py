@@ -92,6 +92,8 @@ def test_it_trains_validates_and_is_tested_under_attack(path, workplace, monkeyp
     assert all(math.isfinite(loss) for loss in witness.losses)
     assert witness.metrics
     moved = {name for name, value in runner.model.named_parameters() if not torch.equal(value, before[name])}
+    held = {name for name, value in runner.model.named_parameters() if not value.requires_grad}
+    assert not {name for name in held & moved if not name.endswith('.alpha')}, 'what a config freezes stays'
     assert any('fusion' not in name for name in moved)
     if fuser is not None and any(parameter.requires_grad for parameter in fuser.fusion.parameters()):
         assert any('fusion' in name for name in moved)

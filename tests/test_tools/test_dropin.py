@@ -31,19 +31,11 @@ def test_the_stock_parts_stay_what_they_were():
     assert fused.optim_wrapper.optimizer.lr == stock.optim_wrapper.optimizer.lr
 
 
-def test_a_foreign_project_trains_it_with_mmsegs_own_tool(synthetic_root, tmp_path):
-    project = tmp_path / 'project'
-    (project / 'tools').mkdir(parents=True)
-    shutil.copy(Path(mmseg.__file__).parent / '.mim' / 'tools' / 'train.py', project / 'tools' / 'train.py')
-    shutil.copy(CONFIG, project / 'fused.py')
-    options = [f'{loader}_dataloader.dataset.data_root={synthetic_root}' for loader in ('train', 'val', 'test')]
-    options += [f'{loader}_dataloader.num_workers=0' for loader in ('train', 'val', 'test')]
-    options += [f'{loader}_dataloader.persistent_workers=False' for loader in ('train', 'val', 'test')]
-    options += ['model.backbone.init_cfg=None', 'model.data_preprocessor.fusion.channels=4']
-    options += ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
-    options += ['default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1']
+def run(project: Path, tool: str, *arguments: str) -> str:
+    """Run one of mmseg's own tools in a project of its own; what it said."""
+    shutil.copy(Path(mmseg.__file__).parent / '.mim' / 'tools' / tool, project / 'tools' / tool)
     done = subprocess.run(
-        [sys.executable, '-W', 'ignore', 'tools/train.py', 'fused.py', '--work-dir', 'run', '--cfg-options', *options],
+        [sys.executable, '-W', 'ignore', f'tools/{tool}', 'fused.py', *arguments],
         cwd=project,
         env={**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'},
         capture_output=True,
@@ -51,8 +43,27 @@ def test_a_foreign_project_trains_it_with_mmsegs_own_tool(synthetic_root, tmp_pa
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert 'loss_fusion' in done.stdout + done.stderr
-    assert 'mIoU' in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_foreign_project_trains_and_tests_it_with_mmsegs_own_tools(synthetic_root, tmp_path):
+    project = tmp_path / 'project'
+    (project / 'tools').mkdir(parents=True)
+    shutil.copy(CONFIG, project / 'fused.py')
+    options = [f'{loader}_dataloader.dataset.data_root={synthetic_root}' for loader in ('train', 'val', 'test')]
+    options += [f'{loader}_dataloader.num_workers=0' for loader in ('train', 'val', 'test')]
+    options += [f'{loader}_dataloader.persistent_workers=False' for loader in ('train', 'val', 'test')]
+    options += ['model.backbone.init_cfg=None', 'model.data_preprocessor.fusion.channels=4']
+    options += ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
+    options += ['default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1']
+    said = run(project, 'train.py', '--work-dir', 'run', '--cfg-options', *options)
+    assert 'loss_fusion' in said
+    assert 'mIoU' in said
     state = torch.load(project / 'run' / 'iter_2.pth', weights_only=False)['state_dict']
     prefixes = {key.split('.')[0] for key in state}
     assert prefixes == {'data_preprocessor', 'backbone', 'decode_head'}
+
+    # That both tools' numbers are those of fused views is shown in tests/test_shipped/test_tta.py.
+    said = run(project, 'test.py', 'run/iter_2.pth', '--tta', '--work-dir', 'tested', '--cfg-options', *options)
+    assert 'mIoU' in said
+    assert 'unexpected key' not in said, 'the weights of the fusion network have their place'
