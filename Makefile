@@ -8,6 +8,9 @@ PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 VENV := .venv
 PY := $(VENV)/bin/python
+JOBS ?= 2
+# a file of tests to each process, with one thread
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile
 REQUIREMENTS := setup.py $(wildcard requirements/*.txt)
 
 .PHONY: demo search aat test test_all lint docs clean
@@ -22,10 +25,10 @@ aat: $(VENV)/installed
 	$(PY) tools/demo_aat.py
 
 test: $(VENV)/installed
-	$(PY) -m pytest
+	$(PYTEST)
 
 test_all: $(VENV)/installed
-	$(PY) -m pytest -m ""
+	$(PYTEST) -m ""
 
 lint: $(VENV)/installed
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -134,7 +134,7 @@ def test_two_processes_that_share_out_the_weights_have_the_gradients_of_one(tmp_
     worker = tmp_path / 'worker.py'
     worker.write_text(WORKER)
     done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29613', str(worker)],
+        [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29616', str(worker)],
         env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(REPO), str(REPO / 'tests')]), 'OMP_NUM_THREADS': '1'},
         capture_output=True,
         text=True,
