@@ -165,11 +165,11 @@ def test_a_command_that_cant_be_made_is_a_failure_of_its_row(tmp_path):
 def test_configs_are_written_before_the_training(tmp_path):
     need = trained(make_job(tmp_path, 'need'))
     job = Job('row', 4, tmp_path / 'row' / 'seed4', Config({'load_from': '{T.checkpoint}'}), {'T': need})
-    script = "journal.with_name('seen').write_text((journal.parent / 'row/seed4/config.py').read_text())"
+    script = "journal.with_name('seen.py').write_text((journal.parent / 'row/seed4/config.py').read_text())"
     run([need, job], Scripts(tmp_path / 'journal', row=script))
-    seen = (tmp_path / 'seen').read_text()
-    assert f"load_from = '{need.checkpoint()}'" in seen
-    assert 'seed=4' in seen
+    seen = Config.fromfile(tmp_path / 'seen.py')
+    assert seen.load_from == str(need.checkpoint())
+    assert seen.randomness.seed == 4
 
 
 SLEEP = "\njournal.with_name('pid').write_text(str(os.getpid()))\nsay('asleep')\ntime.sleep(60)\n"

@@ -32,7 +32,7 @@ tta_model = dict(type='SegTTAModel')
 tta_pipeline = [
     dict(type='paif_mm.LoadPairFromFile'),
     dict(type='TestTimeAug', transforms=[
-        [dict(type='Resize', scale_factor=f, keep_ratio=True) for f in (2.0, 1.0)],
+        [dict(type='Resize', scale_factor=f, keep_ratio=True) for f in (1.0, 2.0)],
         [dict(type='RandomFlip', prob=p, direction='horizontal') for p in (1.0, 0.0)],
         [dict(type='paif_mm.LoadPairAnnotations')],
         [dict(type='PackSegInputs')],

@@ -58,6 +58,7 @@ def plain_config(folder, data):
         + """
 model = dict(data_preprocessor=dict(_delete_=True, type='SegDataPreProcessor', mean=[120.0] * 3, std=[60.0] * 3,
                                     bgr_to_rgb=True, pad_val=0, seg_pad_val=255, size=(48, 64)))
+custom_hooks = []
 test_pipeline = [
     dict(type='LoadImageFromFile'),  # three channels of the four
     dict(type='paif_mm.LoadPairAnnotations'),
