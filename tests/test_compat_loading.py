@@ -79,10 +79,16 @@ def test_a_good_download_is_loaded_and_kept(url, place, tmp_path):
     model = nn.Linear(1, 1)
     load_checkpoint(model, list(sources(url))[place].format('good'))
     assert model.weight.item() == 3
-    kept = tmp_path / 'cache/hub/checkpoints/good.pth'
+    (kept,) = (tmp_path / 'cache/hub/checkpoints').glob('good-*.pth')
     torch.save(weights(4.0), kept)
     load_checkpoint(model, list(sources(url))[place].format('good'))
     assert model.weight.item() == 4, 'from the cache'
+
+
+def test_files_of_one_name_at_two_addresses_are_two_files(url, tmp_path):
+    for version in (1, 2):
+        load_checkpoint(nn.Linear(1, 1), f'{next(iter(sources(url))).format("good")}?version={version}')
+    assert len(list((tmp_path / 'cache/hub/checkpoints').glob('good-*.pth'))) == 2
 
 
 @pytest.mark.parametrize('name', ['good', 'evil'])

@@ -29,12 +29,15 @@ class AttackResult:
         images (list[Tensor]): (C, H_i, W_i), float, in [0, 255].
         clean (list[Tensor]): the same before the attack.
         losses (Tensor | None): objective per image (N,) at the result, where the attack evaluated it.
+        blind (Tensor | None): whether a gradient of an image held values that are not finite (N,), of attacks that
+            follow gradients.
     """
 
     index: list[int]
     images: list[Tensor]
     clean: list[Tensor]
     losses: Tensor | None
+    blind: Tensor | None = None
 
 
 class Attack(ABC):
@@ -168,7 +171,7 @@ class PGD(Attack):
         with frozen(model):
             images, found = self.optimise(questions, clean, budgets, rng)
         known = found is not None and not getattr(self.objective, 'scheduled', False)
-        return AttackResult(index, images, clean, found.loss if known else None)
+        return AttackResult(index, images, clean, found.loss if known else None, questions.blind)
 
     def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget], rng: Generators):
         """Attacked images, and their :class:`~.functional.Losses` where they are known."""

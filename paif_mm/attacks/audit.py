@@ -17,6 +17,7 @@ class Audit:
     Attributes:
         images (int): number of attacked images.
         broken (int): how many of them hold a value that is no finite number; the next two leave them out.
+        blind (int): how many were attacked by gradients with values that are no finite numbers.
         max_delta (dict): largest |attacked - clean| per modality (``vis``, ``ir``; ``all`` for plain images), in
             pixel values of 0..255.
         at_bound (float): share of values whose |delta| is within 1e-3 of their modality's radius (L-inf), or of
@@ -27,6 +28,7 @@ class Audit:
 
     images: int = 0
     broken: int = 0
+    blind: int = 0
     max_delta: dict = field(default_factory=dict)
     bound_hits: float = 0.0
     bound_total: float = 0.0
@@ -40,6 +42,8 @@ class Audit:
         """Add one attacked batch with its losses (N,) before and after, or the images in some places of it."""
         places = list(range(len(result.images)) if places is None else places)
         self.images += len(places)
+        if result.blind is not None:
+            self.blind += int(result.blind[places].sum())
         self.before_sum += float(before[places].sum())
         self.after_sum += float(after[places].sum())
         for place in places:
@@ -63,14 +67,15 @@ class Audit:
         if get_world_size() > 1:
             names = ['all', *sorted(MODALITIES)]  # a process without images does not know which
             largest = torch.tensor([self.max_delta.get(name, -1.0) for name in names], dtype=torch.float64)
-            sums = [self.images, self.broken, self.bound_hits, self.bound_total, self.before_sum, self.after_sum]
-            sums = torch.tensor([*sums, 0.0 if self.untouched else 1.0], dtype=torch.float64)
+            counts = [self.images, self.broken, self.blind, int(not self.untouched)]
+            sums = [*counts, self.bound_hits, self.bound_total, self.before_sum, self.after_sum]
+            sums = torch.tensor(sums, dtype=torch.float64)
             all_reduce(largest, op='max')
             all_reduce(sums, op='sum')
             self.max_delta = {name: delta for name, delta in zip(names, largest.tolist(), strict=True) if delta >= 0}
-            self.images, self.broken = int(sums[0]), int(sums[1])
-            self.bound_hits, self.bound_total, self.before_sum, self.after_sum = sums[2:6].tolist()
-            self.untouched = bool(sums[6] == 0)
+            self.images, self.broken, self.blind, changed = map(int, sums[:4])
+            self.untouched = changed == 0
+            self.bound_hits, self.bound_total, self.before_sum, self.after_sum = sums[4:].tolist()
         return self
 
     @property
@@ -90,6 +95,7 @@ class Audit:
         return {
             'images': self.images,
             'broken': self.broken,
+            'blind': self.blind,
             'max_delta_255': dict(self.max_delta),
             'at_bound': self.at_bound,
             'loss_before': self.loss_before,
@@ -100,6 +106,7 @@ class Audit:
     def __str__(self) -> str:
         largest = ', '.join(f'{name} {value:.3f}/255' for name, value in sorted(self.max_delta.items()))
         broken = f', {self.broken} of them NOT FINITE' if self.broken else ''
+        broken += f', gradients of {self.blind} NOT FINITE' if self.blind else ''
         return (
             f'audit: {self.images} images{broken}, max |delta| {largest or "0"}, {self.at_bound:.1%} at the bound, '
             f'loss {self.loss_before:.4f} -> {self.loss_after:.4f}, '

@@ -37,6 +37,8 @@ def _reacts(module: nn.Module) -> bool:
     kind = type(module)
     if is_torchs_own(module) or isinstance(module, (_NormBase, _DropoutNd)):
         return True
+    if isinstance(getattr(module, 'attn_drop', None), float):  # attention that drops out by its own mode
+        return True
     names = [base.__name__.lower() for base in kind.__mro__]
     return any('batchnorm' in name or 'drop' in name or name == 'stochasticdepth' for name in names)
 
@@ -64,10 +66,15 @@ def alone() -> Iterator[None]:
 @contextmanager
 def no_functional_dropout() -> Iterator[None]:
     """Switch off ``F.dropout(x, p, self.training)`` and its kin, which a module's mode can't."""
-    former = {name: getattr(F, name) for name in _DROPOUTS}
+    former = {name: getattr(F, name) for name in (*_DROPOUTS, 'scaled_dot_product_attention')}
+
+    def attention(query, key, value, attn_mask=None, dropout_p=0.0, *args, **kwargs):
+        return former['scaled_dot_product_attention'](query, key, value, attn_mask, 0.0, *args, **kwargs)
+
     try:
         for name in _DROPOUTS:
             setattr(F, name, _unchanged)
+        F.scaled_dot_product_attention = attention
         yield
     finally:
         for name, function in former.items():

@@ -28,9 +28,9 @@ def frozen(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     required = [parameter for parameter in model.parameters() if parameter.requires_grad]
     device = next((p.device.type for p in model.parameters()), 'cpu')
-    outer = _ASKED.get(model)
+    outermost = model not in _ASKED
     try:
-        _ASKED[model] = outer or _Asked(model)
+        _ASKED.setdefault(model)
         _set_modes((module, False) for module, _ in modes)
         for parameter in required:
             parameter.requires_grad_(False)
@@ -40,7 +40,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
         _set_modes(modes)
         for parameter in required:
             parameter.requires_grad_(True)
-        if outer is None:
+        if outermost:
             _ASKED.pop(model, None)
 
 
@@ -54,6 +54,8 @@ def loss_mode(model: nn.Module) -> Iterator[None]:
     histories) are put back, and processes don't average over each other's objects: the loss is a function of the image.
     """
     asked = _ASKED.get(model) or _Asked(model)
+    if model in _ASKED:
+        _ASKED[model] = asked
     modes = [(module, module.training) for module in asked.composite]
     try:
         _set_modes((module, True) for module in asked.composite)
@@ -72,7 +74,8 @@ class _Asked:
         self.state = PlainState(model)
 
 
-_ASKED: WeakKeyDictionary[nn.Module, _Asked] = WeakKeyDictionary()  # of frozen models
+#: Of frozen models; None until they are asked for their loss.
+_ASKED: WeakKeyDictionary[nn.Module, _Asked | None] = WeakKeyDictionary()
 
 
 def _set_modes(modes) -> None:
@@ -83,10 +86,9 @@ def _set_modes(modes) -> None:
 def fingerprint(model: nn.Module) -> str:
     """Digest of all parameters, buffers and module modes: equal before and after an attack that left no trace."""
     digest = hashlib.sha1()
-    for name, value in model.state_dict().items():
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
         digest.update(name.encode())
-        if isinstance(value, torch.Tensor):
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     digest.update(bytes(module.training for module in model.modules()))
     digest.update(bytes(parameter.requires_grad for parameter in model.parameters()))
     return digest.hexdigest()

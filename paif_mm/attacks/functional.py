@@ -141,9 +141,15 @@ def differentiate(loss_fn: LossFunction, points: Sequence[Tensor], progress: flo
 
 
 def ascent(loss_fn: LossFunction, points: Sequence[Tensor], progress: float) -> tuple[Losses, list[Tensor]]:
-    """As :func:`differentiate`, where a value of a gradient that is no number says nothing: it becomes 0."""
+    """As :func:`differentiate`, where values of gradients that are not finite say nothing: they become 0.
+
+    A method ``blinded(flags)`` of the loss function, if it has one, is told which images (N,) have such values.
+    """
     losses, gradients = differentiate(loss_fn, points, progress)
-    return losses, [torch.nan_to_num(gradient, nan=0.0) for gradient in gradients]
+    tell = getattr(loss_fn, 'blinded', None)
+    if tell:
+        tell(torch.stack([~torch.isfinite(gradient).all() for gradient in gradients]))
+    return losses, [torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0) for gradient in gradients]
 
 
 @torch.no_grad()
@@ -233,8 +239,10 @@ class L2Ball:
         moved = [point.detach().clone() for point in points]
         for i, (point, gradient) in enumerate(zip(moved, gradients, strict=True)):
             for channels, eps, step in self.budgets:
-                norm = gradient[channels].norm().clamp_min(torch.finfo(gradient.dtype).tiny)
-                point[channels] += gradient[channels] * ((step if radii is None else radii[i] * eps) / norm)
+                tiny = torch.finfo(gradient.dtype).tiny
+                direction = gradient[channels] / gradient[channels].abs().amax().clamp_min(tiny)  # no square overflows
+                length = step if radii is None else radii[i] * eps
+                point[channels] += direction * (length / direction.norm().clamp_min(tiny))
         return self.project(moved)
 
     def project(self, points: list[Tensor]) -> list[Tensor]:

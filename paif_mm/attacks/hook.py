@@ -4,8 +4,9 @@ import os.path as osp
 from collections.abc import Sequence
 
 import torch
-from mmengine.dist import broadcast, get_rank, get_world_size
+from mmengine.dist import all_gather, broadcast, get_dist_info, get_world_size
 from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel
 
 from paif_mm.checks import check_run
 from paif_mm.engine.repeats import unrepeated
@@ -19,6 +20,7 @@ from .audit import Audit
 from .frozen import fingerprint, unwrap
 
 PHASES = ('train', 'val', 'test')
+LOOK = 50  # training iterations between looks at gradients that are not finite
 
 
 @HOOKS.register_module()
@@ -30,9 +32,9 @@ class AdversarialAttackHook(Hook):
     with an audit line (see :class:`Audit`).
 
     Several processes are one experiment: share and weight are of the global batch, that of all processes together
-    (whose parts are taken to be of one size). Random numbers belong to the run's seed and the image's place in the
-    global batch, in evaluations to the image's file name, so that neither the number of processes nor a resumed
-    training changes them, and no global generator is touched.
+    dealt out in turns, as mmengine's samplers do (with parts of one size). Random numbers belong to the run's seed and
+    the image's place in the global batch, in evaluations to the image's file name, so that neither the number of
+    processes nor a resumed training changes them, and no global generator is touched.
 
     Args:
         attack (dict): the attack, e.g. ``dict(type='PGD', eps=8 / 255, steps=5)``.
@@ -69,6 +71,7 @@ class AdversarialAttackHook(Hook):
         self.audit = Audit()
         self._fingerprint: str | None = None
         self._seen = 0  # images of this evaluation
+        self._blind: int | torch.Tensor = 0
         self._seed = 0
 
     def before_run(self, runner) -> None:
@@ -102,22 +105,34 @@ class AdversarialAttackHook(Hook):
         """
         if 'train' not in self.phases:
             return
-        size = len(data_batch['inputs'])
-        first, everyone = get_rank() * size, get_world_size() * size
+        size, (rank, world) = len(data_batch['inputs']), get_dist_info()
+        if self.weight is not None:
+            require_one_size(size)
+        places = range(rank, size * world, world)  # as samplers deal a data set out
+        everyone = size * world
         count = attacked_count(turn, everyone, self.ratio)
         if self.weight is not None and 0 < count < everyone:
             clean, attacked = attacked_weights(everyone, count, self.weight)
             data_batch['image_weights'] = [clean] * size
-        places = attacked_places(everyone, count, self._generator('which', stream, turn))
-        index = [place - first for place in places if first <= place < first + size]
+        chosen = attacked_places(everyone, count, self._generator('which', stream, turn))
+        index = [i for i, place in enumerate(places) if place in chosen]
         if not index:
             return
         if 'image_weights' in data_batch:
             for i in index:
                 data_batch['image_weights'][i] = attacked
         device = next(unwrap(model).parameters()).device
-        rng = [self._generator(stream, turn, first + i, device=device) for i in index]
-        self._replace(model, data_batch, self.attack(model, data_batch, index, training=True, rng=rng))
+        rng = [self._generator(stream, turn, places[i], device=device) for i in index]
+        result = self.attack(model, data_batch, index, training=True, rng=rng)
+        if result.blind is not None:
+            self._blind = result.blind.sum() + self._blind  # on the device: not looked at in every iteration
+        self._replace(model, data_batch, result)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        if self.every_n_train_iters(runner, LOOK) or self.is_last_train_iter(runner):
+            blind, self._blind = int(self._blind), 0
+            if blind:
+                runner.logger.warning(f'{blind} images were attacked by gradients that are not finite: see Audit')
 
     def before_val_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
         self._evaluate(runner, data_batch, 'val')
@@ -146,6 +161,8 @@ class AdversarialAttackHook(Hook):
     def _evaluate(self, runner, data_batch: dict, phase: str) -> None:
         if phase not in self.phases:
             return
+        if isinstance(unwrap(runner.model), BaseTTAModel):
+            raise TypeError('an attack needs one plain forward pass: test without --tta, or without the attack hook')
         if self._fingerprint is None:  # now that the loop has set the mode, and hooks may have exchanged the weights
             self._fingerprint = fingerprint(unwrap(runner.model))
         rng = [self._generator(osp.basename(sample.get('img_path', ''))) for sample in data_batch['data_samples']]
@@ -195,11 +212,22 @@ def attacked_count(turn: int, size: int, ratio: float) -> int:
     return total(turn + 1) - total(turn)
 
 
-def attacked_places(size: int, count: int, generator: torch.Generator) -> list[int]:
-    """Which of a batch's images to attack, by systematic sampling: evenly spaced from a random start.
+def attacked_places(size: int, count: int, generator: torch.Generator) -> set[int]:
+    """Which of a batch's images to attack: so many in a row from a random one, the first after the last.
 
-    Every image has the same chance, and every part of the batch its share up to one image, so that processes that
-    divide the batch among them have equal work.
+    Every image has the same chance, and processes that are dealt the images in turns have equal work, up to one image.
     """
-    start = torch.rand((), generator=generator).item()
-    return [int((i + start) * size / count) for i in range(count)]
+    start = int(torch.randint(size, (), generator=generator))
+    return {(start + i) % size for i in range(count)}
+
+
+def require_one_size(size: int) -> None:
+    """Raise a ValueError, in all processes, where their batches differ in size."""
+    if get_world_size() == 1:
+        return
+    sizes = [int(other) for other in all_gather(torch.tensor([size]))]
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            f'weight of AdversarialAttackHook needs batches of one size, but the processes have {sizes} images: set '
+            'drop_last=True in train_dataloader'
+        )

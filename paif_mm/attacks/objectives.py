@@ -44,6 +44,7 @@ class Questions:
         self.data_samples, self.clean = data_samples, clean
         self.settled = [False] * len(clean)
         self.draws = OwnDraws(clean[0].device)
+        self.blind: Tensor | None = None  # (N,): images whose gradients held values that are not finite
 
     def __call__(self, images: list[Tensor], progress: float) -> Tensor | Losses:
         places = [i % len(self.clean) for i in range(len(images))]  # of each restart's copy
@@ -57,6 +58,11 @@ class Questions:
         if len(asked) == len(images):
             return losses
         return Losses(*(_spread(values, asked, len(images)) for values in complete(losses)))
+
+    def blinded(self, flags: Tensor) -> None:
+        """Learn which images (N,), or several copies of them in a row, had gradients that are not finite."""
+        flags = flags.view(-1, len(self.clean)).any(0)
+        self.blind = flags if self.blind is None else self.blind | flags
 
     def found(self, harm: Tensor) -> None:
         """Learn the harm (N,), or of several copies in a row, that the attack has come to within its ball."""
@@ -222,10 +228,9 @@ def own_losses(model: nn.Module, image: Tensor, sample, training: bool) -> dict:
     Of the model itself: what hooks of a training run add to its losses, as the fusion loss, is left out.
     """
     sample = sample.clone() if training else as_the_network_sees(sample)
-    with loss_mode(model):
+    with loss_mode(model), fixed_draws(image.device):
         data = _preprocessed(model, {'inputs': [image], 'data_samples': [sample]}, training)
-        with fixed_draws(image.device):
-            return model.forward(**data, mode='loss')
+        return model.forward(**data, mode='loss')
 
 
 def _preprocessed(model: nn.Module, batch: dict, training: bool) -> dict:

@@ -67,10 +67,10 @@ class TransferAttack(Attack):
         seen = {**data_batch, 'inputs': [image[VISIBLE] for image in inputs] if plain else inputs}
         found = self.attack(self.source.to(device), seen, index, training, rng)
         if not plain:
-            return AttackResult(found.index, found.images, found.clean, None)
+            return AttackResult(found.index, found.images, found.clean, None, found.blind)
         clean = [inputs[i].to(device).float() for i in found.index]
         images = [torch.cat([image, pair[3:]]) for image, pair in zip(found.images, clean, strict=True)]
-        return AttackResult(found.index, images, clean, None)
+        return AttackResult(found.index, images, clean, None, found.blind)
 
     def budgets(self, channels: int) -> list[Budget]:
         if self.source is not None and self.plain and channels == 4:

@@ -27,6 +27,7 @@ def diversify(loss_fn, probability: float, rng=None):
         ]
         return loss_fn(images, progress)
 
+    seen.blinded = getattr(loss_fn, 'blinded', None)
     return seen
 
 

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import re
+import zlib
 from tempfile import TemporaryDirectory
 from urllib.parse import urlparse
 
@@ -51,7 +52,10 @@ def load_from_http(filename: str, map_location=None, model_dir: str | None = Non
     The first process downloads before the others look.
     """
     folder = model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints')
-    path = os.path.join(folder, os.path.basename(urlparse(filename).path))
+    name, ending = os.path.splitext(os.path.basename(urlparse(filename).path))
+    # two addresses may end alike; a name with a part of its hash, as torch's hub wants it, means one file
+    own = '' if re.search(r'-[0-9a-f]{8,}$', name) else f'-{zlib.crc32(filename.encode()):08x}'
+    path = os.path.join(folder, f'{name}{own}{ending}')
     for turn in (get_rank() == 0, get_rank() > 0):
         if turn and not os.path.isfile(path):  # others on their own machine, if that shares no folder with the first
             os.makedirs(folder, exist_ok=True)

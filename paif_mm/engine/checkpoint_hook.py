@@ -1,14 +1,12 @@
 """Checkpoints from which a killed run goes on as if nothing had happened."""
 
-import os.path as osp
-
 from mmengine.dist import all_gather_object, get_rank
 from mmengine.hooks import CheckpointHook
 
 from paif_mm.randomness import random_state, set_random_state
 from paif_mm.registry import HOOKS
 
-from .resuming import adopt_paths
+from .resuming import adopt_paths, checkpoint_folder
 
 KEY = 'random_states'
 
@@ -39,8 +37,7 @@ class ResumableCheckpointHook(CheckpointHook):
 
     def before_train(self, runner) -> None:
         if runner._resume:
-            folder = self.out_dir and osp.join(self.out_dir, osp.basename(runner.work_dir.rstrip(osp.sep)))
-            adopt_paths(runner.message_hub, folder or runner.work_dir)
+            adopt_paths(runner.message_hub, checkpoint_folder(runner.work_dir, self.out_dir))
         super().before_train(runner)
 
     def before_train_epoch(self, runner) -> None:

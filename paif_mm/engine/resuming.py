@@ -28,8 +28,11 @@ def latest_checkpoint(folder: str | Path, named_in: str | Path | None = None) ->
     Raises:
         NoCheckpointError: there were checkpoints, but no whole one is left.
     """
-    folder, note = Path(folder), Path(named_in or folder) / NAMED
+    note = Path(named_in or folder) / NAMED
     name = Path(note.read_text().strip()).name if note.is_file() else ''
+    if '://' in str(folder):  # of a file backend, which cannot be looked through
+        return f'{folder}/{name}' if name else None
+    folder = Path(folder)
     numbered = {path.name: int(match[1]) for path in folder.glob('*.pth') if (match := _numbered(path.name))}
     order = sorted(numbered, key=lambda other: (other == name, numbered[other]), reverse=True)
     if name and name not in order and (folder / name).exists():
@@ -45,6 +48,13 @@ def latest_checkpoint(folder: str | Path, named_in: str | Path | None = None) ->
             'start without --resume'
         )
     return None
+
+
+def checkpoint_folder(work_dir: str, out_dir: str | None) -> str:
+    """Where mmengine's CheckpointHook writes: the work dir, or a folder of its name in an ``out_dir``."""
+    if not out_dir or out_dir == work_dir:
+        return work_dir
+    return osp.join(out_dir, osp.basename(work_dir.rstrip(osp.sep)))
 
 
 def _numbered(name: str):

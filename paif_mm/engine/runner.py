@@ -12,7 +12,7 @@ from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 from paif_mm.checks import check_run, shared_samples
 from paif_mm.weights import load_weights, state_of
 
-from .resuming import adopt_paths, latest_checkpoint
+from .resuming import adopt_paths, checkpoint_folder, latest_checkpoint
 
 _DUMPS = ('-' * 20, 'Config:', 'Hooks will be executed', 'Distributed training is not used', 'load model from')
 #: Warnings that say nothing about the user's run.
@@ -102,7 +102,10 @@ class QuietRunner(Runner):
         return checkpoint
 
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
-        """As mmengine's, but a kill never leaves half a checkpoint under its name."""
+        """As mmengine's, but a kill never leaves half a checkpoint under its name (in a local folder)."""
+        if not osp.isdir(out_dir) and '://' in out_dir:
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
         partial = f'{filename}.partial'
         super().save_checkpoint(out_dir, partial, *args, **kwargs)
         if is_main_process() and osp.isfile(osp.join(out_dir, partial)):
@@ -110,8 +113,8 @@ class QuietRunner(Runner):
 
     def _checkpoint_folder(self) -> str:
         """Where the CheckpointHook writes: the work dir, or one of that name in its ``out_dir``."""
-        out_dirs = [hook.out_dir for hook in self.hooks if isinstance(hook, CheckpointHook) and hook.out_dir]
-        return osp.join(out_dirs[0], osp.basename(self.work_dir.rstrip(osp.sep))) if out_dirs else self.work_dir
+        out_dirs = [hook.out_dir for hook in self.hooks if isinstance(hook, CheckpointHook)]
+        return checkpoint_folder(self.work_dir, out_dirs[0] if out_dirs else None)
 
     def _start_from(self, checkpoint: str) -> None:
         """Weights alone: hooks that ask whether this is resumed leave the checkpoint's random states alone."""

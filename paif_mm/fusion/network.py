@@ -51,7 +51,8 @@ class FusionNetwork(BaseModule):
         settings = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
         for setting in settings:
             if setting and setting['type'] == 'Pretrained':  # of which mmengine takes what fits
-                where, prefix = setting['checkpoint'], setting.get('prefix', '')
+                where, prefix = setting['checkpoint'], setting.get('prefix') or ''
+                prefix = f'{prefix.rstrip(".")}.' if prefix else ''
                 state = state_of(CheckpointLoader.load_checkpoint(where, map_location='cpu', logger='silent'), where)
                 state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
                 load_weights(self, state, where)

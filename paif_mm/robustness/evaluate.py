@@ -236,12 +236,13 @@ def _audit(attack, result: AttackResult, place: int, what: str) -> dict:
     """What was really done to one image."""
     audit = Audit()
     zero = torch.zeros(1)
-    one = AttackResult([place], [result.images[place]], [result.clean[place]], None)
+    blind = None if result.blind is None else result.blind[place : place + 1]
+    one = AttackResult([place], [result.images[place]], [result.clean[place]], None, blind)
     audit.update(one, attack, zero, zero)
     if audit.broken:
         raise ValueError(f'the attacked image {what} holds values that are no finite numbers: the attack is at fault')
     length = float((result.images[place] - result.clean[place]).norm()) / 255
-    return {'max_delta_255': audit.max_delta, 'l2': length, 'at_bound': audit.at_bound}
+    return {'max_delta_255': audit.max_delta, 'l2': length, 'at_bound': audit.at_bound, 'blind': bool(audit.blind)}
 
 
 def _from_disk(bench: Bench, attack, result: AttackResult, place: int, batch: dict, path: Path) -> dict:

@@ -130,6 +130,7 @@ def _case_row(case: Case, scores: Mapping, found: Sequence[Mapping], bootstrap: 
             'max_delta_255': {key: max(a['max_delta_255'][key] for a in audits) for key in audits[0]['max_delta_255']},
             'max_l2': max(a['l2'] for a in audits),
             'at_bound': float(np.mean([a['at_bound'] for a in audits])),
+            'blind': sum(a.get('blind', False) for a in audits),
         }
     if 'fused' in found[0]:
         row['fused'] = {key: bootstrap.mean([record['fused'][key] for record in found]) for key in found[0]['fused']}

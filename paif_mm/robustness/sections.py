@@ -261,6 +261,8 @@ def _audit(report: Mapping) -> Section | None:
         if 'audit' in row:
             audit = row['audit']
             changes = ', '.join(f'{key} {value:.2f}' for key, value in sorted(audit['max_delta_255'].items()))
+            if audit.get('blind'):
+                changes += f'; gradients of {audit["blind"]} images NOT FINITE'
             bound = '-' if row['kind'] == CORRUPTION else f'{audit["at_bound"]:.0%}'
             rows.append([title(row), changes, f'{audit["max_l2"]:.2f}', bound, number(row['loss'], 3)])
     if not rows:

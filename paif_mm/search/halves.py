@@ -55,6 +55,7 @@ def restrict(dataset, samples):
     indices = sorted(index for key in samples & set(own) for index in own[key])
     if isinstance(dataset, BaseDataset):
         part = copy.copy(dataset)  # `get_subset` copies by a memo that outlives its call, and finds strangers in it
+        part.pipeline = copy.deepcopy(dataset.pipeline)  # transforms may keep samples (cached mosaics)
         part.get_subset_(indices)
         return part
     if hasattr(dataset, 'dataset') and hasattr(dataset, 'full_init'):
@@ -99,6 +100,8 @@ def check_apart(training, architecture, logger: Logger) -> None:
 def _rewrap(wrapper, name: str, inner):
     """The wrapper with other data inside."""
     wrapper = copy.copy(wrapper)
+    if hasattr(wrapper, 'pipeline'):
+        wrapper.pipeline = copy.deepcopy(wrapper.pipeline)
     setattr(wrapper, name, inner)
     wrapper._fully_initialized = False
     wrapper.full_init()  # what it has counted

@@ -14,6 +14,7 @@ import logging, os, sys
 from types import SimpleNamespace
 import torch
 import torch.multiprocessing as mp
+from mmengine.dataset import DefaultSampler
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from helpers import build_model, deterministic, pair_batch, tiny_segformer
@@ -22,12 +23,15 @@ from paif_mm.losses import FusionLossHook
 
 RATIOS, WEIGHTS = (0.25, 0.5, 1.0), (None, 0.5)
 
-def batch_of(rank, world, turn, alike=False):
-    batch = pair_batch([(32, 32)] * 4, seed=turn, ignored=False)
-    if alike:
-        batch = {key: [value[0].clone() for _ in value] for key, value in batch.items()}
-    size = 4 // world
-    return {key: value[rank * size:(rank + 1) * size] for key, value in batch.items()}
+ALL = pair_batch([(32, 32)] * 12, ignored=False)
+
+def dealt(rank, world, turn):
+    # the samples that the sampler gives this process for its part of a batch of four
+    order, size = list(DefaultSampler(range(12), shuffle=True, seed=3)), 4 // world
+    return order[turn * size:(turn + 1) * size]
+
+def batch_of(ids):
+    return {key: [value[i].clone() for i in ids] for key, value in ALL.items()}
 
 def train(rank, world, folder):
     torch.set_num_threads(1)
@@ -52,18 +56,22 @@ def train(rank, world, folder):
             attacked = []
             for turn in range(3):
                 runner.iter = turn
-                batch = batch_of(rank, world, turn)
+                ids = dealt(rank, world, turn)
+                batch = batch_of(ids)
                 hook.before_train_iter(runner, turn, batch)
                 clean = batch.get('clean_inputs', batch['inputs'])
-                attacked.append([not torch.equal(a.float(), c.float()) for a, c in zip(batch['inputs'], clean)])
+                changed = [not torch.equal(a.float(), c.float()) for a, c in zip(batch['inputs'], clean)]
+                attacked.append({'samples': dict(zip(ids, changed))})
                 before = len(passes)
                 wrapped.train_step(batch, optim)
-                attacked[-1].append(len(passes) - before)
+                attacked[-1]['passes'] = len(passes) - before
             found[ratio, weight] = dict(attacked=attacked, state=model.state_dict())
     hook = AdversarialAttackHook(dict(type='PGD', eps=8 / 255, steps=1, step_size=0), ratio=1.0)
-    batch = batch_of(rank, world, 0, alike=True)
+    ids = dealt(rank, world, 0)
+    batch = batch_of([0] * len(ids))
     hook.attack_share(model, batch, 0)
-    found['noise'] = [a - c.float() for a, c in zip(batch['inputs'], batch['clean_inputs'])]
+    noise = [a - c.float() for a, c in zip(batch['inputs'], batch['clean_inputs'])]
+    found['noise'] = dict(zip(ids, noise))
     torch.save(found, f'{folder}/{world}_{rank}.pth')
     torch.distributed.destroy_process_group()
 
@@ -96,13 +104,16 @@ def test_the_global_batch_is_attacked_alike_and_gives_the_same_steps(found, rati
     (one,) = (run[ratio, weight] for run in found[1])
     start = one['state']
     for turn in range(3):
-        assert sum(one['attacked'][turn][:-1]) == count
+        assert sum(one['attacked'][turn]['samples'].values()) == count
     for world in (2, 4):
         runs = [run[ratio, weight] for run in found[world]]
         for turn in range(3):
-            places = [attacked for run in runs for attacked in run['attacked'][turn][:-1]]
-            assert places == one['attacked'][turn][:-1], 'the same images, however they are divided'
-            assert len({run['attacked'][turn][-1] for run in runs}) == 1, 'synchronised batch norms would wait'
+            parts = [run['attacked'][turn] for run in runs]
+            samples = {name: changed for part in parts for name, changed in part['samples'].items()}
+            assert samples == one['attacked'][turn]['samples'], 'the same samples, whoever has them'
+            loads = [sum(part['samples'].values()) for part in parts]
+            assert max(loads) - min(loads) <= 1, 'equal work'
+            assert len({part['passes'] for part in parts}) == 1, 'synchronised batch norms would wait'
         for run in runs:
             for key, value in run['state'].items():
                 torch.testing.assert_close(value, start[key], rtol=1e-3, atol=2e-5)
@@ -114,10 +125,12 @@ def test_lambda_counts_with_one_image_per_process(found):
 
 
 def test_processes_draw_noise_of_their_own(found):
-    """All saw one and the same image; each place of the global batch has its own noise, whoever attacks it."""
-    (one,) = found[1]
+    """All attack one and the same image; each place of the global batch has its own noise, whoever has it."""
+    (one,) = (run['noise'] for run in found[1])
     for world in (2, 4):
-        noise = [image for run in found[world] for image in run['noise']]
-        assert all(torch.equal(a, b) for a, b in zip(noise, one['noise'], strict=True))
+        noise = {name: image for run in found[world] for name, image in run['noise'].items()}
+        assert noise.keys() == one.keys()
+        assert all(torch.equal(image, one[name]) for name, image in noise.items())
+    images = list(one.values())
     for i in range(4):
-        assert all(not torch.allclose(one['noise'][i], other) for other in one['noise'][:i])
+        assert all(not torch.allclose(images[i], other) for other in images[:i])

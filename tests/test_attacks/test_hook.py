@@ -220,16 +220,52 @@ def test_thirds_add_up():
 
 
 @pytest.mark.parametrize('count', [1, 3, 4, 7, 8])
-def test_attacked_places_are_spread_over_every_part_of_the_batch(count):
+def test_attacked_places_give_every_process_its_share(count):
+    """Processes are dealt the places in turns; each place has the same chance."""
     seen = torch.zeros(8)
     for seed in range(400):
         places = attacked_places(8, count, torch.Generator().manual_seed(seed))
-        assert len(set(places)) == count
-        assert set(places) <= set(range(8))
-        for part in (range(0, 4), range(4, 8)):
-            assert abs(len(set(places) & set(part)) - count / 2) < 1
-        seen[places] += 1
-    assert (seen / 400 - count / 8).abs().max() < 0.08, 'each image has the same chance'
+        assert len(places) == count
+        assert places <= set(range(8))
+        for world in (2, 4):
+            loads = [sum(place % world == rank for place in places) for rank in range(world)]
+            assert max(loads) - min(loads) <= 1
+        seen[list(places)] += 1
+    assert (seen / 400 - count / 8).abs().max() < 0.08
+
+
+def test_gradients_that_are_not_finite_are_told(model, monkeypatch):
+    """An attack that they leave without a direction stays in its ball, and the audit says so."""
+
+    class Nowhere(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, image):
+            return image.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * torch.nan
+
+    fuse = model.data_preprocessor.fuse
+
+    def shattered(inputs, *args, **kwargs):
+        return fuse([Nowhere.apply(inputs[0]), *inputs[1:]], *args, **kwargs)
+
+    monkeypatch.setattr(model.data_preprocessor, 'fuse', shattered)
+    for attack in ({'restarts': 2, 'restarts_at_once': 2}, {'input_diversity': 0.5, 'keep': 'last'}):
+        audit = evaluate(model, pair_batch(), eps=EPS, steps=2, **attack).audit
+        assert audit.broken == 0
+        assert audit.blind == audit.to_dict()['blind'] == 1
+        assert 'gradients of 1 NOT FINITE' in str(audit)
+    monkeypatch.undo()
+    assert evaluate(model, pair_batch(), eps=EPS, steps=2).audit.blind == 0
+
+
+def test_test_time_augmentation_is_not_attacked_in_silence(model):
+    from mmseg.models import SegTTAModel
+
+    with pytest.raises(TypeError, match='test without --tta'):
+        evaluate(SegTTAModel(module=model), pair_batch(), eps=EPS)
 
 
 def test_the_same_iteration_draws_the_same_numbers_and_no_global_ones(model):
