@@ -356,6 +356,7 @@ class Trial:
         self.model.train()
         with leaves_no_trace(self.model):
             self.hook.before_train_iter(self.runner, 0, batch)
+        require_finite(self.hook.blind)
         change = max(self._changes(batch))
         require_attacked(change)
         return {'max_delta_255': change * 255, **self._step(batch)}
@@ -366,6 +367,7 @@ class Trial:
         self.model.eval()
         with leaves_no_trace(self.model):
             result = self.hook.attack(self.model, batch)
+            require_finite(0 if result.blind is None else result.blind.sum())
             before, after = (
                 self.hook.attack.losses(self.model, images, result, batch).item()
                 for images in (result.clean, result.images)
@@ -426,7 +428,7 @@ class Trial:
 
 
 class leaves_no_trace:  # noqa: N801 (a context manager)
-    """Raises ArithmeticError where a model's parameters, buffers, modes or plain attributes come out changed."""
+    """Raises ArithmeticError where a model's parameters, buffers or modes come out changed."""
 
     def __init__(self, model: nn.Module):
         self.model = model
@@ -445,6 +447,12 @@ def require_attacked(change: float) -> None:
         raise ArithmeticError(
             f'the attack changed the image by {change * 255:.3f}/255, its radius is {EPS * 255:.0f}/255'
         )
+
+
+def require_finite(blind) -> None:
+    """Raises ArithmeticError where images were attacked by gradients that are not finite."""
+    if int(blind):
+        raise ArithmeticError('the gradient of its loss towards the image is not finite')
 
 
 def _finite(value: float) -> bool:
@@ -595,7 +603,7 @@ def page(results: dict[str, dict]) -> str:
         '* **train**: `train_step` on two images with `FusionLossHook`; losses are finite, the fusion network moves.',
         '* **attacked train**: the same after `AdversarialAttackHook` attacked one of them (PGD, eps '
         f'{EPS * 255:.0f}/255, two short',
-        '  steps, no random start): the image has changed within its ball, and the model has not changed at all.',
+        '  steps, no random start): the image has changed within its ball; parameters, buffers and modes have not.',
         '* **attacked test**: the same in the test phase, for detectors on an image whose sides are no multiple of a',
         '  stride; `test_step` predicts.',
         '* **robustness**: the suite `paper` at 4/255 on that image; classes have no score there.',

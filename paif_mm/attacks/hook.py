@@ -46,6 +46,10 @@ class AdversarialAttackHook(Hook):
         weight (float | None): lambda of Eq. 4: the training loss of a fused model becomes
             (L_clean + weight * L_attacked) / (1 + weight), each averaged over its own images. Default: None, the mean
             over the batch.
+
+    Attributes:
+        audit (Audit): of the last evaluation.
+        blind (int | Tensor): training images attacked by gradients that are not finite, since they were last counted.
     """
 
     def __init__(
@@ -71,7 +75,7 @@ class AdversarialAttackHook(Hook):
         self.audit = Audit()
         self._fingerprint: str | None = None
         self._seen = 0  # images of this evaluation
-        self._blind: int | torch.Tensor = 0
+        self.blind: int | torch.Tensor = 0
         self._seed = 0
 
     def before_run(self, runner) -> None:
@@ -125,14 +129,14 @@ class AdversarialAttackHook(Hook):
         rng = [self._generator(stream, turn, places[i], device=device) for i in index]
         result = self.attack(model, data_batch, index, training=True, rng=rng)
         if result.blind is not None:
-            self._blind = result.blind.sum() + self._blind  # on the device: not looked at in every iteration
+            self.blind = result.blind.sum() + self.blind  # on the device: not looked at in every iteration
         self._replace(model, data_batch, result)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if self.every_n_train_iters(runner, LOOK) or self.is_last_train_iter(runner):
-            blind, self._blind = int(self._blind), 0
+            blind, self.blind = int(self.blind), 0
             if blind:
-                runner.logger.warning(f'{blind} images were attacked by gradients that are not finite: see Audit')
+                runner.logger.warning(f'{blind} images were attacked by gradients that are not finite: they point nowhere')
 
     def before_val_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
         self._evaluate(runner, data_batch, 'val')

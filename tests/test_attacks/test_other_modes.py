@@ -262,3 +262,43 @@ def test_processes_do_not_average_over_each_others_objects(monkeypatch):
     assert loss_of(model, batch) == alone
     assert torch.distributed.is_initialized()
     PGD(8 / 255, steps=1)(model, batch)
+
+
+# ------------------------------------------------------------------------------------- draws inside of classifiers
+
+
+def classifier(batch_augments=None, **backbone):
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    arch = {'embed_dims': 32, 'num_layers': 2, 'num_heads': 2, 'feedforward_channels': 64}
+    model = MODELS.build(
+        {
+            'type': 'ImageClassifier',
+            'data_preprocessor': {'num_classes': 5, 'batch_augments': batch_augments},
+            'backbone': {'type': 'VisionTransformer', 'arch': arch, 'img_size': 32, 'patch_size': 8, **backbone},
+            'head': {'type': 'VisionTransformerClsHead', 'num_classes': 5, 'in_channels': 32},
+        }
+    )
+    return model.train()
+
+
+def asked(model) -> list[float]:
+    from mmpretrain.structures import DataSample
+
+    generator = torch.Generator().manual_seed(0)
+    image, sample = torch.rand(3, 32, 32, generator=generator) * 255, DataSample().set_gt_label(2)
+    with frozen(model):
+        return [own_losses(model, image, sample, training=True)['loss'].item() for _ in range(3)]
+
+
+def test_dropout_inside_of_attention_is_off():
+    """It is a number that the attention of a library reads by its own mode, in a kernel of torch."""
+    plain, dropping = classifier(), classifier(layer_cfgs={'attn_drop_rate': 0.8})
+    dropping.load_state_dict(plain.state_dict())
+    assert asked(dropping) == asked(plain)
+    assert all(layer.attn.attn_drop == 0.8 for layer in dropping.backbone.layers)
+
+
+def test_augmentations_of_training_batches_are_the_same_in_every_step():
+    losses = asked(classifier(batch_augments={'augments': [{'type': 'Mixup', 'alpha': 0.8}]}))
+    assert len(set(losses)) == 1

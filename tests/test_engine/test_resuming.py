@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS
 from torch import nn
 
-from paif_mm.engine.resuming import NoCheckpointError, adopt_paths, latest_checkpoint
+from paif_mm.engine.resuming import NoCheckpointError, adopt_paths, checkpoint_folder, latest_checkpoint
 from paif_mm.engine.runner import QuietRunner
 
 
@@ -177,3 +177,17 @@ def test_a_kill_while_writing_leaves_the_former_checkpoint(tmp_path, monkeypatch
 
 def test_no_workers_need_no_second_setting(tmp_path):
     assert train(tmp_path, 1, 'workers').train_dataloader.persistent_workers is False
+
+
+@pytest.mark.parametrize(
+    ('out_dir', 'folder'),
+    [(None, 'runs/a'), ('runs/a', 'runs/a'), ('other', 'other/a'), ('far://bucket', 'far://bucket/a')],
+)
+def test_checkpoints_are_looked_for_where_mmengine_writes_them(out_dir, folder):
+    assert checkpoint_folder('runs/a', out_dir) == folder
+
+
+def test_the_named_checkpoint_of_a_remote_folder_is_taken(tmp_path):
+    assert latest_checkpoint('far://bucket/a', tmp_path) is None
+    (tmp_path / 'last_checkpoint').write_text('far://elsewhere/a/iter_2.pth')
+    assert latest_checkpoint('far://bucket/a', tmp_path) == 'far://bucket/a/iter_2.pth'

@@ -226,10 +226,14 @@ def test_amp_keeps_the_fused_image_close():
     torch.testing.assert_close(mixed, exact, atol=0.15, rtol=0.05)
 
 
-def test_the_fusion_network_may_start_from_a_checkpoint(tmp_path):
-    source = build_model(tiny_segformer(), seed=1).data_preprocessor.fusion
-    torch.save(source.state_dict(), tmp_path / 'fusion.pth')
+@pytest.mark.parametrize('prefix', [None, 'data_preprocessor.fusion', 'data_preprocessor.fusion.'])
+def test_the_fusion_network_may_start_from_a_checkpoint(tmp_path, prefix):
+    whole = build_model(tiny_segformer(), seed=1)
+    source = whole.data_preprocessor.fusion
+    torch.save((whole if prefix else source).state_dict(), tmp_path / 'fusion.pth')
     init = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'fusion.pth')}
+    if prefix:
+        init['prefix'] = prefix
     model = build_model(tiny_segformer(fusion={'type': 'FusionNet', 'channels': 4, 'init_cfg': init}), seed=2)
     loaded = model.data_preprocessor.fusion.state_dict()
     assert all(torch.equal(value, loaded[key]) for key, value in source.state_dict().items())

@@ -128,6 +128,8 @@ def test_a_mosaic_mixes_samples_of_its_own_half_alone(boxes):
     seen = [{part['img_path'] for i in range(len(half)) for part in half[i]['seen']} for half in halves]
     assert all(seen)
     assert not seen[0] & seen[1]
+    assert halves[0].pipeline is not halves[1].pipeline, 'transforms may keep what they have seen'
+    assert halves[0].dataset.pipeline is not halves[1].dataset.pipeline
 
 
 def test_a_fold_of_a_data_set_is_halved_whole():
