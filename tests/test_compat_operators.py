@@ -195,3 +195,20 @@ def test_matches_of_nms_are_groups_of_one_kept_box_each():
     dets = torch.cat([BOXES, torch.tensor([[0.8], [0.7], [0.6], [0.9]])], 1)
     assert [group.tolist() for group in nms_match(dets, 0.6)] == [[3, 0], [1], [2]]
     assert [group.tolist() for group in nms_match(dets, 0.4)] == [[3, 0, 1], [2]]
+
+
+def test_offsets_of_a_larger_map_are_read_in_the_outputs_size():
+    """As compiled kernels do, which count their way through memory: DyHead's upper levels."""
+    from mmcv.ops import modulated_deform_conv2d
+
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(*size, generator=generator) for size in ((2, 3, 4, 4), (5, 3, 3, 3)))
+    offset, mask = (torch.randn(2, 9 * k, 8, 8, generator=generator).requires_grad_() for k in (2, 1))
+    found = modulated_deform_conv2d(x, offset, mask, weight, None, 1, 1)
+    first = [
+        part.detach().reshape(2, -1)[:, : 9 * k * 16].reshape(2, 9 * k, 4, 4) for part, k in ((offset, 2), (mask, 1))
+    ]
+    torch.testing.assert_close(found, modulated_deform_conv2d(x, *first, weight, None, 1, 1))
+    found.sum().backward()
+    assert offset.grad.shape == offset.shape
+    assert offset.grad.reshape(2, -1)[:, 18 * 16 :].abs().max() == 0

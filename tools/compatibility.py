@@ -43,7 +43,11 @@ from paif_mm.robustness.records import Records
 
 LIBRARIES = {'mmseg': 'mmsegmentation', 'mmdet': 'mmdet', 'mmpretrain': 'mmpretrain'}
 STAGES = ('train', 'attacked train', 'attacked test', 'robustness')
-SIZES = {'mmseg': (64, 128, 400), 'mmdet': (128, 256), 'mmpretrain': (64, 224)}  # the first at which a family trains
+SIZES = {
+    'mmseg': (64, 128, 400),
+    'mmdet': (128, 256),
+    'mmpretrain': (64, 224, 256),
+}  # the first at which a family trains
 TRIES = 6  # configs of a family, until one trains
 LARGEST = 450e6  # parameters
 EPS = 8 / 255
@@ -321,7 +325,7 @@ def shrink(node, size: int) -> None:
         elif key == 'norm_eval':
             node[key] = False  # there are no pre-trained statistics
         elif key == 'frozen_stages':
-            node[key] = -1
+            node[key] = 0 if node.get('type') == 'EfficientNet' else -1  # the least that each knows
         elif key == 'img_size':
             node[key] = size if isinstance(value, int) else (size, size)
         elif key == 'size' and isinstance(value, (list, tuple)) and min(value) >= size:
@@ -474,7 +478,7 @@ class SyntheticData:
         self.images = nn.functional.interpolate(coarse, (size, size), mode='bilinear').round().to(torch.uint8)
 
     def __getitem__(self, index: int) -> dict:
-        """A test image; of a detector, which takes any size, no multiple of a stride."""
+        """A test image; of a detector whose preprocessor pads, no multiple of a stride."""
         return self._item(index, self.test_shape)
 
     def get_data_info(self, index: int) -> dict:
@@ -554,7 +558,9 @@ class DetectionData(SyntheticData):
 
     @property
     def test_shape(self) -> tuple[int, int]:
-        return (self.size - 6, self.size - 13)
+        preprocessor = self.model.data_preprocessor
+        divisor = getattr(getattr(preprocessor, 'task', preprocessor), 'pad_size_divisor', 1)
+        return (self.size - 6, self.size - 13) if divisor > 1 else (self.size, self.size)  # padded by its own pipeline
 
 
 class ClassData(SyntheticData):
@@ -604,7 +610,7 @@ def page(results: dict[str, dict]) -> str:
         '* **attacked train**: the same after `AdversarialAttackHook` attacked one of them (PGD, eps '
         f'{EPS * 255:.0f}/255, two short',
         '  steps, no random start): the image has changed within its ball; parameters, buffers and modes have not.',
-        '* **attacked test**: the same in the test phase, for detectors on an image whose sides are no multiple of a',
+        '* **attacked test**: the same in the test phase, for detectors that pad on an image whose sides are no multiple of a',
         '  stride; `test_step` predicts.',
         '* **robustness**: the suite `paper` at 4/255 on that image; classes have no score there.',
         '',

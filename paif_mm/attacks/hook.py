@@ -136,7 +136,9 @@ class AdversarialAttackHook(Hook):
         if self.every_n_train_iters(runner, LOOK) or self.is_last_train_iter(runner):
             blind, self.blind = int(self.blind), 0
             if blind:
-                runner.logger.warning(f'{blind} images were attacked by gradients that are not finite: they point nowhere')
+                runner.logger.warning(
+                    f'{blind} images were attacked by gradients that are not finite: they point nowhere'
+                )
 
     def before_val_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
         self._evaluate(runner, data_batch, 'val')

@@ -241,7 +241,11 @@ def _preprocessed(model: nn.Module, batch: dict, training: bool) -> dict:
     """
     detector = next((m for m in model.data_preprocessor.modules() if hasattr(m, 'pad_mask')), None)
     if training or detector is None:
-        return model.data_preprocessor(batch, training)
+        data = model.data_preprocessor(batch, training)
+        for sample in data['data_samples']:
+            if 'gt_score' in sample:  # of a classifier trained on mixed labels: a loss of whole numbers fails
+                sample.set_gt_score(sample.gt_score.float())
+        return data
     augments, detector.batch_augments = detector.batch_augments, None
     try:
         return model.data_preprocessor(batch, True)

@@ -331,10 +331,28 @@ def _modulated_deform_conv(settings: dict) -> Callable[..., Tensor]:
     )
 
     def convolved(input: Tensor, weight: Tensor, bias: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+        size = [
+            (side + 2 * pad - gap * (kernel - 1) - 1) // step + 1
+            for side, kernel, step, pad, gap in zip(
+                input.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
+            )
+        ]
+        offset, mask = (_read_as(part, size) for part in (offset, mask))
         bias = bias if settings['with_bias'] else None
         return deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
 
     return convolved
+
+
+def _read_as(maps: Tensor, size: list[int]) -> Tensor:
+    """Maps (N, C, h, w) as mmcv's kernels read them: in the output's size, from the beginning of each image's memory.
+
+    DyHead gives the offsets of a larger level, and its weights are trained with what is read of them.
+    """
+    n, channels = maps.shape[:2]
+    if list(maps.shape[2:]) == size:
+        return maps
+    return maps.flatten(1)[:, : channels * size[0] * size[1]].reshape(n, channels, *size)
 
 
 def masked_im2col_forward(
