@@ -610,8 +610,8 @@ def page(results: dict[str, dict]) -> str:
         '* **attacked train**: the same after `AdversarialAttackHook` attacked one of them (PGD, eps '
         f'{EPS * 255:.0f}/255, two short',
         '  steps, no random start): the image has changed within its ball; parameters, buffers and modes have not.',
-        '* **attacked test**: the same in the test phase, for detectors that pad on an image whose sides are no multiple of a',
-        '  stride; `test_step` predicts.',
+        '* **attacked test**: the same attack on a test sample, of detectors that pad one whose sides are no multiple',
+        '  of a stride; `test_step` predicts.',
         '* **robustness**: the suite `paper` at 4/255 on that image; classes have no score there.',
         '',
         'It says what works, not how well: weights are random. Figures are in the JSON file beside this page.',
