@@ -4,7 +4,7 @@ import os.path as osp
 from collections.abc import Sequence
 
 import torch
-from mmengine.dist import all_gather, broadcast, get_dist_info, get_world_size
+from mmengine.dist import all_gather, all_reduce, broadcast, get_dist_info, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel
 
@@ -133,11 +133,14 @@ class AdversarialAttackHook(Hook):
         self._replace(model, data_batch, result)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        if 'train' not in self.phases:
+            return
         if self.every_n_train_iters(runner, LOOK) or self.is_last_train_iter(runner):
-            blind, self.blind = int(self.blind), 0
+            blind, self.blind = torch.tensor(int(self.blind)), 0
+            all_reduce(blind)  # only the first process's log is read
             if blind:
                 runner.logger.warning(
-                    f'{blind} images were attacked by gradients that are not finite: they point nowhere'
+                    f'{int(blind)} images were attacked by gradients that are not finite: they point nowhere'
                 )
 
     def before_val_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:

@@ -9,7 +9,7 @@ from helpers import build_model, pair_batch, tiny_segformer
 
 from paif_mm.attacks import PGD, AdversarialAttackHook, Audit, FusionObjective, TaskLoss, WeightedSum
 from paif_mm.attacks.frozen import fingerprint, frozen
-from paif_mm.attacks.hook import attacked_count, attacked_places
+from paif_mm.attacks.hook import attacked_count, attacked_places, require_one_size
 from paif_mm.attacks.objectives import pixel_losses
 
 EPS = 8 / 255
@@ -259,6 +259,26 @@ def test_gradients_that_are_not_finite_are_told(model, monkeypatch):
         assert 'gradients of 1 NOT FINITE' in str(audit)
     monkeypatch.undo()
     assert evaluate(model, pair_batch(), eps=EPS, steps=2).audit.blind == 0
+
+
+def test_a_training_warns_of_gradients_that_are_not_finite(model, caplog):
+    hook = AdversarialAttackHook({'type': 'PGD', 'eps': EPS, 'steps': 1})
+    runner = SimpleNamespace(iter=48, max_iters=1000, logger=logging.getLogger('test'))
+    hook.blind = torch.tensor(3)
+    hook.after_train_iter(runner, 48)
+    assert not caplog.text
+    runner.iter = 49
+    hook.after_train_iter(runner, 49)
+    assert '3 images were attacked by gradients that are not finite' in caplog.text
+    assert hook.blind == 0
+
+
+def test_weights_of_a_global_batch_need_parts_of_one_size(monkeypatch):
+    monkeypatch.setattr('paif_mm.attacks.hook.get_world_size', lambda: 2)
+    monkeypatch.setattr('paif_mm.attacks.hook.all_gather', lambda size: [size, torch.tensor([2])])
+    require_one_size(2)
+    with pytest.raises(ValueError, match=r'batches of one size, but the processes have \[1, 2\] images'):
+        require_one_size(1)
 
 
 def test_test_time_augmentation_is_not_attacked_in_silence(model):
