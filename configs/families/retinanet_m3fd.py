@@ -6,7 +6,7 @@ _base_ = [
     'mmdet::_base_/schedules/schedule_1x.py',
     '../_base_/detection_runtime.py',
 ]
+_base_.model.bbox_head.num_classes = _base_.num_classes
 _base_.model.data_preprocessor = dict(
     type='paif_mm.FusionDataPreprocessor', fusion=dict(type='FusionNet'), task=_base_.model.data_preprocessor
 )
-_base_.model.bbox_head.num_classes = _base_.num_classes
