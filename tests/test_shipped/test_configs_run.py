@@ -134,7 +134,7 @@ def test_a_new_product_is_a_data_set_in_one_file_and_a_handful_of_lines(name, wo
     monkeypatch.chdir(workplace)
     folder = workplace / name
     folder.mkdir()
-    data_set, product = (text.replace('{base}', str(REPO / 'configs/_base_')) for text in PRODUCTS[name])
+    data_set, product = (text.replace('configs/_base_', str(REPO / 'configs/_base_')) for text in PRODUCTS[name])
     (folder / 'own.py').write_text(data_set)
     (folder / f'{name}.py').write_text(product)
     config = train_and_test(folder / f'{name}.py')

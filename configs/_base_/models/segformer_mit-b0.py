@@ -1,5 +1,4 @@
 # SegFormer MiT-B0 behind a fusion network: the model is mmseg's, only its preprocessor is wrapped.
-
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
