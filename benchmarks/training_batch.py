@@ -38,7 +38,8 @@ def main() -> None:
         make_synthetic(folder, 4 * args.batches, 1, config.crop_size, progress=False)
         dataset = DATASETS.build({**config.train_dataloader.dataset, 'data_root': folder})
         pairs = [dataset[i]['inputs'] for i in range(len(dataset))]
-    batches = [pairs[i : i + config.batch_size] for i in range(0, len(pairs), config.batch_size)]
+    batch_size = config.train_dataloader.batch_size
+    batches = [pairs[i : i + batch_size] for i in range(0, len(pairs), batch_size)]
     passes, ratios = [], []
     for batch in batches:
         by_size = seconds(preprocessor.train(), batch, None)

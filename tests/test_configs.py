@@ -1,4 +1,9 @@
-"""Every shipped config can be built."""
+"""Every shipped config can be built, and says what is its own alone."""
+
+import ast
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
 
 import pytest
 from conftest import REPO
@@ -9,6 +14,8 @@ from paif_mm.registry import ATTACKS, build
 
 #: All but the families, which have a test of their own.
 CONFIGS = sorted(p for p in (REPO / 'configs').rglob('*.py') if not {'_base_', 'families'} & set(p.parts))
+#: All that are read with bases; the drop-in config is one file on purpose.
+COMPOSED = sorted(p for p in (REPO / 'configs').rglob('*.py') if not {'_base_', 'dropin'} & set(p.parts))
 ATTACK_CONFIGS = sorted((REPO / 'configs' / '_base_' / 'attacks').glob('*.py'))
 
 
@@ -86,3 +93,50 @@ def test_the_original_search_differs_in_its_two_settings(path):
     assert original.train_cfg == {**config.train_cfg, 'bilevel': 'one_step', 'upper_level': 'mixed'}
     config.train_cfg = original.train_cfg
     assert original.to_dict() == config.to_dict()
+
+
+def own_statements(path: Path) -> list[str]:
+    """What a config says beside the list of its bases."""
+    statements = ast.parse(path.read_text()).body
+    return [ast.unparse(it) for it in statements if not ast.unparse(it).startswith('_base_ =')]
+
+
+@cache
+def read(path: Path) -> Config:
+    return Config.fromfile(path)
+
+
+@pytest.mark.parametrize('path', COMPOSED, ids=lambda p: f'{p.parent.name}/{p.stem}')
+def test_a_config_is_its_bases_and_a_handful_of_statements(path):
+    assert len(own_statements(path)) <= 8
+    config = read(path)
+    hooks = {hook.type: hook for hook in config.get('custom_hooks', ())}
+    for recipe in ('adversarial_training', 'meta_initialisation'):  # a recipe that is listed is also used
+        if recipe in config:
+            assert config[recipe].keys() <= hooks[config[recipe].type].keys()
+    if 'supernet' in config:
+        assert config.model.data_preprocessor.fusion == config.supernet
+        assert config.train_cfg.type == 'paif_mm.HDSTrainLoop'
+        assert config.train_cfg.warmup_iters == hooks['paif_mm.AdversarialAttackHook'].begin
+
+
+@pytest.mark.parametrize('path', COMPOSED, ids=lambda p: f'{p.parent.name}/{p.stem}')
+def test_schedules_end_with_their_training(path):
+    config = read(path)
+    schedulers = config.get('param_scheduler', ())
+    schedulers = schedulers.weights if isinstance(schedulers, dict) else schedulers
+    poly = [it for it in schedulers if it.type == 'PolyLR']
+    assert [it.end for it in poly] == ([config.train_cfg.max_iters] if 'max_iters' in config.train_cfg else [])
+    if poly:
+        assert schedulers[0].end == poly[0].begin < poly[0].end
+
+
+def test_nothing_is_written_twice():
+    """No two places of the configs share six lines; comments and lone brackets do not count."""
+    places = defaultdict(set)
+    for path in [*COMPOSED, *(REPO / 'configs/_base_').rglob('*.py')]:
+        lines = [line.split('#')[0].strip() for line in path.read_text().splitlines()]
+        lines = [line for line in lines if line.strip('()[]{},')]
+        for i in range(len(lines) - 5):
+            places['\n'.join(lines[i : i + 6])].add((path.stem, i))
+    assert not {run: found for run, found in places.items() if len(found) > 1}

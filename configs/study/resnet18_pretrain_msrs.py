@@ -1,16 +1,11 @@
-# As segformer_pretrain_msrs.py with a narrow ResNet-18 under SegFormer's all-MLP head.
-_base_ = './segformer_pretrain_msrs.py'
+# The start of every row of the study: T trained on the plain average of both luminances, at 160x120, because no
+# ImageNet weights can be had everywhere. The rows then differ in the fusion network and in the training only.
+_base_ = './resnet18_general_msrs.py'
 
-norm_cfg = dict(type='SyncBN', requires_grad=True)
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='ResNetV1c',
-        depth=18,
-        base_channels=32,
-        stem_channels=32,
-        norm_cfg=norm_cfg,
-    ),
-    decode_head=dict(in_channels=[32, 64, 128, 256]),
-)
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
+_base_.model.data_preprocessor.fusion = dict(type='AverageFusion')
+_base_.train_dataloader.batch_size = 8
+_base_.optim_wrapper.optimizer.lr = 1e-3
+_base_.param_scheduler[0].end = _base_.param_scheduler[1].begin = 100
+_base_.param_scheduler[1].end = _base_.train_cfg.max_iters = _base_.train_cfg.val_interval = 2500
+custom_hooks = []
+load_from = None

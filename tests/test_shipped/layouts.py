@@ -34,7 +34,15 @@ def make_layouts(data: Path) -> None:
     for split, name in (('train', 'train'), ('val', 'test')):
         (data / 'm3fd' / f'{name}.txt').write_text((scenes / f'{split}.txt').read_text())
     (data / 'msrs_half' / 'annotations').symlink_to(scenes / 'annotations')
+    _own(data / 'own', scenes, data / 'pairs')
     noise_bank(data / 'bank', size=SIZE)
+
+
+def _own(folder: Path, scenes: Path, pairs: Path) -> None:
+    """A folder that no shipped config names, with the scenes in MFNet's layout, in COCO's and by class."""
+    folder.mkdir()
+    for source in (*scenes.iterdir(), *pairs.iterdir()):
+        (folder / source.name).symlink_to(source)
 
 
 def _write(path: Path, image) -> None:

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS, init_default_scope
 from test_shipped.layouts import make_layouts
+from test_shipped.products import PRODUCTS
 from test_shipped.shrink import shrink
 
 from paif_mm.attacks import AdversarialAttackHook
@@ -83,6 +84,11 @@ def check_views(config: Config) -> None:
 def test_it_trains_validates_and_is_tested_under_attack(path, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     monkeypatch.delenv('PAIF_MM_DATA', raising=False)
+    train_and_test(path)
+
+
+def train_and_test(path: Path) -> Config:
+    """Run a config, made small, and look at what its training and its attacked test did."""
     config = Config.fromfile(path)
     check_views(config)
     shrink(config)
@@ -120,3 +126,18 @@ def test_it_trains_validates_and_is_tested_under_attack(path, workplace, monkeyp
     assert hook.audit.images == 1
     assert hook.audit.untouched
     assert all(0 < delta <= 255 * EPS + 1e-3 for delta in hook.audit.max_delta.values())
+    return config
+
+
+@pytest.mark.parametrize('name', PRODUCTS)
+def test_a_new_product_is_a_data_set_in_one_file_and_a_handful_of_lines(name, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    folder = workplace / name
+    folder.mkdir()
+    data_set, product = (text.replace('configs/_base_', str(REPO / 'configs/_base_')) for text in PRODUCTS[name])
+    (folder / 'own.py').write_text(data_set)
+    (folder / f'{name}.py').write_text(product)
+    config = train_and_test(folder / f'{name}.py')
+    assert len(product.split(']', 1)[1].strip().splitlines()) <= 3
+    assert config.train_dataloader.dataset.data_root == 'data/own'
+    assert AdversarialAttackHook.__name__ in [hook.type.split('.')[-1] for hook in config.custom_hooks]

@@ -122,9 +122,9 @@ SEGMENTORS = {
     'quickstart/segformer_hds_synthetic': 1,
     'msrs_half/segformer_sat_msrs': 1,
     'families/segformer_convnext_mfnet': 1,
-    'study/general_msrs': 0.5,
-    'study/average_general_msrs': 0.5,
-    'study/visible_msrs': 0.5,
+    'study/resnet18_general_msrs': 0.5,
+    'study/resnet18_average_general_msrs': 0.5,
+    'study/resnet18_visible_msrs': 0.5,
     'dropin/segformer_mit-b0_mfnet': 1,
 }
 
@@ -140,7 +140,7 @@ def test_a_segmentor_averages_the_softmax_of_its_views(name):
     metrics, kept, model = run(config)
     assert np.isfinite(metrics['mIoU'])
     fused = find_fuser(model) is not None
-    assert fused == (name != 'study/visible_msrs')
+    assert fused == (name != 'study/resnet18_visible_msrs')
     for sample, views in zip(kept.samples, kept.inputs, strict=True):
         image = load(sample, fused)
         height, width = image.shape[:2]

@@ -3,4 +3,4 @@
 # Infrared images alone: --cfg-options model.data_preprocessor.fusion.ir_weight=1.0 model.data_preprocessor.grey=True
 _base_ = '../paif/segformer_general_mfnet.py'
 
-model = dict(data_preprocessor=dict(fusion=dict(_delete_=True, type='AverageFusion', ir_weight=0.5)))
+_base_.model.data_preprocessor.fusion = dict(type='AverageFusion', ir_weight=0.5)

@@ -2,8 +2,4 @@
 # Others: --cfg-options model.data_preprocessor.fusion.operation=3-DC model.data_preprocessor.fusion.rule=AA
 _base_ = '../paif/segformer_sat_mfnet.py'
 
-model = dict(
-    data_preprocessor=dict(
-        fusion=dict(_delete_=True, type='FusionBaseline', operation='3-RB', rule='CC', depth=3, channels=32)
-    )
-)
+_base_.model.data_preprocessor.fusion = dict(type='FusionBaseline', operation='3-RB', rule='CC', depth=3, channels=32)

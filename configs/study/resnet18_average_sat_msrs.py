@@ -1,5 +1,5 @@
 # Adversarial training of the pretrained T on the mean of both luminances: no fusion network.
 # One modality: --cfg-options model.data_preprocessor.fusion.ir_weight=0.0 (visible) or 1.0 (infrared)
-_base_ = './sat_msrs.py'
+_base_ = './resnet18_sat_msrs.py'
 
-model = dict(data_preprocessor=dict(fusion=dict(_delete_=True, type='AverageFusion', ir_weight=0.5)))
+_base_.model.data_preprocessor.fusion = dict(type='AverageFusion', ir_weight=0.5)

@@ -2,4 +2,4 @@
 # One modality: --cfg-options model.data_preprocessor.fusion.ir_weight=0.0 (visible) or 1.0 (infrared)
 _base_ = '../paif/segformer_sat_mfnet.py'
 
-model = dict(data_preprocessor=dict(fusion=dict(_delete_=True, type='AverageFusion', ir_weight=0.5)))
+_base_.model.data_preprocessor.fusion = dict(type='AverageFusion', ir_weight=0.5)

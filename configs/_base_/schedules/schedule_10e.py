@@ -1,0 +1,5 @@
+# 10 epochs of AdamW 1e-3, for small classifiers.
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-3))
+train_cfg = dict(by_epoch=True, max_epochs=10)
+val_cfg = dict()
+test_cfg = dict()

@@ -1,8 +1,0 @@
-# Standard adversarial training: half of each batch attacked by PGD-5 at 8/255.
-_base_ = './general_msrs.py'
-
-attack = dict(type='PGD', eps=8 / 255, step_size=2 / 255, steps=5, random_start=True, keep='last')
-custom_hooks = [
-    dict(type='paif_mm.FusionLossHook', weight=0.1, task_weight=4.0),
-    dict(type='paif_mm.AdversarialAttackHook', attack=attack, ratio=0.5, phases=('train',)),
-]
