@@ -4,6 +4,7 @@ Each row is a mistake: what is typed, and a part of the line. {segmentor}: a con
 checkpoint of it; {folder}: of FILES; {out}: a folder for results. After ` | ` come settings for --cfg-options.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -432,7 +433,9 @@ def test_radii_may_be_texts_wherever_they_are_read(places, tmp_path):
     single = tmp_path / 'single.py'
     single.write_text("attack = dict(type='PGD', eps='2/255', steps=1)\n")
     type_it(f'{ROBUSTNESS} {few} --attack {single}', {**places, 'out': tmp_path / 'c'})
-    assert '| single-2 ' in (tmp_path / 'c/report.md').read_text()
+    rows = {row['key']: row for row in json.loads((tmp_path / 'c/report.json').read_text())['rows']}
+    assert rows['single-2']['eps'] == 2 / 255
+    assert 0 < rows['single-2']['audit']['max_delta_255']['ir'] <= 2.001
 
 
 # ------------------------------------------------------------------------------------------------- resuming, faults
