@@ -132,13 +132,24 @@ class LoadPairFromFile(BaseTransform):
 class LoadPairAnnotations(LoadAnnotations):
     """mmseg's LoadAnnotations that refuses labels which the dataset cannot mean.
 
-    Required keys: mmseg's, ``img_path`` and ``ori_shape`` of the loaded image, ``num_labels`` of our datasets.
+    Required keys: mmseg's, ``img_path`` and ``ori_shape`` of the loaded image, ``num_labels`` of our datasets. What no
+    data set describes, an image for inference, has no labels and passes as it is.
 
     Raises:
         FileNotFoundError: there is no such label file.
         ValueError: the file is no label map, a value is neither a class nor the ignored 255, or the label's size is
             not the image's.
     """
+
+    def transform(self, results: dict) -> dict:
+        if 'seg_map_path' in results:
+            return super().transform(results)
+        if 'seg_fields' in results:
+            raise ValueError(
+                f'{results["img_path"]} has no label: set data_prefix.seg_map_path; or, for a test set without labels, '
+                'take LoadPairAnnotations out of the pipeline and set format_only=True in the evaluator'
+            )
+        return results
 
     def _load_seg_map(self, results: dict) -> None:
         path = results['seg_map_path']
