@@ -1,5 +1,5 @@
-# FMB as it is published (Liu et al., ICCV 2023), 800x600: data/fmb/{train,test}/{Visible,Infrared,Label}/ID.png. Zero in
-# the label files is nothing, and ignored; to learn it, name it first in classes and set reduce_zero_label=False.
+# FMB as it is published (Liu et al., ICCV 2023), 800x600: data/fmb/{train,test}/{Visible,Infrared,Label}/ID.png. Zero
+# in the label files is nothing, and ignored; to learn it, name it first in classes and set reduce_zero_label=False.
 _base_ = './mfnet.py'
 
 crop_size = (600, 800)

@@ -1,6 +1,6 @@
-# PST900 as it is published (Shivakumar et al., ICRA 2020), 1280x720: data/pst900/{train,test}/{rgb,thermal,labels}/ID.png.
-# The folders depth and thermal_raw beside them are not read; to take thermal_raw, of 16 bits, for infrared, declare
-# ir_range=(low, high) in LoadPairFromFile.
+# PST900 as it is published (Shivakumar et al., ICRA 2020), 1280x720: data/pst900/{train,test}/{rgb,thermal,labels}/
+# ID.png. The folders depth and thermal_raw beside them are not read; to take thermal_raw, of 16 bits, for infrared,
+# declare ir_range=(low, high) in LoadPairFromFile.
 _base_ = './mfnet.py'
 
 crop_size = (480, 640)
