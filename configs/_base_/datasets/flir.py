@@ -3,24 +3,12 @@
 # left out.
 _base_ = './m3fd.py'
 
-scale = (640, 512)
-train_pipeline = [
-    dict(type='paif_mm.LoadPairFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='paif_mm.LoadPairFromFile'),
-    dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
-    ),
-]
-tta_pipeline = [*test_pipeline[:2], {{_base_.tta_views}}]
+num_classes = 3
+scale = (640, 512)  # attacks change the pixels that the network sees, after any resizing
+
+_base_.train_pipeline[2].scale = scale
+_base_.test_pipeline[1].scale = scale
+tta_pipeline = [*_base_.test_pipeline[:2], _base_.tta_views]
 data = dict(
     _delete_=True,
     type='paif_mm.PairVOCDataset',
@@ -31,10 +19,8 @@ data = dict(
     others=dict(dog=None),
     clip_boxes=True,
 )
-train_dataloader = dict(
-    dataset=dict(**data, ann_file='align_train.txt', filter_cfg=dict(filter_empty_gt=True), pipeline=train_pipeline),
-)
-val_dataloader = dict(
-    dataset=dict(**data, ann_file='align_validation.txt', test_mode=True, pipeline=test_pipeline),
-)
+train_set = dict(**data, ann_file='align_train.txt', filter_cfg=dict(filter_empty_gt=True))
+train_dataloader = dict(dataset=dict(**train_set, pipeline=_base_.train_pipeline))
+val_set = dict(**data, ann_file='align_validation.txt', test_mode=True)
+val_dataloader = dict(dataset=dict(**val_set, pipeline=_base_.test_pipeline))
 test_dataloader = val_dataloader

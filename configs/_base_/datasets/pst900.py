@@ -3,25 +3,20 @@
 # declare ir_range=(low, high) in LoadPairFromFile.
 _base_ = './mfnet.py'
 
-crop_size = (480, 640)
-train_pipeline = [
-    dict(type='paif_mm.LoadPairFromFile'),
-    dict(type='paif_mm.LoadPairAnnotations'),
-    dict(type='RandomResize', scale=(1280, 720), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='paif_mm.VisibleOnly', transforms=[dict(type='PhotoMetricDistortion')]),
-    dict(type='PackSegInputs'),
-]
-data = dict(
+classes = ('background', 'fire_extinguisher', 'backpack', 'hand_drill', 'survivor')
+palette = [[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]
+num_classes = len(classes)
+
+_base_.train_pipeline[2].scale = (1280, 720)
+_base_.train_pipeline[3].cat_max_ratio = 1.0  # most crops are background alone
+files = dict(
+    _delete_=True,
     type='paif_mm.PairSegDataset',
     data_prefix=dict(img_path='rgb', ir_path='thermal', seg_map_path='labels'),
-    metainfo=dict(
-        classes=('background', 'fire_extinguisher', 'backpack', 'hand_drill', 'survivor'),
-        palette=[[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]],
-    ),
+    metainfo=dict(classes=classes, palette=palette),
 )
-test_set = dict(_delete_=True, **data, data_root='data/pst900/test', test_mode=True, pipeline={{_base_.test_pipeline}})
-train_dataloader = dict(dataset=dict(_delete_=True, **data, data_root='data/pst900/train', pipeline=train_pipeline))
-val_dataloader = dict(dataset=test_set)
-test_dataloader = dict(dataset=test_set)
+train_dataloader = dict(dataset=dict(**files, data_root='data/pst900/train', pipeline=_base_.train_pipeline))
+val_dataloader = dict(
+    dataset=dict(**files, data_root='data/pst900/test', test_mode=True, pipeline=_base_.test_pipeline)
+)
+test_dataloader = val_dataloader
