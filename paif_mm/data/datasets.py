@@ -15,7 +15,7 @@ from .arguments import (
     random_palette,
     refuse,
 )
-from .listing import find_samples, inform
+from .listing import find_samples, inform, warn
 
 LIGHTING = {'day': 'D', 'night': 'N'}
 NOTHING = ('unlabeled', 'unlabelled', 'background', 'void')  # what reduce_zero_label takes off
@@ -51,8 +51,8 @@ class PairSegDataset(NamedClasses, BaseSegDataset):
         ann_file (str): a list of ids, one per line; UTF-8, or what a byte order mark says. Default: every image.
         data_prefix (dict | None): the folders ``img_path``, ``ir_path`` and ``seg_map_path``, relative to
             ``data_root``. Without ``ir_path`` the images are RGBA files with infrared as fourth channel. Without
-            ``seg_map_path``, or with None, the pairs have no labels; in test mode a label folder that does not exist
-            means the same, and is told.
+            ``seg_map_path``, or with None, the pairs are a test set without labels, in test mode; a label folder that
+            does not exist then means the same, and is told.
         names (dict | None): how the files of a folder are called, where not as the id alone: ``*`` stands for the id,
             as in ``dict(img_path='*_RGB', ir_path='*_IR')``, several stars for its parts
             (:class:`paif_mm.data.naming.Naming`).
@@ -85,6 +85,11 @@ class PairSegDataset(NamedClasses, BaseSegDataset):
             raise ValueError(f"lighting must be 'day', 'night' or None, not {lighting!r}")
         self.lighting = lighting
         folders = choose_folders(data_prefix, self.FOLDERS, self.ROLES)
+        if 'seg_map_path' not in folders and not kwargs.get('test_mode'):
+            raise ValueError(
+                f'data_prefix {folders} names no folder of labels, seg_map_path; none is for a test set, with '
+                'test_mode=True'
+            )
         check_keys('names', names, folders)
         self._names = dict(names or {})
         refuse(self, kwargs, UNUSED)
@@ -120,7 +125,7 @@ class PairSegDataset(NamedClasses, BaseSegDataset):
         folders = dict(self.data_prefix)
         labels = folders.get('seg_map_path')
         if labels and self.test_mode and not fileio.exists(labels, backend_args=self.backend_args):
-            inform(f'{labels} does not exist: taken as a test set without labels')
+            warn(f'{labels} does not exist: taken as a test set without labels')
             del folders['seg_map_path']
         return folders
 

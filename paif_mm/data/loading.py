@@ -132,8 +132,8 @@ class LoadPairFromFile(BaseTransform):
 class LoadPairAnnotations(LoadAnnotations):
     """mmseg's LoadAnnotations that refuses labels which the dataset cannot mean.
 
-    Required keys: mmseg's, ``img_path`` and ``ori_shape`` of the loaded image, ``num_labels`` of our datasets. What no
-    data set describes, an image for inference, has no labels and passes as it is.
+    Required keys: mmseg's, ``img_path`` and ``ori_shape`` of the loaded image, ``num_labels`` of our datasets. A pair
+    without ``seg_map_path``, of a test set without labels or for inference, passes as it is.
 
     Raises:
         FileNotFoundError: there is no such label file.
@@ -142,14 +142,7 @@ class LoadPairAnnotations(LoadAnnotations):
     """
 
     def transform(self, results: dict) -> dict:
-        if 'seg_map_path' in results:
-            return super().transform(results)
-        if 'seg_fields' in results:
-            raise ValueError(
-                f'{results["img_path"]} has no label: set data_prefix.seg_map_path; or, for a test set without labels, '
-                'take LoadPairAnnotations out of the pipeline and set format_only=True in the evaluator'
-            )
-        return results
+        return super().transform(results) if 'seg_map_path' in results else results
 
     def _load_seg_map(self, results: dict) -> None:
         path = results['seg_map_path']
