@@ -2,17 +2,11 @@
 _base_ = [
     'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
     '../_base_/datasets/m3fd.py',
+    '../_base_/recipes/general_detection.py',
     'mmdet::_base_/schedules/schedule_1x.py',
-    'mmdet::_base_/default_runtime.py',
+    '../_base_/detection_runtime.py',
 ]
-model = dict(
-    data_preprocessor=dict(
-        _delete_=True,
-        type='paif_mm.FusionDataPreprocessor',
-        fusion=dict(type='FusionNet'),
-        task={{_base_.model.data_preprocessor}},
-    ),
-    roi_head=dict(bbox_head=dict(num_classes=6)),
+_base_.model.data_preprocessor = dict(
+    type='paif_mm.FusionDataPreprocessor', fusion=dict(type='FusionNet'), task=_base_.model.data_preprocessor
 )
-default_hooks = dict(visualization=dict(_delete_=True, type='paif_mm.PairVisualizationHook'))
-custom_hooks = [dict(type='paif_mm.FusionLossHook', weight=0.1, task_weight=1.0)]
+_base_.model.roi_head.bbox_head.num_classes = _base_.num_classes

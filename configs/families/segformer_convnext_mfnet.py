@@ -2,19 +2,14 @@
 _base_ = [
     '../_base_/models/segformer_mit-b0.py',
     '../_base_/datasets/mfnet.py',
+    '../_base_/recipes/general.py',
     '../_base_/schedules/schedule_20k.py',
     '../_base_/default_runtime.py',
 ]
 custom_imports = dict(imports=['paif_mm', 'mmpretrain.models'])
-model = dict(
-    data_preprocessor=dict(task=dict(size={{_base_.crop_size}})),
-    backbone=dict(
-        _delete_=True,
-        type='mmpretrain.ConvNeXt',
-        arch='tiny',
-        out_indices=(0, 1, 2, 3),
-        gap_before_final_norm=False,
-    ),
-    decode_head=dict(in_channels=[96, 192, 384, 768]),
+
+_base_.model.data_preprocessor.task.size = _base_.crop_size
+_base_.model.backbone = dict(
+    type='mmpretrain.ConvNeXt', arch='tiny', out_indices=(0, 1, 2, 3), gap_before_final_norm=False
 )
-custom_hooks = [dict(type='paif_mm.FusionLossHook', weight=0.1, task_weight=4.0)]
+_base_.model.decode_head.in_channels = [96, 192, 384, 768]

@@ -1,20 +1,7 @@
-# Adaptive Adversarial Training for detection, with larger steps than the paper's as iterations are few.
-_base_ = './fcos_sat_msrs.py'
+# Adaptive Adversarial Training for detection.
+_base_ = ['./fcos_sat_msrs.py', '../_base_/recipes/aat_short.py']
 
 custom_hooks = [
-    dict(
-        type='paif_mm.AATMetaInitHook',
-        bank='data/banks/msrs_boxes',
-        iters=60,
-        inner_steps=3,
-        inner_lr=1e-2,
-        optimizer=dict(type='Adam', lr=2e-3),
-        warm_start_iters=40,
-        warm_start_optimizer=dict(type='Adam', lr=5e-4),
-        batch_size=4,
-        crop_size=(128, 160),
-        num_workers=1,
-    ),
-    dict(type='paif_mm.FusionLossHook', weight=0.1, task_weight=1.0),
-    dict(type='paif_mm.AdversarialAttackHook', attack={{_base_.attack}}, ratio=0.5, phases=('train',)),
+    dict(_base_.meta_initialisation, bank='data/banks/msrs_boxes', crop_size=(128, 160)),
+    *_base_.custom_hooks,
 ]

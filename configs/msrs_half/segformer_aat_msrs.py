@@ -1,21 +1,14 @@
-# Adaptive Adversarial Training on MSRS at half resolution. From scratch and in few iterations, meta-initialisation
-# needs larger steps than the paper's.
-_base_ = './segformer_sat_msrs.py'
+# Adaptive Adversarial Training on MSRS at half resolution.
+_base_ = ['./segformer_sat_msrs.py', '../_base_/recipes/aat_short.py']
 
 custom_hooks = [
     dict(
-        type='paif_mm.AATMetaInitHook',
+        _base_.meta_initialisation,
         bank='data/banks/msrs_half',
+        crop_size=(128, 160),
         iters=100,
         inner_steps=5,
-        inner_lr=1e-2,
-        optimizer=dict(type='Adam', lr=2e-3),
         warm_start_iters=50,
-        warm_start_optimizer=dict(type='Adam', lr=5e-4),
-        batch_size=4,
-        crop_size=(128, 160),
-        num_workers=1,
     ),
-    dict(type='paif_mm.FusionLossHook', weight=0.1, task_weight=4.0),
-    dict(type='paif_mm.AdversarialAttackHook', attack={{_base_.attack}}, ratio=0.5, phases=('train',)),
+    *_base_.custom_hooks,
 ]

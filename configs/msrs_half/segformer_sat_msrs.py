@@ -1,9 +1,4 @@
 # As segformer_general_msrs.py with half of each batch attacked by PGD-5 at 8/255; several times as long.
-_base_ = './segformer_general_msrs.py'
+_base_ = ['./segformer_general_msrs.py', '../_base_/recipes/sat.py']
 
-# The last iterate, as in the paper: keeping the worst would cost one more forward pass per batch.
-attack = dict(type='PGD', eps=8 / 255, step_size=2 / 255, steps=5, random_start=True, keep='last')
-custom_hooks = [
-    dict(type='paif_mm.FusionLossHook', weight=0.1, task_weight=4.0),
-    dict(type='paif_mm.AdversarialAttackHook', attack=attack, ratio=0.5, phases=('train',)),
-]
+custom_hooks = [*_base_.custom_hooks, _base_.adversarial_training]

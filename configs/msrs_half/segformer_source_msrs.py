@@ -2,8 +2,4 @@
 # Then: python tools/craft_attacks.py configs/msrs_half/segformer_source_msrs.py CHECKPOINT data/banks/msrs_half
 _base_ = './segformer_sat_msrs.py'
 
-model = dict(
-    data_preprocessor=dict(
-        fusion=dict(_delete_=True, type='FusionBaseline', operation='3-DB', rule='CC', depth=3, channels=8)
-    )
-)
+_base_.model.data_preprocessor.fusion = dict(type='FusionBaseline', operation='3-DB', rule='CC', depth=3, channels=8)

@@ -2,6 +2,4 @@
 # Then: python tools/craft_attacks.py configs/paif/fcos_source_m3fd.py CHECKPOINT data/banks/m3fd
 _base_ = './fcos_sat_m3fd.py'
 
-model = dict(
-    data_preprocessor=dict(fusion=dict(_delete_=True, type='FusionBaseline', operation='3-DB', rule='CC', depth=3))
-)
+_base_.model.data_preprocessor.fusion = dict(type='FusionBaseline', operation='3-DB', rule='CC', depth=3)

@@ -1,9 +1,4 @@
 # Standard adversarial training of the paper (Table 3): half of each batch attacked by PGD-5 at 8/255.
-_base_ = './segformer_general_mfnet.py'
+_base_ = ['./segformer_general_mfnet.py', '../_base_/recipes/sat.py']
 
-# The last iterate, as in the paper: keeping the worst would cost one more forward pass per batch.
-attack = dict(type='PGD', eps=8 / 255, step_size=2 / 255, steps=5, random_start=True, keep='last')
-custom_hooks = [
-    dict(type='paif_mm.FusionLossHook', weight=0.1, task_weight=4.0),
-    dict(type='paif_mm.AdversarialAttackHook', attack=attack, ratio=0.5, phases=('train',)),
-]
+custom_hooks = [*_base_.custom_hooks, _base_.adversarial_training]

@@ -2,8 +2,4 @@
 # Then: python tools/craft_attacks.py configs/paif/segformer_source_mfnet.py CHECKPOINT data/banks/mfnet
 _base_ = './segformer_sat_mfnet.py'
 
-model = dict(
-    data_preprocessor=dict(
-        fusion=dict(_delete_=True, type='FusionBaseline', operation='3-DB', rule='CC', depth=3, channels=32)
-    )
-)
+_base_.model.data_preprocessor.fusion = dict(type='FusionBaseline', operation='3-DB', rule='CC', depth=3, channels=32)

@@ -1,39 +1,9 @@
 # Harmonized Defence Search with FCOS behind the fusion network, on synthetic scenes.
-_base_ = './fcos_general_synthetic.py'
-
-max_iters = 400
-warmup_iters = 100
-alpha_lr = 2.0  # few architecture steps call for longer ones than the paper's 5e-3
-
-model = dict(
-    data_preprocessor=dict(
-        fusion=dict(_delete_=True, type='FusionSupernet', candidates=['3-DC', '7-RB', '3-DB', 'CA'], channels=8)
-    )
-)
-optim_wrapper = dict(
-    _delete_=True,
-    constructor='paif_mm.HDSOptimWrapperConstructor',
-    weights={{_base_.optim_wrapper}},
-    alphas=dict(optimizer=dict(type='SGD', lr=alpha_lr)),
-)
-param_scheduler = dict(
-    _delete_=True,
-    weights=[
-        dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),
-        dict(type='PolyLR', eta_min=0.0, power=1.0, begin=50, end=max_iters, by_epoch=False),
-    ],
-    alphas=[],
-)
-train_cfg = dict(
-    _delete_=True,
-    type='paif_mm.HDSTrainLoop',
-    max_iters=max_iters,
-    warmup_iters=warmup_iters,
-    arch_interval=5,
-    val_interval=max_iters,
-)
-attack = dict(type='PGD', eps=2 / 255, step_size=2 / 255 / 4, steps=3, random_start=True, keep='last')
-custom_hooks = [
-    dict(type='paif_mm.FusionLossHook', weight=0.1, task_weight=1.0),
-    dict(type='paif_mm.AdversarialAttackHook', attack=attack, ratio=0.25, begin=warmup_iters),
+_base_ = [
+    '../_base_/models/fcos_mini.py',
+    '../_base_/datasets/synthetic_boxes.py',
+    '../_base_/recipes/hds_short_detection.py',
+    '../_base_/detection_runtime_iters.py',
 ]
+_base_.model.data_preprocessor.fusion = _base_.supernet
+_base_.model.bbox_head.num_classes = _base_.num_classes

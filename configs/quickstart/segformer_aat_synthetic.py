@@ -1,20 +1,7 @@
-# Adaptive Adversarial Training in minutes on two CPU cores (make aat). From scratch and in few iterations,
-# meta-initialisation needs larger steps than the paper's.
-_base_ = './segformer_sat_synthetic.py'
+# Adaptive Adversarial Training in minutes on two CPU cores (make aat).
+_base_ = ['./segformer_sat_synthetic.py', '../_base_/recipes/aat_short.py']
 
 custom_hooks = [
-    dict(
-        type='paif_mm.AATMetaInitHook',
-        bank='data/banks/synthetic',
-        iters=40,
-        inner_steps=3,
-        inner_lr=1e-2,
-        optimizer=dict(type='Adam', lr=2e-3),
-        warm_start_iters=20,
-        warm_start_optimizer=dict(type='Adam', lr=5e-4),
-        batch_size=4,
-        num_workers=1,
-    ),
-    dict(type='paif_mm.FusionLossHook', weight=0.1, task_weight=4.0),
-    dict(type='paif_mm.AdversarialAttackHook', attack={{_base_.attack}}, ratio=0.5, phases=('train',)),
+    dict(_base_.meta_initialisation, bank='data/banks/synthetic', iters=40, warm_start_iters=20),
+    *_base_.custom_hooks,
 ]

@@ -94,6 +94,8 @@ OTHERS = {
     'dry study': 'study {plan} --work-dir {out} --scale {scale} --seeds 3 --rows A --jobs 2 --launcher slurm '
     '--processes 2 --partition gpu --dry-run',
     'study table': 'study {plan} --work-dir {out} --table',
+    'print': 'print_config {config} --out {out}/whole.py --cfg-options train_cfg.max_iters=7',
+    'compare configs': 'compare_configs {old} {new} --renamed {renamed}',
     'release': 'model_converters/paif_release {released} {out}/ours.pth',
 }
 PLAN = """

@@ -1,8 +1,9 @@
 # M3FD's own layout: data/m3fd/{Vis,Ir,Annotation}/ID, and lists of ids, train.txt and test.txt.
 _base_ = '../tta/detection.py'
 
-custom_imports = dict(imports=['paif_mm'])
+num_classes = 6
 scale = (1024, 768)  # M3FD's own size: attacks change the pixels that the network sees, after any resizing
+
 train_pipeline = [
     dict(type='paif_mm.LoadPairFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
@@ -19,20 +20,21 @@ test_pipeline = [
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
     ),
 ]
-tta_pipeline = [*test_pipeline[:2], {{_base_.tta_views}}]
+tta_pipeline = [*test_pipeline[:2], _base_.tta_views]
+
 data = dict(type='paif_mm.M3FDDataset', data_root='data/m3fd')
+workers = dict(num_workers=2, persistent_workers=True)
 train_dataloader = dict(
     batch_size=4,
-    num_workers=2,
-    persistent_workers=True,
+    **workers,
     sampler=dict(type='DefaultSampler', shuffle=True),
     batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(**data, ann_file='train.txt', filter_cfg=dict(filter_empty_gt=True), pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
+    **workers,
+    drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(**data, ann_file='test.txt', test_mode=True, pipeline=test_pipeline),
 )

@@ -1,11 +1,8 @@
 # MFNet in its own layout: data/mfnet/{images,labels}/ID.png and train.txt, val.txt, test.txt
 _base_ = '../tta/segmentation.py'
 
-dataset_type = 'paif_mm.MFNetDataset'
-data_root = 'data/mfnet'
+num_classes = 9
 crop_size = (480, 640)
-batch_size = 4
-num_workers = 4
 
 train_pipeline = [
     dict(type='paif_mm.LoadPairFromFile'),
@@ -21,27 +18,23 @@ test_pipeline = [
     dict(type='paif_mm.LoadPairAnnotations'),
     dict(type='PackSegInputs'),
 ]
-tta_pipeline = [test_pipeline[0], {{_base_.tta_views}}]
+tta_pipeline = [test_pipeline[0], _base_.tta_views]
+
+data = dict(type='paif_mm.MFNetDataset', data_root='data/mfnet')
+workers = dict(num_workers=4, persistent_workers=True)
+in_order = dict(type='DefaultSampler', shuffle=False)
 train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=num_workers,
-    persistent_workers=num_workers > 0,
+    batch_size=4,
+    **workers,
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(type=dataset_type, data_root=data_root, ann_file='train.txt', pipeline=train_pipeline),
+    dataset=dict(**data, ann_file='train.txt', pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=1,
-    num_workers=num_workers,
-    persistent_workers=num_workers > 0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type=dataset_type, data_root=data_root, ann_file='val.txt', test_mode=True, pipeline=test_pipeline),
+    **workers,
+    sampler=in_order,
+    dataset=dict(**data, ann_file='val.txt', test_mode=True, pipeline=test_pipeline),
 )
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=num_workers,
-    persistent_workers=num_workers > 0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type=dataset_type, data_root=data_root, ann_file='test.txt', test_mode=True, pipeline=test_pipeline),
-)
+test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], ann_file='test.txt'))
 val_evaluator = dict(type='paif_mm.PairIoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator

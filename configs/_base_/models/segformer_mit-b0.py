@@ -1,7 +1,5 @@
 # SegFormer MiT-B0 behind a fusion network: the model is mmseg's, only its preprocessor is wrapped.
-num_classes = 9
 
-norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
@@ -38,8 +36,8 @@ model = dict(
         in_index=[0, 1, 2, 3],
         channels=256,
         dropout_ratio=0.1,
-        num_classes=num_classes,
-        norm_cfg=norm_cfg,
+        num_classes=9,
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0, avg_non_ignore=True),
     ),
