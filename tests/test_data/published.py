@@ -44,6 +44,33 @@ def make_published(data: Path) -> None:
         write(path / f'{name}.txt', '\n'.join(lines) + '\n')
 
 
+def make_own(data: Path) -> None:
+    """The same scenes as a person's own folders, ``data/own`` and, all in one folder, ``data/mixed``."""
+    own, mixed = data / 'own', data / 'mixed'
+    for split in SPLITS:
+        content = json.loads((data / 'synthetic' / 'annotations' / f'instances_{split}.json').read_text())
+        names = {category['id']: category['name'] for category in content['categories']}
+        scenes = []
+        for image in content['images']:
+            scene = image['file_name'].removesuffix('.png')
+            scenes.append(scene)
+            pair = cv2.imread(str(data / 'synthetic' / 'images' / image['file_name']), cv2.IMREAD_UNCHANGED)
+            label = cv2.imread(str(data / 'synthetic' / 'labels' / image['file_name']), cv2.IMREAD_UNCHANGED) % 3
+            boxes = [
+                (names[entry['category_id']], *entry['bbox'])
+                for entry in content['annotations']
+                if entry['image_id'] == image['id']
+            ]
+            write(own / 'boxes' / f'{scene}.xml', voc(boxes))
+            parts = {('rgb', 'vis'): pair[..., :3], ('thermal', 'ir'): pair[..., 3], ('labels', 'mask'): label}
+            for (folder, mark), array in parts.items():
+                write(own / folder / image['file_name'], array)
+                write(mixed / 'all' / f'{scene}_{mark}.png', array)
+        write(own / f'{split}.json', json.dumps(content))
+        write(own / f'{split}.txt', '\n'.join(scenes))
+        write(mixed / f'{split}.txt', '\n'.join(f'{scene}_mask.png' for scene in scenes))
+
+
 def _fmb(root: Path, name: str, pair: np.ndarray, label: np.ndarray) -> None:
     write(root / 'Visible' / f'{name}.png', pair[..., :3])
     write(root / 'Infrared' / f'{name}.png', np.dstack([pair[..., 3]] * 3))

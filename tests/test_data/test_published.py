@@ -1,20 +1,15 @@
-"""The data sets of ``configs/_base_/datasets`` that have no class of their own, from folders as they are published."""
+"""The data sets of ``configs/_base_/datasets`` that have no class of their own, from folders as they are published.
 
-import math
+Models are trained and tested on them in ``test_docs.py``.
+"""
 
 import pytest
 from conftest import REPO
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from test_data.published import IGNORED, SIZE, make_published
-from test_shipped.shrink import shrink
 
-from paif_mm.attacks import AdversarialAttackHook
-from paif_mm.engine.runner import QuietRunner
-
-MODELS = {'mmseg': 'paif/segformer_general_mfnet', 'mmdet': 'paif/fcos_general_m3fd'}
-EPS = 4 / 255
-#: Scope, number of classes, and samples in training and in the test, of each.
+#: The scope and the number of classes of each.
 SETS = {
     'fmb': ('mmseg', 14),
     'pst900': ('mmseg', 5),
@@ -42,37 +37,6 @@ def workplace(tmp_path_factory):
 def data_config(name: str) -> Config:
     init_default_scope(SETS[name][0])
     return Config.fromfile(REPO / f'configs/_base_/datasets/{name}.py')
-
-
-def model_on(name: str) -> Config:
-    """A shipped model on a data set, small enough for seconds."""
-    scope, classes = SETS[name]
-    config = Config.fromfile(REPO / f'configs/{MODELS[scope]}.py')
-    for key, value in data_config(name).items():
-        config[key] = value
-    head = config.model.decode_head if scope == 'mmseg' else config.model.bbox_head
-    head.num_classes = classes
-    config.work_dir, config.launcher = f'work_dirs/{name}', 'none'
-    return shrink(config)
-
-
-@pytest.mark.parametrize('name', SETS)
-def test_it_trains_validates_and_is_tested_under_attack(workplace, name):
-    config = model_on(name)
-    config.train_cfg.pop('max_epochs', None)
-    config.train_cfg = {'type': 'IterBasedTrainLoop', 'max_iters': 2, 'val_interval': 2}
-    runner = QuietRunner.from_cfg(config)
-    hook = AdversarialAttackHook({'type': 'PGD', 'eps': EPS, 'steps': 1}, phases=('test',))
-    runner.register_hook(hook)
-    runner.train()
-    assert runner.iter == 2
-    losses, _ = runner.message_hub.get_scalar('train/loss').data
-    assert len(losses) == 2
-    assert all(math.isfinite(loss) for loss in losses)
-    metrics = runner.test()
-    assert any('mIoU' in key or 'mAP' in key for key in metrics)
-    assert hook.audit.images == 1
-    assert all(0 < delta <= 255 * EPS + 1e-3 for delta in hook.audit.max_delta.values())
 
 
 @pytest.mark.parametrize('name', SETS)
