@@ -1,10 +1,11 @@
 """Arguments of data sets: each is used, or refused by its name."""
 
 from collections.abc import Collection, Mapping, Sequence
-from difflib import get_close_matches
 
 import numpy as np
 from mmengine import fileio
+
+from paif_mm.spelling import meant
 
 from .listing import read_lines
 
@@ -29,10 +30,10 @@ def choose_folders(given: Mapping | None, default: Mapping[str, str], roles: Col
     return folders
 
 
-def listed(known: Collection[str], wrong: str | None = None) -> str:
-    """All known names in a row, the one nearest to a wrong name first, as a question."""
-    near = get_close_matches(str(wrong), known, 1) if wrong else []
-    return ''.join(f'{name}? Of ' for name in near) + ', '.join(known)
+def listed(known: Collection[str], wrong: str) -> str:
+    """All known names in a row, and the one that was probably meant by a wrong name."""
+    near = meant(str(wrong), known)
+    return ', '.join(known) + (f' (did you mean {near}?)' if near else '')
 
 
 def refuse(dataset: object, given: Mapping, reasons: Mapping[str, str]) -> None:

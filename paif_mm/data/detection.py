@@ -78,8 +78,10 @@ class PairDetDataset(NamedClasses):
 
     def _size(self, path: str) -> tuple[int, int]:
         """(width, height) from an image file's head."""
+        remote = self.backend_args or '://' in path
         try:
-            return Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args))).size
+            with Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args)) if remote else path) as image:
+                return image.size
         except OSError as error:
             raise ValueError(f'{path} cannot be read as an image: it is damaged or of an unknown format') from error
 
@@ -316,7 +318,8 @@ class PairCocoDataset(PairDetDataset, CocoDataset):
         unknown = [name for name in classes if name not in ids]
         if unknown:
             raise ValueError(
-                f'{self.ann_file} has no category {", ".join(unknown)} of metainfo.classes: it has {", ".join(ids)}'
+                f'{self.ann_file} has no category {", ".join(unknown)} of metainfo.classes: it has '
+                f'{listed(ids, unknown[0])}'
             )
         self.cat_ids = [ids[name] for name in classes]
         self.cat2label = {number: label for label, number in enumerate(self.cat_ids)}

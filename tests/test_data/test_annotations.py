@@ -292,7 +292,10 @@ def test_annotations_as_text_are_read(text, said):
         ('Car 2 3 nan 6', 'not four finite numbers'),
         ('Car 2 3 70 6', 'lies outside its image of 16x12'),
         ('Car 2 3 7 6 0 0 0 0 0 2 0', 'has the ignore flag 2: write 0 or 1'),
-        ('Cra 2 3 7 6', r"names the class 'Cra': known are Car\? Of Car, Van, Dog; .*others=\{'Cra': None\}"),
+        (
+            'Cra 2 3 7 6',
+            r"names the class 'Cra': known are Car, Van, Dog \(did you mean Car\?\); .*others=\{'Cra': None\}",
+        ),
     ],
 )
 def test_what_texts_lack_or_contradict_is_named(text, line, message):
@@ -319,7 +322,7 @@ def test_xml_may_give_width_and_height_instead_of_a_corner(voc):
     [
         ({'metainfo': None}, 'PairVOCDataset needs the names of its classes'),
         ({'others': {'Car': None}}, 'others names Car, which is one of metainfo.classes'),
-        ({'others': {'Van': 'Caar'}}, r"others has 'Van': 'Caar', .*take None, or one of Car\? Of Car"),
+        ({'others': {'Van': 'Caar'}}, r"others has 'Van': 'Caar', .*take None, or one of Car \(did you mean Car\?\)"),
         ({'data_prefix': {'xml_path': None, 'txt_path': None}}, 'must name one folder of annotations'),
         ({'data_prefix': {'txt_path': 'texts'}}, 'must name one folder of annotations'),
         ({'data_prefix': {'img_path': None}}, 'names no folder of visible images'),

@@ -185,7 +185,7 @@ def test_some_of_own_classes_are_chosen_and_ordered(msrs, zero_is_nothing):
     assert everything.metainfo['classes'] == names
     assert len(everything.metainfo['palette']) == len(names)
     with pytest.raises(
-        ValueError, match=r'classes lamb are not of PairSegDataset.*choose from lamp\? Of .*label_classes'
+        ValueError, match=r'classes lamb are not of PairSegDataset.*choose from .*did you mean lamp\?.*label_classes'
     ):
         own(msrs, metainfo={'classes': ('lamb',)}, label_classes=names)
 
