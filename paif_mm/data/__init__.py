@@ -8,6 +8,6 @@ from .loading import LoadPairAnnotations, LoadPairFromFile, VisibleOnly
 __all__ = ['LoadPairAnnotations', 'LoadPairFromFile', 'MFNetDataset', 'MSRSDataset', 'PairSegDataset', 'VisibleOnly']
 
 if find_spec('mmdet'):  # an optional dependency
-    from .detection import M3FDDataset, PairCocoDataset
+    from .detection import M3FDDataset, PairCocoDataset, PairVOCDataset
 
-    __all__ += ['M3FDDataset', 'PairCocoDataset']
+    __all__ += ['M3FDDataset', 'PairCocoDataset', 'PairVOCDataset']

@@ -2,7 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
 from mmengine import fileio
+
+from paif_mm.spelling import meant
 
 from .listing import read_lines
 
@@ -11,7 +14,26 @@ def check_keys(what: str, given: Mapping | None, known: Collection[str]) -> None
     """Raise a ValueError that names the first key which nobody reads."""
     for key in given or ():
         if key not in known:
-            raise ValueError(f'{what} has the unknown key {key!r}, which nothing reads: known are {", ".join(known)}')
+            raise ValueError(f'{what} has the unknown key {key!r}, which nothing reads: known are {listed(known, key)}')
+
+
+def choose_folders(given: Mapping | None, default: Mapping[str, str], roles: Collection[str]) -> dict[str, str]:
+    """The folder of each role: those of a known data set, and what ``data_prefix`` changes; None takes one away.
+
+    Raises:
+        ValueError: a role that the data set does not have, or no visible images.
+    """
+    check_keys('data_prefix', given, default or roles)
+    folders = {role: folder for role, folder in {**default, **(given or {})}.items() if folder is not None}
+    if 'img_path' not in folders:
+        raise ValueError(f'data_prefix {folders} names no folder of visible images: data_prefix=dict(img_path=...)')
+    return folders
+
+
+def listed(known: Collection[str], wrong: str) -> str:
+    """All known names in a row, and the one that was probably meant by a wrong name."""
+    near = meant(str(wrong), known)
+    return ', '.join(known) + (f' (did you mean {near}?)' if near else '')
 
 
 def refuse(dataset: object, given: Mapping, reasons: Mapping[str, str]) -> None:
@@ -37,22 +59,38 @@ def check_indices(indices: int | Sequence[int] | None, size: int, source: str) -
         raise ValueError(f'indices={indices} go beyond the {size} samples of {source}')
 
 
+def class_names(what: str, given: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of classes, each once: as given, or the lines of a file.
+
+    Raises:
+        FileNotFoundError: a text that is no file.
+        ValueError: no list of names, or one that names a class twice.
+    """
+    if isinstance(given, str):
+        if not fileio.exists(given):
+            raise FileNotFoundError(
+                f'{what} must be a list of names or a file of them, not {given!r}: one class alone is [{given!r}]'
+            )
+        given = tuple(read_lines(given))
+    if not isinstance(given, list | tuple) or not given or not all(isinstance(name, str) for name in given):
+        raise ValueError(f'{what} must be a list of names or a file of them, not {given!r}')
+    twice = sorted({name for name in given if given.count(name) > 1})
+    if twice:
+        raise ValueError(f'{what} names {", ".join(twice)} more than once')
+    return tuple(given)
+
+
+def random_palette(size: int) -> list[list[int]]:
+    """Colours for so many classes, always the same."""
+    return np.random.default_rng(0).integers(0, 256, (size, 3)).tolist()
+
+
 class NamedClasses:
     """What our data sets ask of ``metainfo``: ``classes`` (names, or a file with one per line) and ``palette``."""
 
     @classmethod
     def _load_metainfo(cls, metainfo: Mapping | None = None) -> dict:
         check_keys('metainfo', metainfo, ('classes', 'palette', *sorted({*cls.METAINFO} - {'classes', 'palette'})))
-        if isinstance((metainfo or {}).get('classes'), str):
-            path = metainfo['classes']
-            if not fileio.exists(path):
-                raise FileNotFoundError(f'metainfo.classes must be a list of names or a file of them, not {path!r}')
-            metainfo = {**metainfo, 'classes': tuple(read_lines(path))}
-        loaded = super()._load_metainfo(metainfo)
-        classes = loaded.get('classes', ())
-        if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
-            raise ValueError(f'metainfo.classes must be a list of names or a file of them, not {classes!r}')
-        twice = sorted({name for name in classes if classes.count(name) > 1})
-        if twice:
-            raise ValueError(f'metainfo.classes names {", ".join(twice)} more than once')
-        return loaded
+        if 'classes' in (metainfo or {}):
+            metainfo = {**metainfo, 'classes': class_names('metainfo.classes', metainfo['classes'])}
+        return super()._load_metainfo(metainfo)

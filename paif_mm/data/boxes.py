@@ -3,6 +3,18 @@
 import math
 from collections.abc import Sequence
 from numbers import Real
+from typing import NamedTuple
+
+
+class Boxed(NamedTuple):
+    """An object of an annotation file: its class, its box x0, y0, x1, y1 in pixels from 0, whether to ignore it.
+
+    The box is None where clipping leaves nothing of it.
+    """
+
+    name: str
+    box: list[float] | None
+    ignored: bool
 
 
 def check_box(

@@ -10,11 +10,13 @@ from PIL import Image
 
 from paif_mm.registry import DATASETS
 
-from .arguments import NamedClasses, check_indices, check_keys, refuse
-from .boxes import check_box
+from .arguments import NamedClasses, check_indices, check_keys, choose_folders, listed, random_palette, refuse
+from .bbgt import bbgt_objects
+from .boxes import Boxed, check_box
 from .coco import read_coco
 from .coco_metric import BY_NAME
-from .listing import IMAGES, count, find_samples, inform, list_folder, warn
+from .listing import count, find_samples, inform, list_folder, warn
+from .naming import IMAGES
 from .voc import read_voc, voc_objects, voc_size
 
 BESIDE = 'nothing of them is inside their image'
@@ -28,7 +30,7 @@ UNUSED = {
 
 
 class PairDetDataset(NamedClasses):
-    """What both detection data sets share: classes by name, filters that are used, and counts of what is left out.
+    """What all detection data sets share: classes by name, filters that are used, and counts of what is left out.
 
     A box's ``bbox_label`` is the place of its class's name in ``metainfo['classes']``.
     """
@@ -60,12 +62,14 @@ class PairDetDataset(NamedClasses):
 
     def _load_each(self, raw: list[dict]) -> list[dict]:
         """Parse all samples; say which boxes were left out, and which classes have none."""
-        self._left_out = Counter()
+        self._left_out, self._ignored = Counter(), Counter()
         items = [self.parse_data_info(entry) for entry in raw]
         used = Counter(instance['bbox_label'] for item in items for instance in item['instances'])
+        total = used.total() + self._left_out.total()
         for why, number in self._left_out.items():
-            total = used.total() + self._left_out.total()
             inform(f'{self._source}: {number} of {total} boxes left out: {why}')
+        for what, number in self._ignored.items():
+            inform(f'{self._source}: {number} of {total} boxes ignored: {what}')
         classes = self._metainfo['classes']
         empty = [name for label, name in enumerate(classes) if label not in used]
         if empty and (used or self._left_out):
@@ -74,84 +78,166 @@ class PairDetDataset(NamedClasses):
 
     def _size(self, path: str) -> tuple[int, int]:
         """(width, height) from an image file's head."""
+        remote = self.backend_args or '://' in path
         try:
-            return Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args))).size
+            with Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args)) if remote else path) as image:
+                return image.size
         except OSError as error:
             raise ValueError(f'{path} cannot be read as an image: it is damaged or of an unknown format') from error
 
 
 @DATASETS.register_module()
-class M3FDDataset(PairDetDataset, XMLDataset):
-    """M3FD in its own layout (Liu et al., CVPR 2022): ``Vis/ID.png``, ``Ir/ID.png`` and ``Annotation/ID.xml`` (VOC).
+class PairVOCDataset(PairDetDataset, XMLDataset):
+    """Pairs with an annotation file for each image: VOC's XML, or text of an object a line as KAIST has it.
 
-    Images have any of the endings .png, .jpg, .jpeg, .bmp, .tif, .tiff, also in upper case. What is not used is counted
-    in the log.
+    A sample's files have one name in all folders, its id, or as ``names`` says. Images have any of the endings .png,
+    .jpg, .jpeg, .bmp, .tif, .tiff, also in upper case. What is not used is counted in the log.
 
     Args:
-        ann_file (str): list of ids, one per line. Default: every annotated pair.
-        data_prefix (dict | None): the folders ``img_path``, ``ir_path`` and ``xml_path``, relative to ``data_root``,
-            where they differ from :attr:`FOLDERS`.
+        ann_file (str): list of ids, one per line. Default: every image (M3FD: every annotated pair).
+        data_prefix (dict | None): the folders ``img_path``, ``ir_path``, and ``xml_path`` or ``txt_path``, relative to
+            ``data_root``. Without ``ir_path`` the images are RGBA files with infrared as fourth channel. Without
+            annotations, or with None, the pairs are a test set in test mode.
+        names (dict | None): how the files of a folder are called, where not as the id alone: ``*`` stands for the id,
+            as in ``dict(img_path='*_RGB', ir_path='*_PreviewData')``, several stars for its parts
+            (:class:`paif_mm.data.naming.Naming`).
+        metainfo (dict | None): ``dict(classes=...)``: the classes to detect; ``palette``: their colours.
+        others (dict | None): what becomes of boxes of other names: the class they are ignored as, neither object nor
+            background, or None to leave them out; their number is in the log. Names that neither ``classes`` nor
+            ``others`` has are refused.
         clip_boxes (bool): clip boxes that reach beyond their image, and leave out those beside it, instead of refusing
             them.
         filter_cfg (dict | None): ``filter_empty_gt``, ``min_size``, ``bbox_min_size``, as mmdet's; not in test mode.
         kwargs: as mmdet's XMLDataset.
 
     Raises:
-        FileNotFoundError: a list, or the image, partner or annotation of a listed id, does not exist.
+        FileNotFoundError: a folder or list, or the image, partner or annotation of a sample, does not exist.
         ValueError: an annotation that cannot be read, names an unknown class, or has a box of no extent or outside its
-            image; an argument that would not be used.
+            image; an argument that would not be used; no classes.
     """
 
-    METAINFO = {
-        'classes': ('People', 'Car', 'Bus', 'Motorcycle', 'Lamp', 'Truck'),
-        'palette': [(220, 20, 60), (0, 80, 200), (0, 170, 170), (190, 120, 0), (230, 200, 0), (120, 60, 170)],
-    }
-    FOLDERS = {'img_path': 'Vis', 'ir_path': 'Ir', 'xml_path': 'Annotation'}
+    METAINFO: dict = {}
+    FOLDERS: dict = {}  # of a known data set
+    ROLES = ('img_path', 'ir_path', 'xml_path', 'txt_path')
+    LEADING = 'img_path'
     FILTERS = ('filter_empty_gt', 'min_size', 'bbox_min_size')
 
     def __init__(
         self,
         ann_file: str = '',
         data_prefix: dict | None = None,
+        names: dict | None = None,
+        metainfo: dict | None = None,
+        others: dict | None = None,
         clip_boxes: bool = False,
         filter_cfg: dict | None = None,
         test_mode: bool = False,
         **kwargs,
     ):
-        check_keys('data_prefix', data_prefix, self.FOLDERS)
+        folders = choose_folders(data_prefix, self.FOLDERS, self.ROLES)
+        annotated = [role for role in ('xml_path', 'txt_path') if role in folders]
+        if len(annotated) > 1 or not (annotated or test_mode):
+            raise ValueError(
+                f'data_prefix {folders} must name one folder of annotations, xml_path or txt_path; none is for a test '
+                'set, with test_mode=True'
+            )
+        check_keys('names', names, folders)
         self._check_filters(filter_cfg, test_mode)
         refuse(self, kwargs, UNUSED)
+        self._annotated = annotated[0] if annotated else None
+        self._names, self._others = dict(names or {}), dict(others or {})
         self.clip_boxes = clip_boxes
-        folders = {**self.FOLDERS, **(data_prefix or {})}
-        super().__init__(ann_file=ann_file, data_prefix=folders, filter_cfg=filter_cfg, test_mode=test_mode, **kwargs)
+        super().__init__(
+            ann_file=ann_file,
+            data_prefix=folders,
+            metainfo=metainfo,
+            filter_cfg=filter_cfg,
+            test_mode=test_mode,
+            **kwargs,
+        )
 
     def load_data_list(self) -> list[dict]:
-        self.cat2label = {name: i for i, name in enumerate(self._metainfo['classes'])}
-        folders = {role: self.data_prefix[role] for role in self.FOLDERS}
-        samples = find_samples(folders, 'xml_path', self.ann_file, self.data_root, self.backend_args)
-        return self._load_each([{'img_id': name, **files} for name, files in samples.items()])
+        self._choose()
+        leading = self.LEADING if self.LEADING in self.data_prefix else 'img_path'
+        samples = find_samples(self.data_prefix, leading, self.ann_file, self.data_root, self.backend_args, self._names)
+        if self._annotated is None:
+            inform(f'{self._source} has no annotations: taken as a test set')
+        return self._load_each([{'img_id': sample, **files} for sample, files in samples.items()])
+
+    def _choose(self) -> None:
+        """Fix the label of each class, and what becomes of other names: ``cat2label`` and ``_others``."""
+        classes = self._metainfo.get('classes')
+        if classes is None:
+            raise ValueError(f'{type(self).__name__} needs the names of its classes: metainfo=dict(classes=(...))')
+        self._metainfo.setdefault('palette', random_palette(len(classes)))
+        self.cat2label = {name: label for label, name in enumerate(classes)}
+        for name, become in self._others.items():
+            if name in self.cat2label:
+                raise ValueError(f'others names {name}, which is one of metainfo.classes: keep it in one of them')
+            if become is not None and become not in self.cat2label:
+                raise ValueError(
+                    f'others has {name!r}: {become!r}, which is no class to be ignored as: take None, or one of '
+                    f'{listed(self.cat2label, become)}'
+                )
+        not_chosen = dict.fromkeys(name for name in self.METAINFO.get('classes', ()) if name not in self.cat2label)
+        self._others = {**not_chosen, **self._others}
 
     def parse_data_info(self, img_info: dict) -> dict:
-        path = img_info['xml_path']
-        root = read_voc(path, self.backend_args)
-        width, height = voc_size(root, path) or self._size(img_info['img_path'])
+        width, height, objects = self._read(img_info)
         instances = []
-        for thing in voc_objects(root, path, width, height, self.clip_boxes):
-            if thing.name not in self.cat2label:
-                if thing.name not in self.METAINFO['classes']:
-                    known = ', '.join(dict.fromkeys([*self.METAINFO['classes'], *self.cat2label]))
-                    raise ValueError(f'{path} names the class {thing.name!r}: known are {known}')
-                self._left_out[f'{thing.name} is not in metainfo.classes'] += 1
-            elif thing.box is None:
-                self._left_out[BESIDE] += 1
-            else:
-                ignored = thing.difficult or self._is_small(thing.box)
-                label = self.cat2label[thing.name]
+        for thing in objects:
+            label = self._label(thing, img_info[self._annotated])
+            if label is not None:
+                ignored = thing.ignored or thing.name not in self.cat2label or self._is_small(thing.box)
                 instances.append({'ignore_flag': int(ignored), 'bbox': thing.box, 'bbox_label': label})
+        path = img_info.get(self._annotated)
         return {**img_info, 'ann_path': path, 'height': height, 'width': width, 'instances': instances}
+
+    def _read(self, img_info: dict) -> tuple[int, int, list[Boxed]]:
+        """Width and height of an image, and its objects."""
+        if self._annotated == 'xml_path':
+            path = img_info['xml_path']
+            root = read_voc(path, self.backend_args)
+            width, height = voc_size(root, path) or self._size(img_info['img_path'])
+            return width, height, voc_objects(root, path, width, height, self.clip_boxes)
+        width, height = self._size(img_info['img_path'])
+        if self._annotated is None:
+            return width, height, []
+        return width, height, bbgt_objects(img_info['txt_path'], width, height, self.clip_boxes, self.backend_args)
+
+    def _label(self, thing: Boxed, path: str) -> int | None:
+        """The number of an object's class, or of that which it is ignored as; None, and counted, where left out."""
+        name = thing.name if thing.name in self.cat2label else self._others.get(thing.name)
+        if name is None and thing.name not in self._others:
+            known = dict.fromkeys([*self.METAINFO.get('classes', ()), *self.cat2label, *self._others])
+            raise ValueError(
+                f'{path} names the class {thing.name!r}: known are {listed(known, thing.name)}; say what it is by '
+                f'metainfo.classes, or by others={{{thing.name!r}: None}} to leave it out'
+            )
+        if name is None:
+            self._left_out[f'{thing.name} is not in metainfo.classes'] += 1
+        elif thing.box is None:
+            self._left_out[BESIDE] += 1
+        else:
+            if name != thing.name:
+                self._ignored[f'{thing.name}, as {name}'] += 1
+            return self.cat2label[name]
+        return None
 
     def _is_small(self, box: list[float]) -> bool:
         return min(box[2] - box[0], box[3] - box[1]) < (self.bbox_min_size or 0)
+
+
+@DATASETS.register_module()
+class M3FDDataset(PairVOCDataset):
+    """M3FD in its own layout (Liu et al., CVPR 2022): ``Vis/ID.png``, ``Ir/ID.png`` and ``Annotation/ID.xml`` (VOC)."""
+
+    METAINFO = {
+        'classes': ('People', 'Car', 'Bus', 'Motorcycle', 'Lamp', 'Truck'),
+        'palette': [(220, 20, 60), (0, 80, 200), (0, 170, 170), (190, 120, 0), (230, 200, 0), (120, 60, 170)],
+    }
+    FOLDERS = {'img_path': 'Vis', 'ir_path': 'Ir', 'xml_path': 'Annotation'}
+    LEADING = 'xml_path'
 
 
 @DATASETS.register_module()
@@ -232,7 +318,8 @@ class PairCocoDataset(PairDetDataset, CocoDataset):
         unknown = [name for name in classes if name not in ids]
         if unknown:
             raise ValueError(
-                f'{self.ann_file} has no category {", ".join(unknown)} of metainfo.classes: it has {", ".join(ids)}'
+                f'{self.ann_file} has no category {", ".join(unknown)} of metainfo.classes: it has '
+                f'{listed(ids, unknown[0])}'
             )
         self.cat_ids = [ids[name] for name in classes]
         self.cat2label = {number: label for label, number in enumerate(self.cat_ids)}

@@ -3,19 +3,20 @@
 import codecs
 import logging
 import os.path as osp
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
 from mmengine import fileio
 from mmengine.logging import print_log
 
-IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff')
-ENDINGS = {'xml_path': ('.xml',)}
+from .naming import ANY, Naming, ending_of
+
 ROLES = {
     'img_path': 'image',
     'ir_path': 'infrared partner',
     'seg_map_path': 'label',
     'xml_path': 'annotation',
+    'txt_path': 'annotation',
 }
 #: Marks at the beginning of a text, longer ones first: UTF-32's begins as UTF-16's does.
 MARKS = {
@@ -33,60 +34,98 @@ def find_samples(
     ann_file: str = '',
     data_root: str | None = '',
     backend_args: dict | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, str]]:
-    """The files of each sample, by its id: the file name without ending, the same in all folders.
+    """The files of each sample, by its id: what the file names of all roles share.
 
     Args:
-        folders (dict): a folder for each of some roles: ``img_path``, ``ir_path``, ``seg_map_path``, ``xml_path``.
+        folders (dict): a folder for each of some roles: ``img_path``, ``ir_path``, ``seg_map_path``, ``xml_path``,
+            ``txt_path``.
         leading (str): the role whose files are the samples where there is no list.
-        ann_file (str): a list of ids, one per line, with or without an ending. Default: every file of ``leading``.
+        ann_file (str): a list of ids, one per line, with or without an ending, or of the names that one role's files
+            have. Default: every file of ``leading``.
         data_root (str): named in errors.
         backend_args (dict | None): file backend.
+        names (dict | None): how the files of a role are called, as :class:`Naming`. Default: ``*``, as the sample.
 
     Returns:
         dict: a path for each role, by id, in the list's order, or sorted. Files that are not used are counted in the
-        log: lines that come twice and files without a partner as warnings, files in no line of the list as information.
+        log: lines that come twice and files without a partner as warnings, files in no line of the list, and
+        annotations of samples that are not asked for, as information.
 
     Raises:
         FileNotFoundError: a folder, the list, or a file of a sample does not exist.
-        ValueError: two files of one id in a folder, one folder for two roles, a list that is no text or empty.
+        ValueError: two files of one id and role, two roles of one folder and name, a list that is no text or empty.
     """
-    homes = [osp.normpath(folder) for folder in folders.values()]
-    if len(set(homes)) < len(homes):
-        raise ValueError(f'data_prefix names one folder for two things: {dict(folders)}')
-    files = {role: files_by_id(folder, role, data_root, backend_args) for role, folder in folders.items()}
+    patterns = _patterns(folders, names or {})
+    files = _files_by_id(folders, patterns, data_root, backend_args)
     ids = list(files[leading])
     if ann_file:
         if not fileio.exists(ann_file, backend_args=backend_args):
             raise FileNotFoundError(f'{ann_file} does not exist: set data_root (now {data_root}) or ann_file')
-        ids = read_ids(ann_file, files[leading], backend_args)
-    for name in ids:
+        ids = read_ids(ann_file, files[leading], patterns.values(), backend_args)
+    for sample in ids:
         for role, found in files.items():
-            if name not in found:
-                of = ann_file or files[leading][name]
-                endings = ', '.join(ENDINGS.get(role, IMAGES))
-                raise FileNotFoundError(f'{folders[role]} holds no {name} ({endings}): the {ROLES[role]} of {of}')
-    _account(folders, files, set(ids), ann_file)
-    return {name: {role: found[name] for role, found in files.items()} for name in ids}
+            if sample not in found:
+                of = ann_file or fileio.join_path(folders[leading], files[leading][sample])
+                wanted, endings = patterns[role].write(sample), ', '.join(patterns[role].endings)
+                raise FileNotFoundError(f'{folders[role]} holds no {wanted} ({endings}): the {ROLES[role]} of {of}')
+    _account(folders, files, leading, set(ids), ann_file)
+    return {
+        sample: {role: fileio.join_path(folders[role], found[sample]) for role, found in files.items()}
+        for sample in ids
+    }
 
 
-def files_by_id(folder: str, role: str, data_root: str | None, backend_args: dict | None) -> dict[str, str]:
-    """Paths of a folder's files by their names without endings, sorted. Unknown endings are counted in the log."""
-    names = list_folder(folder, data_root, backend_args)
-    endings = ENDINGS.get(role, IMAGES)
-    found, unknown = {}, []
-    for name in names:
-        stem, ending = osp.splitext(name)
-        if ending.lower() not in endings:
-            unknown.append(name)
-        elif stem in found:
-            raise ValueError(
-                f'{folder} holds {osp.basename(found[stem])} and {name}, two files of one id: leave one of them'
-            )
-        else:
-            found[stem] = fileio.join_path(folder, name)
-    if unknown:
-        warn(f'{folder}: {count(unknown, "entry", "entries")} not read: no file of {", ".join(endings)}')
+def _patterns(folders: Mapping[str, str], names: Mapping[str, str]) -> dict[str, Naming]:
+    patterns = {role: Naming(role, names.get(role, '*')) for role in folders}
+    if len({pattern.stem.count('*') for pattern in patterns.values()}) > 1:
+        raise ValueError(f'names must have as many * for every role, the parts of an id: {_said(patterns)}')
+    homes = Counter((osp.normpath(folders[role]), *pattern.key) for role, pattern in patterns.items())
+    if max(homes.values()) > 1:
+        raise ValueError(
+            f'data_prefix names one folder for two things: {dict(folders)}. Name two folders, or say how their files '
+            'differ, as names=dict(img_path="*_RGB", ir_path="*_IR") does'
+        )
+    return patterns
+
+
+def _said(patterns: Mapping[str, Naming]) -> dict[str, str]:
+    return {role: pattern.pattern for role, pattern in patterns.items()}
+
+
+def _files_by_id(
+    folders: Mapping[str, str], patterns: Mapping[str, Naming], data_root: str | None, backend_args: dict | None
+) -> dict[str, dict[str, str]]:
+    """For each role the names of its files, below its folder, by their ids, sorted.
+
+    A file in the folder of several roles belongs to the longest pattern that it fits; files that fit none are counted
+    in the log.
+    """
+    found = {role: {} for role in folders}
+    homes = defaultdict(list)
+    for role in sorted(folders, key=lambda role: -len(patterns[role].pattern)):
+        homes[osp.normpath(folders[role])].append(role)
+    for roles in homes.values():
+        folder = folders[roles[0]]
+        recursive = any(patterns[role].in_subfolders for role in roles)
+        unknown = []
+        for name in list_folder(folder, data_root, backend_args, recursive):
+            fits = ((role, patterns[role].read(name)) for role in roles)
+            role, sample = next(((role, sample) for role, sample in fits if sample is not None), (None, None))
+            if role is None:
+                unknown.append(name)
+            elif sample in found[role]:
+                raise ValueError(
+                    f'{folder} holds {found[role][sample]} and {name}, two files of one id: leave one of them'
+                )
+            else:
+                found[role][sample] = name
+        if unknown:
+            wanted = ', '.join(dict.fromkeys(ending for role in roles for ending in patterns[role].endings))
+            named = [patterns[role].pattern for role in roles if patterns[role].pattern != '*']
+            wanted += f' called {" or ".join(named)}' if named else ''
+            warn(f'{folder}: {count(unknown, "entry", "entries")} not read: no file of {wanted}')
     return found
 
 
@@ -99,9 +138,12 @@ def list_folder(folder: str, data_root: str | None, backend_args: dict | None, r
     )
 
 
-def read_ids(path: str, known: Collection[str], backend_args: dict | None = None) -> list[str]:
-    """The ids of a list, each once. ``00001D.png`` means 00001D where that is known, and not the longer name."""
-    ids = [_without_ending(line, known) for line in read_lines(path, backend_args)]
+def read_ids(
+    path: str, known: Collection[str], patterns: Iterable[Naming] = (), backend_args: dict | None = None
+) -> list[str]:
+    """The ids of a list, each once. ``00001D.png`` means 00001D, and ``a_RGB`` a, where that is known."""
+    patterns = list(patterns)
+    ids = [_id_of(line, known, patterns) for line in read_lines(path, backend_args)]
     if not ids:
         raise ValueError(f'{path} is empty: expected ids, one per line')
     unique = list(dict.fromkeys(ids))
@@ -141,18 +183,23 @@ def warn(message: str) -> None:
     print_log(message, logger='current', level=logging.WARNING)
 
 
-def _account(folders: Mapping, files: Mapping[str, dict], used: set[str], ann_file: str) -> None:
+def _account(folders: Mapping, files: Mapping[str, dict], leading: str, used: set[str], ann_file: str) -> None:
     complete = set.intersection(*map(set, files.values()))
     for role, found in files.items():
         lonely = [osp.basename(found[name]) for name in found if name not in complete]
         if lonely:
             others = ', '.join(osp.basename(folders[other]) for other in folders if other != role)
-            warn(f'{folders[role]}: {count(lonely, "file", "files")} not used: without a partner in one of {others}')
+            # one folder may hold the annotations of all splits
+            say = inform if ROLES[role] == 'annotation' and role != leading else warn
+            say(f'{folders[role]}: {count(lonely, "file", "files")} not used: without a partner in one of {others}')
     unlisted = len(files['img_path'].keys() & complete - used)
     if unlisted and ann_file:
         inform(f'{unlisted} of {len(files["img_path"])} images in {folders["img_path"]} are in no line of {ann_file}')
 
 
-def _without_ending(line: str, known: Collection[str]) -> str:
-    stem, ending = osp.splitext(line)
-    return stem if line not in known and ending.lower() in (*IMAGES, '.xml') and stem in known else line
+def _id_of(line: str, known: Collection[str], patterns: Iterable[Naming]) -> str:
+    """The known id that a line means; the line itself where it means none."""
+    ending = ending_of(line, ANY)
+    stems = dict.fromkeys([line, line[: -len(ending)] if ending else line])
+    meant = [*stems, *(pattern.read_stem(stem) for stem in stems for pattern in patterns)]
+    return next((sample for sample in meant if sample in known), line)

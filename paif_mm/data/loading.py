@@ -132,13 +132,17 @@ class LoadPairFromFile(BaseTransform):
 class LoadPairAnnotations(LoadAnnotations):
     """mmseg's LoadAnnotations that refuses labels which the dataset cannot mean.
 
-    Required keys: mmseg's, ``img_path`` and ``ori_shape`` of the loaded image, ``num_labels`` of our datasets.
+    Required keys: mmseg's, ``img_path`` and ``ori_shape`` of the loaded image, ``num_labels`` of our datasets. A pair
+    without ``seg_map_path``, of a test set without labels or for inference, passes as it is.
 
     Raises:
         FileNotFoundError: there is no such label file.
         ValueError: the file is no label map, a value is neither a class nor the ignored 255, or the label's size is
             not the image's.
     """
+
+    def transform(self, results: dict) -> dict:
+        return super().transform(results) if 'seg_map_path' in results else results
 
     def _load_seg_map(self, results: dict) -> None:
         path = results['seg_map_path']

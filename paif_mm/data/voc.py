@@ -1,19 +1,10 @@
 """Annotations in Pascal VOC's XML."""
 
 import xml.etree.ElementTree as ET
-from typing import NamedTuple
 
 from mmengine import fileio
 
-from .boxes import check_box
-
-
-class VOCObject(NamedTuple):
-    """An object: its class, its box x0, y0, x1, y1 in pixels from 0, and whether it is marked as difficult."""
-
-    name: str
-    box: list[float] | None
-    difficult: bool
+from .boxes import Boxed, check_box
 
 
 def read_voc(path: str, backend_args: dict | None = None) -> ET.Element:
@@ -39,8 +30,10 @@ def voc_size(root: ET.Element, path: str) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
-def voc_objects(root: ET.Element, path: str, width: int, height: int, clip: bool) -> list[VOCObject]:
-    """The objects of an image of ``width`` x ``height`` pixels. VOC counts pixels from 1, we from 0.
+def voc_objects(root: ET.Element, path: str, width: int, height: int, clip: bool) -> list[Boxed]:
+    """The objects of an image of ``width`` x ``height`` pixels, those marked as difficult to be ignored.
+
+    VOC counts pixels from 1, we from 0. KAIST's files have the parts x, y, w and h instead, from 0.
 
     Raises:
         ValueError: a part is missing or no number; or the box is refused by :func:`check_box`.
@@ -52,11 +45,15 @@ def voc_objects(root: ET.Element, path: str, width: int, height: int, clip: bool
         box = element.find('bndbox')
         if not name or box is None:
             raise ValueError(f'{where} has no {"bndbox" if name else "name"}')
-        corners = [_number(box, part, where) - 1 for part in ('xmin', 'ymin', 'xmax', 'ymax')]
+        if box.find('w') is not None:
+            x, y, w, h = (_number(box, part, where) for part in ('x', 'y', 'w', 'h'))
+            corners = [x, y, x + w, y + h]
+        else:
+            corners = [_number(box, part, where) - 1 for part in ('xmin', 'ymin', 'xmax', 'ymax')]
         difficult = (element.findtext('difficult') or '0').strip()
         if difficult not in ('0', '1'):
             raise ValueError(f'{where}: difficult is {difficult!r}: write 0 or 1')
-        objects.append(VOCObject(name, check_box(corners, width, height, where, clip), difficult == '1'))
+        objects.append(Boxed(name, check_box(corners, width, height, where, clip), difficult == '1'))
     return objects
 
 

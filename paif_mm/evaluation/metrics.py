@@ -15,9 +15,26 @@ class PairIoUMetric(IoUMetric):
     * ``mIoU``: mmseg's: mean over the classes that occur in the labels or predictions; pixels of 255 ignored.
     * ``mIoU_paper``: mean over all classes, 'unlabeled' included, where a class that occurs nowhere counts 0.
     * ``IoU/<class>``: per class; NaN where it occurs nowhere.
+
+    With ``format_only`` nothing is measured, and labels are not needed; ``output_dir`` is where predictions go, if
+    anywhere.
+
+    Raises:
+        ValueError: without ``format_only``, an image that has no label.
     """
 
+    def process(self, data_batch: dict, data_samples: list[dict]) -> None:
+        for sample in data_samples:
+            if not self.format_only and 'gt_sem_seg' not in sample:
+                raise ValueError(
+                    f'{sample["img_path"]} has no label: set data_prefix.seg_map_path of the data set to their folder, '
+                    'or format_only=True in test_evaluator to predict without measuring'
+                )
+        super().process(data_batch, data_samples)
+
     def compute_metrics(self, results: list) -> dict[str, float]:
+        if self.format_only and self.output_dir is None:
+            return {}
         metrics = super().compute_metrics(results)
         if self.format_only:
             return metrics

@@ -6,17 +6,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from paif_mm.data import M3FDDataset, MFNetDataset, MSRSDataset, PairCocoDataset
+from paif_mm.data import M3FDDataset, MFNetDataset, MSRSDataset, PairCocoDataset, PairSegDataset, PairVOCDataset
 
 SIZE = (12, 16)  # height, width
 #: The folders of each class, by role.
 FOLDERS = {
     MFNetDataset: {'img_path': 'images', 'seg_map_path': 'labels'},
+    PairSegDataset: {'img_path': 'Visible', 'ir_path': 'Infrared', 'seg_map_path': 'Label'},
+    PairVOCDataset: {'img_path': 'visible', 'ir_path': 'infrared', 'xml_path': 'Annotations'},
     MSRSDataset: {'img_path': 'vi', 'ir_path': 'ir', 'seg_map_path': 'Segmentation_labels'},
     M3FDDataset: {'img_path': 'Vis', 'ir_path': 'Ir', 'xml_path': 'Annotation'},
     PairCocoDataset: {'img_path': 'rgb', 'ir_path': 'thermal'},
 }
-LAYOUTS = [MFNetDataset, MSRSDataset, M3FDDataset]  # of one file per sample, role and folder
+LAYOUTS = [MFNetDataset, MSRSDataset, M3FDDataset, PairSegDataset, PairVOCDataset]  # a file per sample and folder
+#: What the classes that know no data set are told.
+CLASSES = {
+    PairSegDataset: {'label_classes': MFNetDataset.METAINFO['classes']},
+    PairVOCDataset: {'metainfo': {'classes': M3FDDataset.METAINFO['classes']}},
+}
 XML = '<annotation><size><width>16</width><height>12</height></size>{}</annotation>'
 OBJECT = '<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>'
 PREFIX = {'img': 'rgb', 'ir': 'thermal'}
@@ -64,6 +71,9 @@ def open_set(kind: type, root: Path, **kwargs):
     """The data set of a folder; without ``ann_file`` every sample."""
     if kind is PairCocoDataset:
         kwargs = {'ann_file': 'boxes.json', 'data_prefix': PREFIX, **kwargs}
+    if kind in CLASSES:
+        prefix = {**FOLDERS[kind], **kwargs.pop('data_prefix', {})}
+        kwargs = {**CLASSES[kind], **kwargs, 'data_prefix': prefix}
     # mmengine collects garbage while it serialises, which takes longer than all the rest
     return kind(**{'ann_file': '', 'data_root': str(root), 'serialize_data': False, **kwargs})
 

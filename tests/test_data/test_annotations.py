@@ -9,7 +9,7 @@ import pytest
 from mmengine.registry import init_default_scope
 from test_data.pairs import OBJECT, XML, coco_of, make_set, open_set, write_coco
 
-from paif_mm.data import M3FDDataset, PairCocoDataset
+from paif_mm.data import M3FDDataset, PairCocoDataset, PairVOCDataset
 
 LOAD = [{'type': 'paif_mm.LoadPairFromFile'}]
 
@@ -250,3 +250,94 @@ def test_no_sound_box_is_lost_or_moved(tmp_path, seed):
     for kind in (PairCocoDataset, M3FDDataset):
         found = [instance['bbox'] for instance in open_set(kind, tmp_path).get_data_info(0)['instances']]
         assert np.allclose(found, boxes, atol=1e-9)
+
+
+BBGT = '% bbGt version=3\n{}\n'
+
+
+@pytest.fixture
+def text(tmp_path):
+    """As ``voc``, for annotations as text, of the classes Car and, ignored as cars, Vans; dogs are left out."""
+    make_set(tmp_path, PairVOCDataset, ['a'])
+    prefix = {'xml_path': None, 'txt_path': 'texts'}
+    arguments = {'data_prefix': prefix, 'metainfo': {'classes': ('Car',)}, 'others': {'Van': 'Car', 'Dog': None}}
+
+    def read(content: str, **kwargs):
+        (tmp_path / 'texts').mkdir(exist_ok=True)
+        (tmp_path / 'texts' / 'a.txt').write_text(content)
+        dataset = open_set(PairVOCDataset, tmp_path, pipeline=LOAD, **{**arguments, **kwargs})
+        return dataset.get_data_info(0)['instances']
+
+    return read
+
+
+def test_annotations_as_text_are_read(text, said):
+    lines = 'Car 2 3 7 6 0 0 0 0 0 0 0\nCar 2 3 7 6\nCar 2 3 7 6 0 0 0 0 0 1 0\nVan 0 0 4 5\nDog 1 1 2 2'
+    found = text(BBGT.format(lines))
+    assert [instance['bbox'] for instance in found] == [*BOX, *BOX, *BOX, [0, 0, 4, 5]]
+    assert [instance['ignore_flag'] for instance in found] == [0, 0, 1, 1]
+    assert {instance['bbox_label'] for instance in found} == {0}
+    assert any('1 of 5 boxes left out: Dog is not in metainfo.classes' in line for line in said('INFO'))
+    assert any('1 of 5 boxes ignored: Van, as Car' in line for line in said('INFO'))
+    assert text(BBGT.format('')) == []
+
+
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        ('Car 2 3 7', r"line 2 \(Car\) is 'Car 2 3 7': expected a name, then the numbers x, y, w and h"),
+        ('Car 2 3 seven 6', r'line 2 \(Car\) is .*: expected a name'),
+        ('Car 2 3 0 6', 'no width or no height'),
+        ('Car 2 3 -4 6', 'corners exchanged'),
+        ('Car 2 3 nan 6', 'not four finite numbers'),
+        ('Car 2 3 70 6', 'lies outside its image of 16x12'),
+        ('Car 2 3 7 6 0 0 0 0 0 2 0', 'has the ignore flag 2: write 0 or 1'),
+        (
+            'Cra 2 3 7 6',
+            r"names the class 'Cra': known are Car, Van, Dog \(did you mean Car\?\); .*others=\{'Cra': None\}",
+        ),
+    ],
+)
+def test_what_texts_lack_or_contradict_is_named(text, line, message):
+    with pytest.raises(ValueError, match=rf'texts/a\.txt.*{message}') as caught:
+        text(BBGT.format(line))
+    assert '\n' not in str(caught.value)
+
+
+def test_texts_are_clipped_as_other_annotations(text, said):
+    assert text(BBGT.format('Car 2 3 70 6\nCar 17 3 7 6'), clip_boxes=True)[0]['bbox'] == [2, 3, 16, 9]
+    assert any('1 of 2 boxes left out: nothing of them is inside' in line for line in said('INFO'))
+
+
+def test_xml_may_give_width_and_height_instead_of_a_corner(voc):
+    box = '<x>2</x><y>3</y><w>7</w><h>6</h>'
+    xml = f'<annotation><object><name>Car</name><bndbox>{box}</bndbox></object></annotation>'
+    assert voc(xml)[0] == BOX
+    with pytest.raises(ValueError, match=r'a\.xml: object 1 \(Car\) has no y'):
+        voc(xml.replace('<y>3</y>', ''))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'metainfo': None}, 'PairVOCDataset needs the names of its classes'),
+        ({'others': {'Car': None}}, 'others names Car, which is one of metainfo.classes'),
+        ({'others': {'Van': 'Caar'}}, r"others has 'Van': 'Caar', .*take None, or one of Car \(did you mean Car\?\)"),
+        ({'data_prefix': {'xml_path': None, 'txt_path': None}}, 'must name one folder of annotations'),
+        ({'data_prefix': {'txt_path': 'texts'}}, 'must name one folder of annotations'),
+        ({'data_prefix': {'img_path': None}}, 'names no folder of visible images'),
+    ],
+    ids=str,
+)
+def test_arguments_that_cannot_be_meant_are_refused(text, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        text(BBGT.format('Car 2 3 7 6'), **arguments)
+
+
+def test_pairs_without_annotations_are_a_test_set(tmp_path, said):
+    for kind, none in ((PairVOCDataset, {'xml_path': None}), (M3FDDataset, {'xml_path': None})):
+        make_set(tmp_path, kind, ['a', 'b'])
+        dataset = open_set(kind, tmp_path, data_prefix=none, test_mode=True, pipeline=LOAD)
+        assert [dataset.get_data_info(i)['instances'] for i in range(len(dataset))] == [[], []]
+        assert dataset[0]['img'].shape == (12, 16, 4)
+    assert sum('has no annotations: taken as a test set' in text for text in said('INFO')) == 2

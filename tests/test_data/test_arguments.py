@@ -6,10 +6,11 @@ import pytest
 from mmengine.registry import init_default_scope
 from test_data.pairs import FOLDERS, LAYOUTS, make_set, open_set, paths_of
 
-from paif_mm.data import M3FDDataset, MFNetDataset, MSRSDataset, PairCocoDataset
+from paif_mm.data import M3FDDataset, MFNetDataset, MSRSDataset, PairCocoDataset, PairSegDataset, PairVOCDataset
 
 KINDS = [*LAYOUTS, PairCocoDataset]
-SEG = (MFNetDataset, MSRSDataset)
+SEG = (MFNetDataset, MSRSDataset, PairSegDataset)
+VOC = (M3FDDataset, PairVOCDataset)
 IDS = ['00001D', '00002N', '00003D']
 
 
@@ -26,13 +27,16 @@ def kind(request):
 #: What is not used by a class: its value in the test. Everything else of the signatures must be in USED.
 REFUSED = {
     **dict.fromkeys(SEG, {'img_suffix': '.jpg', 'seg_map_suffix': '.jpg', 'filter_cfg': {'min_size': 9}}),
-    M3FDDataset: {
-        'img_subdir': 'Vis',
-        'ann_subdir': 'Annotation',
-        'seg_map_suffix': '.jpg',
-        'return_classes': True,
-        'caption_prompt': {'Car': {}},
-    },
+    **dict.fromkeys(
+        VOC,
+        {
+            'img_subdir': 'Vis',
+            'ann_subdir': 'Annotation',
+            'seg_map_suffix': '.jpg',
+            'return_classes': True,
+            'caption_prompt': {'Car': {}},
+        },
+    ),
     PairCocoDataset: {'seg_map_suffix': '.jpg'},
 }
 for kind_of_seg in SEG:  # values that would not be what they say
@@ -50,17 +54,19 @@ def signature(kind: type) -> set[str]:
     return names - {'self'}
 
 
+def is_named(data) -> bool:
+    return data.metainfo['classes'] == tuple('abcdefghi')
+
+
 def used(root, kind: type) -> dict:
     """How to see that an argument is used: name -> (value, what must hold of the data set)."""
     (root / 'one.txt').write_text('00002N')
     moved = {
-        MFNetDataset: {'img_path': 'moved'},
-        MSRSDataset: {'img_path': 'moved'},
-        M3FDDataset: {'img_path': 'moved'},
         PairCocoDataset: {'img': 'moved', 'ir': 'thermal'},
-    }[kind]
+    }.get(kind, {'img_path': 'moved'})
     (root / 'moved').symlink_to(root / FOLDERS[kind]['img_path'])
-    classes = {M3FDDataset: ('Car',), PairCocoDataset: ('person',)}.get(kind, ('car', 'person'))
+    classes = ('person',) if kind is PairCocoDataset else ('Car',) if kind in VOC else ('car', 'person')
+    named = dict.fromkeys(FOLDERS[kind], 'none_*')
     common = {
         'ann_file': ('one.txt', lambda data: len(data) == 1),
         'data_root': (str(root), lambda data: len(data) == 3),
@@ -75,13 +81,19 @@ def used(root, kind: type) -> dict:
         'backend_args': ({'backend': 'local'}, lambda data: len(data) == 3 and data.backend_args),
     }
     if kind in SEG:
-        return {**common, 'lighting': ('night', lambda data: len(data) == 1)}
+        return {
+            **common,
+            'names': (named, ValueError),
+            'lighting': ('night', lambda data: len(data) == 1),
+            'label_classes': (tuple('abcdefghi'), is_named),
+        }
     boxes = {
         'clip_boxes': (True, lambda data: data.clip_boxes),
         'filter_cfg': ({'min_size': 13}, ValueError),
         'proposal_file': ('none.pkl', FileNotFoundError),
     }
-    if kind is M3FDDataset:
+    if kind in VOC:
+        boxes = {**boxes, 'others': ({'Dog': 'Cat'}, ValueError), 'names': (named, ValueError)}
         return {**common, **boxes}
     return {
         **common,
@@ -132,7 +144,7 @@ def test_misspelt_keys_and_classes_are_named(tmp_path, said, kind, argument, val
     except (ValueError, TypeError, FileNotFoundError) as error:
         assert any(word in str(error) for word in words)
     else:  # VOC has no list of categories: what has no box is told; other segmentation classes are the user's own
-        assert (kind is M3FDDataset and any('no box of' in text for text in said('WARNING'))) or (
+        assert (kind in VOC and any('no box of' in text for text in said('WARNING'))) or (
             kind in SEG and value['classes'] == ('Car', 'persn')
         )
 
@@ -146,7 +158,7 @@ def test_indices_beyond_the_samples_are_refused(tmp_path, kind, indices):
 
 
 def test_filters_in_test_mode_are_refused(tmp_path):
-    for kind in (M3FDDataset, PairCocoDataset):
+    for kind in (*VOC, PairCocoDataset):
         make_set(tmp_path, kind, IDS)
         with pytest.raises(ValueError, match='filter_cfg=.* has no effect with test_mode=True'):
             open_set(kind, tmp_path, filter_cfg={'min_size': 5}, test_mode=True)

@@ -7,7 +7,7 @@ from conftest import REPO
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
-from paif_mm.data import MFNetDataset, MSRSDataset
+from paif_mm.data import MFNetDataset, MSRSDataset, PairSegDataset
 
 PIPELINE = [
     {'type': 'paif_mm.LoadPairFromFile'},
@@ -148,3 +148,64 @@ def test_own_classes_count_as_the_label_files_do(msrs):
         MSRSDataset(data_root=str(msrs), metainfo={'classes': ('car', 'lamp')})
     with pytest.raises(ValueError, match='reduce_zero_label would call a car unlabeled'):
         MSRSDataset(data_root=str(msrs), reduce_zero_label=True)
+
+
+def own(root, **kwargs):
+    """The folder of ``msrs`` as a data set that no class knows."""
+    prefix = {'img_path': 'vi', 'ir_path': 'ir', 'seg_map_path': 'Segmentation_labels'}
+    prefix.update(kwargs.pop('data_prefix', {}))
+    return PairSegDataset(data_root=str(root), data_prefix=prefix, pipeline=PIPELINE, **kwargs)
+
+
+def test_classes_of_any_folder_are_named_by_config(msrs):
+    """C19: as many names as the label files have values."""
+    names = tuple('abcde')
+    item = own(msrs, metainfo={'classes': names})[0]
+    assert (item['data_samples'].gt_sem_seg.data == 2).all()
+    reduced = own(msrs, metainfo={'classes': names}, reduce_zero_label=True)[0]
+    assert (reduced['data_samples'].gt_sem_seg.data == 1).all()
+    with pytest.raises(ValueError, match='PairSegDataset needs the names of the values in the label files'):
+        own(msrs)
+    with pytest.raises(ValueError, match='reduce_zero_label would call a car background'):
+        own(msrs, metainfo={'classes': ('background', 'car', 'x')}, reduce_zero_label=True)
+
+
+@pytest.mark.parametrize('zero_is_nothing', [False, True])
+def test_some_of_own_classes_are_chosen_and_ordered(msrs, zero_is_nothing):
+    cv2.imwrite(str(msrs / 'Segmentation_labels' / '00001D.png'), np.repeat([[0, 1, 2, 3, 4, 0, 1, 2, 3, 4]], 8, 0))
+    names = ('road', 'sky', 'lamp', 'person') if zero_is_nothing else ('none', 'road', 'sky', 'lamp', 'person')
+    palette = [[i, i, i] for i in range(len(names))]
+    chosen = {'classes': ('person', 'road'), 'palette': palette}
+    data = own(msrs, metainfo=chosen, label_classes=names, reduce_zero_label=zero_is_nothing)
+    labels = data[0]['data_samples'].gt_sem_seg.data[0, 0]
+    assert labels.tolist() == [255, 1, 255, 255, 0] * 2
+    assert data.metainfo['classes'] == ('person', 'road')
+    assert data.metainfo['palette'] == [palette[names.index('person')], palette[names.index('road')]]
+    everything = own(msrs, label_classes=names, reduce_zero_label=zero_is_nothing)
+    assert everything.metainfo['classes'] == names
+    assert len(everything.metainfo['palette']) == len(names)
+    with pytest.raises(
+        ValueError, match=r'classes lamb are not of PairSegDataset.*choose from .*did you mean lamp\?.*label_classes'
+    ):
+        own(msrs, metainfo={'classes': ('lamb',)}, label_classes=names)
+
+
+def test_label_classes_replace_those_of_a_known_layout(msrs):
+    names = ('car', 'road', 'sky')  # which share a name with MFNet's
+    data = MSRSDataset(data_root=str(msrs), label_classes=names, pipeline=PIPELINE)
+    assert data.metainfo['classes'] == names
+    assert (data[0]['data_samples'].gt_sem_seg.data == 2).all()
+
+
+def test_a_test_set_needs_no_labels(msrs, said):
+    """By None, or because the folder does not exist, which is told."""
+    (msrs / 'Segmentation_labels').rename(msrs / 'hidden')
+    for prefix, told in (({'seg_map_path': None}, False), ({}, True)):
+        data = own(msrs, data_prefix=prefix, metainfo={'classes': ('a', 'b')}, test_mode=True)
+        assert 'gt_sem_seg' not in data[0]['data_samples']
+        assert data[0]['inputs'].shape == (4, 8, 10)
+        assert told == any('does not exist: taken as a test set without labels' in text for text in said('WARNING'))
+    with pytest.raises(ValueError, match='names no folder of labels, seg_map_path; none is for a test set'):
+        own(msrs, data_prefix={'seg_map_path': None}, metainfo={'classes': ('a', 'b')})
+    with pytest.raises(FileNotFoundError, match='Segmentation_labels does not exist: set data_root'):
+        own(msrs, metainfo={'classes': ('a', 'b')})

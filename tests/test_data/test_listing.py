@@ -7,7 +7,8 @@ from mmengine.registry import init_default_scope
 from test_data.pairs import FOLDERS, LAYOUTS, make_set, open_set, paths_of, write_file
 
 from paif_mm.data import MFNetDataset
-from paif_mm.data.listing import IMAGES, read_lines
+from paif_mm.data.listing import read_lines
+from paif_mm.data.naming import IMAGES
 
 IDS = ['00001D', '00002N', '00003D']
 

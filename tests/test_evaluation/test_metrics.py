@@ -32,6 +32,21 @@ def test_absent_classes_are_left_out_by_mmseg_and_count_zero_in_the_paper():
     assert evaluate([[0, 0, 1, 1, 2]], [[0, 0, 0, 1, 255]])['mIoU_paper'] == metrics['mIoU_paper']
 
 
+@pytest.mark.parametrize('folder', [None, 'maps'])
+def test_predictions_need_no_labels_unless_they_are_measured(tmp_path, folder):
+    sample = {'pred_sem_seg': {'data': torch.tensor([[0, 1]])[None]}, 'img_path': 'a.png'}
+    metric = PairIoUMetric(iou_metrics=['mIoU'])
+    metric.dataset_meta = {'classes': ('unlabeled', 'car')}
+    with pytest.raises(ValueError, match=r'a\.png has no label: .* format_only=True in test_evaluator'):
+        metric.process({}, [sample])
+    out = folder and str(tmp_path / folder)
+    metric = PairIoUMetric(iou_metrics=['mIoU'], format_only=True, output_dir=out)
+    metric.dataset_meta = {'classes': ('unlabeled', 'car')}
+    metric.process({}, [sample])
+    assert metric.evaluate(size=1) == {}
+    assert [path.name for path in tmp_path.rglob('*.png')] == (['a.png'] if folder else [])
+
+
 def test_the_conventions_agree_where_every_class_occurs():
     metrics = evaluate([[0, 1, 2, 3]], [[0, 1, 2, 2]])
     assert metrics['mIoU'] == metrics['mIoU_paper']
