@@ -9,16 +9,16 @@
   under torch's weights-only unpickler;
 * mmengine's loaders of checkpoints, from files and from anywhere else, read them weights-only on every torch version.
 
-:func:`init_cpu_distributed` is for launchers.
+:func:`init_cpu_distributed` and :func:`match_gradient_strides` are for several processes.
 """
 
 import importlib.util
 
-from .distributed import init_cpu_distributed
+from .distributed import init_cpu_distributed, match_gradient_strides
 from .loading import install_safe_loading, load_checkpoint_file
 from .operators import has_compiled_ops, install_operators
 
-__all__ = ['has_compiled_ops', 'init_cpu_distributed', 'install', 'load_checkpoint_file']
+__all__ = ['has_compiled_ops', 'init_cpu_distributed', 'install', 'load_checkpoint_file', 'match_gradient_strides']
 
 
 def install() -> None:

@@ -2,10 +2,13 @@
 
 from mmengine.dist import all_gather_object, get_rank
 from mmengine.hooks import CheckpointHook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from paif_mm.randomness import random_state, set_random_state
 from paif_mm.registry import HOOKS
 
+from .preemption import asked_to_stop, leave
 from .resuming import adopt_paths, checkpoint_folder
 
 KEY = 'random_states'
@@ -19,7 +22,11 @@ class ResumableCheckpointHook(CheckpointHook):
     adds the states of Python's, NumPy's and torch's (CPU and CUDA) generators, so that augmentation, dropout and
     random starts of attacks go on too. In a moved or copied work dir, what is deleted or replaced (``save_best``,
     ``max_keep_ckpts``) is in that folder alone. Validation does not disturb them: a run's training does not depend
-    on how often it is validated.
+    on how often it is validated. A checkpoint is of the time before the validation that is due with it, so that a
+    resumed run begins with that.
+
+    A run that hears SIGUSR1 or SIGTERM (:mod:`~.preemption`) writes a checkpoint after its iteration, or its epoch if
+    it is epoch-based, and ends; with gradient accumulation, after the iteration that moves the weights.
 
     Keep at least two checkpoints (``max_keep_ckpts=2``): mmengine deletes the oldest before it writes a new one.
     """
@@ -39,6 +46,27 @@ class ResumableCheckpointHook(CheckpointHook):
         if runner._resume:
             adopt_paths(runner.message_hub, checkpoint_folder(runner.work_dir, self.out_dir))
         super().before_train(runner)
+        if runner._resume and _validation_is_due(runner):
+            runner.val_loop.run()
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop) and _weights_have_moved(runner.optim_wrapper):
+            done = runner.iter + 1
+            self._stop_if_asked(runner, done, {'epoch': runner.epoch, 'iter': done})
+
+    def after_train_epoch(self, runner) -> None:
+        super().after_train_epoch(runner)
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            done = runner.epoch + 1
+            self._stop_if_asked(runner, done if self.by_epoch else runner.iter, {'epoch': done, 'iter': runner.iter})
+
+    def _stop_if_asked(self, runner, step: int, meta: dict) -> None:
+        code = asked_to_stop()
+        if code:
+            self._save_checkpoint_with_step(runner, step, meta)
+            runner.logger.info(f'told to stop: checkpoint written at {step}, --resume goes on from it')
+            leave(code)
 
     def before_train_epoch(self, runner) -> None:
         if self._resumed is None:
@@ -71,3 +99,21 @@ class _RestoreAfter:
             set_random_state(self.state)
         self.skip -= 1
         return next(self.iterator)
+
+
+def _weights_have_moved(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:
+    """Whether no gradient is being accumulated, which no checkpoint would hold."""
+    wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
+    return all(wrapper.should_update() for wrapper in wrappers if isinstance(wrapper, OptimWrapper))
+
+
+def _validation_is_due(runner) -> bool:
+    """Whether the train loop would have validated after what is done."""
+    loop = runner.train_loop
+    if runner.val_loop is None or not isinstance(loop, IterBasedTrainLoop | EpochBasedTrainLoop):
+        return False
+    loop._decide_current_val_interval()
+    done, end = (loop.iter, loop.max_iters)
+    if isinstance(loop, EpochBasedTrainLoop):
+        done, end = loop.epoch, loop.max_epochs
+    return done >= max(loop.val_begin, 1) and (done % loop.val_interval == 0 or done == end)
