@@ -52,21 +52,24 @@ def submit(
     """
     work_dir = Path(work_dir)
     (work_dir / 'slurm').mkdir(parents=True, exist_ok=True)
-    queued = _queued(work_dir)
-    left = [job for job in jobs if not is_done(job) and _name(job, work_dir) not in queued]
+    queued, submitted = _queued(work_dir), {}
+    undone = [job for job in jobs if not is_done(job)]
     before: list[str] = []
-    for level in levels(left):
-        names = [_name(job, work_dir) for job in level]
+    for level in levels(undone):
+        level = [job for job in level if _name(job, work_dir) not in queued]
+        if not level:
+            continue
         needs = {_name(need, work_dir) for job in level for need in job.needs.values()}
         before += [number for name, number in queued.items() if name in needs]
+        names = [_name(job, work_dir) for job in level]
         script = SCRIPT.format(jobs=' '.join(map(shlex.quote, names)), command=shlex.join(command))
         number = _slurm(sbatch(launcher, len(level), work_dir, before), script).split(';')[0].strip()
-        queued |= {name: f'{number}_{i}' for i, name in enumerate(names)}
-        write_json(work_dir / SUBMITTED, queued)
+        submitted |= {name: f'{number}_{i}' for i, name in enumerate(names)}
+        write_json(work_dir / SUBMITTED, {**queued, **submitted})
         say(f'array {number}: ' + '; '.join(map(str, level)))
         before = [number]
-    waiting = len([job for job in jobs if not is_done(job)]) - len(left)
-    say(f'{len(left)} jobs submitted, {waiting} were queued already, {len(jobs) - len(left) - waiting} are done')
+    waiting = len(undone) - len(submitted)
+    say(f'{len(submitted)} jobs submitted, {waiting} were queued already, {len(jobs) - len(undone)} are done')
 
 
 def levels(jobs: Sequence[Job]) -> list[list[Job]]:
