@@ -58,6 +58,7 @@ def train(work_dir, iters, name, hook='paif_mm.ResumableCheckpointHook', resume=
     """
     loader = {'dataset': {'type': 'Numbers'}, 'sampler': {'type': 'DefaultSampler', 'shuffle': False}, 'batch_size': 2}
     loader |= {'num_workers': 0, 'persistent_workers': True, 'collate_fn': {'type': 'pseudo_collate'}}
+    endless = {**loader, 'sampler': {'type': 'InfiniteSampler', 'shuffle': False}}
     settings = {
         'train_cfg': {'type': 'IterBasedTrainLoop', 'max_iters': iters, 'val_interval': 1},
         'optim_wrapper': {'optimizer': {'type': 'SGD', 'lr': 0.1}},
@@ -68,7 +69,7 @@ def train(work_dir, iters, name, hook='paif_mm.ResumableCheckpointHook', resume=
     runner = QuietRunner(
         Line(),
         str(work_dir),
-        train_dataloader=loader,
+        train_dataloader=endless if settings['train_cfg']['type'] == 'IterBasedTrainLoop' else loader,
         val_dataloader=loader,
         val_cfg={},
         val_evaluator={'type': 'Rising'},
