@@ -2,7 +2,8 @@
 
 Trains, tests and attacks every row of a plan with every seed, and writes ``PLAN_SCALE.csv``, ``.md`` and ``.svg`` into
 the work dir. The same command continues a study that was stopped, and tries again what failed; what plans have in
-common is made once.
+common is made once. With ``--launcher slurm`` it submits array jobs and ends; once they have, ``--table`` writes the
+tables.
 """
 
 import argparse
@@ -15,11 +16,12 @@ import robustness
 from paif_mm.arguments import Parser, count, output_folder, positive
 from paif_mm.files import write_bytes
 from paif_mm.mistakes import reports_mistakes
+from paif_mm.study.array import SubmitError, submit
 from paif_mm.study.figure import draw
 from paif_mm.study.launch import KINDS, Launcher, flags, share_batches
 from paif_mm.study.plan import Job, Plan, PlanError, all_jobs
 from paif_mm.study.reading import read_plan
-from paif_mm.study.schedule import Schedule, finished, interruptible, locked
+from paif_mm.study.schedule import Schedule, error_of, finished, interruptible, is_done, locked, note_error
 from paif_mm.study.table import csv_of, markdown
 
 
@@ -34,9 +36,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seeds', nargs='+', type=count, help="instead of the plan's")
     parser.add_argument('--rows', nargs='+', default=[], help='only these rows')
     parser.add_argument('--jobs', type=positive, default=1, help='how many to run at once (default: 1)')
-    parser.add_argument('--launcher', choices=KINDS, default='none')
+    parser.add_argument('--launcher', choices=KINDS, default='none', help='slurm: submit array jobs')
     parser.add_argument('--processes', type=positive, default=1, help='GPUs (or CPU processes) per job (default: 1)')
     parser.add_argument('--partition', default='', help='of slurm')
+    parser.add_argument('--job', metavar='FOLDER', help='run this job alone, here: what an element of an array does')
     parser.add_argument('--dry-run', action='store_true', help='show what would be run')
     parser.add_argument('--table', action='store_true', help='only write the tables of what there is')
     return parser.parse_args()
@@ -55,8 +58,12 @@ def main() -> None:
         return show(jobs)
     output_folder(args.work_dir, '--work-dir')
     try:
+        if args.job:
+            return run_one(jobs, launcher, args.work_dir, args.job)
+        if args.launcher == 'slurm' and not args.table:
+            return submit(jobs, launcher, args.work_dir, command(), say)
         failed = {} if args.table else run(jobs, launcher, plans, args.work_dir)
-    except BlockingIOError as error:
+    except (BlockingIOError, SubmitError) as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit('stopped; the same command goes on') from None
@@ -88,6 +95,32 @@ def run(jobs: list[Job], launcher: Launcher, plans: list[Plan], work_dir: str) -
     interruptible()
     with locked(work_dir) as lock:
         return Schedule(jobs, launcher, lambda: write_tables(plans, work_dir), say, lock).run()
+
+
+def run_one(jobs: list[Job], launcher: Launcher, work_dir: str, folder: str) -> None:
+    """Run one job, whose needs are to be there.
+
+    Raises:
+        SystemExit: it is no job of these plans, or failed, or was told to stop (then with the stage's code).
+    """
+    job = next((job for job in jobs if job.folder == Path(work_dir) / folder), None)
+    if job is None:
+        raise SystemExit(f'{folder} is no job of {work_dir}: the plan has changed')
+    for need in job.needs.values():
+        if not is_done(need):
+            error = f'needs {need}, which failed: {error_of(need) or "it did not run"}'
+            note_error(job, error)
+            raise SystemExit(f'{job} {error}')
+    with locked(work_dir, shared=True), locked(job.folder) as lock:
+        schedule = Schedule([job], launcher, say=say, lock=lock)
+        failed = schedule.run()
+    if failed:
+        sys.exit(schedule.told_to_stop or 1)
+
+
+def command() -> list[str]:
+    """What was typed, as it can be typed anywhere."""
+    return [sys.executable, '-W', 'ignore', str(Path(__file__).resolve()), *sys.argv[1:]]
 
 
 def write_tables(plans: list[Plan], work_dir: str) -> None:

@@ -10,17 +10,17 @@
 * mmengine's loaders of checkpoints, from files and from anywhere else, read them weights-only on every torch version;
 * mmseg's cross-entropy with class weights takes labels that are ignored (see :mod:`~.ignored_labels`).
 
-:func:`init_cpu_distributed` is for launchers.
+:func:`init_cpu_distributed` and :func:`match_gradient_strides` are for several processes.
 """
 
 import importlib.util
 
-from .distributed import init_cpu_distributed
+from .distributed import init_cpu_distributed, match_gradient_strides
 from .ignored_labels import install_ignored_labels
 from .loading import install_safe_loading, load_checkpoint_file
 from .operators import has_compiled_ops, install_operators
 
-__all__ = ['has_compiled_ops', 'init_cpu_distributed', 'install', 'load_checkpoint_file']
+__all__ = ['has_compiled_ops', 'init_cpu_distributed', 'install', 'load_checkpoint_file', 'match_gradient_strides']
 
 
 def install() -> None:

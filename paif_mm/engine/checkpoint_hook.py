@@ -1,44 +1,85 @@
 """Checkpoints from which a killed run goes on as if nothing had happened."""
 
-from mmengine.dist import all_gather_object, get_rank
+import torch
+from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import CheckpointHook
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from torch import Tensor, nn
 
 from paif_mm.randomness import random_state, set_random_state
 from paif_mm.registry import HOOKS
 
+from .preemption import asked_to_stop, leave
 from .resuming import adopt_paths, checkpoint_folder
 
-KEY = 'random_states'
+STATES, STATISTICS = 'random_states', 'statistics'
 
 
 @HOOKS.register_module()
 class ResumableCheckpointHook(CheckpointHook):
-    """mmengine's CheckpointHook plus the random states of every process.
+    """mmengine's CheckpointHook plus what every process has of its own: random states and batch-norm statistics.
 
     mmengine resumes weights, optimizer and schedule, and draws the data already seen once more to skip it. This hook
     adds the states of Python's, NumPy's and torch's (CPU and CUDA) generators, so that augmentation, dropout and
-    random starts of attacks go on too. In a moved or copied work dir, what is deleted or replaced (``save_best``,
-    ``max_keep_ckpts``) is in that folder alone. Validation does not disturb them: a run's training does not depend
-    on how often it is validated.
+    random starts of attacks go on too, and the buffers in which processes differ from the main one: attacks, which run
+    in evaluation mode, see them. In a moved or copied work dir, what is deleted or replaced (``save_best``,
+    ``max_keep_ckpts``) is in that folder alone.
+
+    Validation does not disturb a training, which does not depend on how often it is validated. A checkpoint is of the
+    time before the validation that is due with it, so that a resumed run begins with that.
+
+    A run that hears SIGUSR1 or SIGTERM (:mod:`~.preemption`) writes a checkpoint after its iteration, or its epoch if
+    it is epoch-based, and ends; with gradient accumulation, after the iteration that moves the weights.
 
     Keep at least two checkpoints (``max_keep_ckpts=2``): mmengine deletes the oldest before it writes a new one.
     """
 
     _resumed: dict | None = None
+    _statistics: dict | None = None
 
     def _save_checkpoint_with_step(self, runner, step, meta):
-        meta[KEY] = all_gather_object(random_state())  # here, as only the main process goes on to write
+        meta[STATES] = all_gather_object(random_state())  # here, as only the main process goes on to write
+        meta[STATISTICS] = _differing(all_gather_object(_statistics(runner.model)))
         super()._save_checkpoint_with_step(runner, step, meta)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        states = checkpoint.get('meta', {}).get(KEY)
+        meta = checkpoint.get('meta', {})
+        states, statistics = meta.get(STATES), meta.get(STATISTICS)
         if runner._resume and states is not None and get_rank() < len(states):
             self._resumed = states[get_rank()]
+        if runner._resume and statistics is not None and len(statistics) == get_world_size():
+            self._statistics = statistics[get_rank()]
 
     def before_train(self, runner) -> None:
         if runner._resume:
             adopt_paths(runner.message_hub, checkpoint_folder(runner.work_dir, self.out_dir))
+        if self._statistics:
+            _unwrapped(runner.model).load_state_dict(self._statistics, strict=False)
+        self._statistics = None
         super().before_train(runner)
+        if runner._resume and _validation_is_due(runner):
+            runner.val_loop.run()
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop) and _weights_have_moved(runner.optim_wrapper):
+            done = runner.iter + 1
+            self._stop_if_asked(runner, done, {'epoch': runner.epoch, 'iter': done})
+
+    def after_train_epoch(self, runner) -> None:
+        super().after_train_epoch(runner)
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            done = runner.epoch + 1
+            self._stop_if_asked(runner, done if self.by_epoch else runner.iter, {'epoch': done, 'iter': runner.iter})
+
+    def _stop_if_asked(self, runner, step: int, meta: dict) -> None:
+        code = asked_to_stop()
+        if code:
+            self._save_checkpoint_with_step(runner, step, meta)
+            runner.logger.info(f'told to stop: checkpoint written at {step}, --resume goes on from it')
+            leave(code)
 
     def before_train_epoch(self, runner) -> None:
         if self._resumed is None:
@@ -71,3 +112,40 @@ class _RestoreAfter:
             set_random_state(self.state)
         self.skip -= 1
         return next(self.iterator)
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
+def _statistics(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the buffers that a model saves; none where there is one process, whose checkpoint holds them."""
+    if get_world_size() == 1:
+        return {}
+    model = _unwrapped(model)
+    saved = model.state_dict()
+    return {name: buffer.detach().cpu().clone() for name, buffer in model.named_buffers() if name in saved}
+
+
+def _differing(statistics: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """Of each process, those that the checkpoint, which is the main process's, does not hold."""
+    main = statistics[0]
+    return [{name: x for name, x in own.items() if not torch.equal(x, main[name])} for own in statistics]
+
+
+def _weights_have_moved(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:
+    """Whether no gradient is being accumulated, which no checkpoint would hold."""
+    wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
+    return all(wrapper.should_update() for wrapper in wrappers if isinstance(wrapper, OptimWrapper))
+
+
+def _validation_is_due(runner) -> bool:
+    """Whether the train loop would have validated after what is done."""
+    loop = runner.train_loop
+    if runner.val_loop is None or not isinstance(loop, IterBasedTrainLoop | EpochBasedTrainLoop):
+        return False
+    loop._decide_current_val_interval()
+    done, end = (loop.iter, loop.max_iters)
+    if isinstance(loop, EpochBasedTrainLoop):
+        done, end = loop.epoch, loop.max_epochs
+    return done >= max(loop.val_begin, 1) and (done % loop.val_interval == 0 or done == end)

@@ -4,7 +4,7 @@ import logging
 import os
 import os.path as osp
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
@@ -12,9 +12,12 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 
 from paif_mm.checks import check_run, datasets_of, shared_samples, transforms_that_break_pairs
+from paif_mm.compat import match_gradient_strides
 from paif_mm.perception import NotPairsError
 from paif_mm.weights import load_weights, state_of
 
+from .checkpoint_hook import ResumableCheckpointHook
+from .preemption import listening, shield_workers
 from .resuming import TRAINING, adopt_paths, check_same_training, checkpoint_folder, identity, latest_checkpoint
 
 _DUMPS = ('-' * 20, 'Config:', 'Hooks will be executed', 'Distributed training is not used', 'load model from')
@@ -25,7 +28,8 @@ _NOISE = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias', '
 class QuietRunner(Runner):
     """A Runner whose console shows progress, results and warnings; the log file in the work dir holds everything.
 
-    It refuses weights that do not fit and classes that differ, and resumes from its own work dir alone.
+    It refuses weights that do not fit and classes that differ, and resumes from its own work dir alone. With a
+    :class:`ResumableCheckpointHook`, a training that is told to stop writes a checkpoint first.
 
     Attributes:
         allow_partial (bool): whether a test may go on with weights that fit in part.
@@ -61,7 +65,18 @@ class QuietRunner(Runner):
         """As mmengine's; without workers there are none to keep, so that ``num_workers=0`` is enough to say."""
         if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
             dataloader = {**dataloader, 'persistent_workers': False, 'prefetch_factor': None}
-        return Runner.build_dataloader(dataloader, *args, **kwargs)
+        return shield_workers(Runner.build_dataloader(dataloader, *args, **kwargs))
+
+    def wrap_model(self, model_wrapper_cfg, model):
+        model = super().wrap_model(model_wrapper_cfg, model)
+        if is_model_wrapper(model):
+            match_gradient_strides(model)
+        return model
+
+    def train(self):
+        resumable = any(isinstance(hook, ResumableCheckpointHook) for hook in self.hooks)
+        with listening() if resumable else nullcontext():
+            return super().train()
 
     @contextmanager
     def _transforms_named(self) -> Iterator[None]:

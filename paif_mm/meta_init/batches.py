@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from paif_mm.attacks.bank import CLEAN, AttackBank
+from paif_mm.engine.preemption import shield_workers
 
 
 class MetaBatches(Dataset):
@@ -83,10 +84,11 @@ class MetaBatches(Dataset):
 
 def iterate(batches: MetaBatches, start: int, num_workers: int) -> DataLoader:
     """The batches of the iterations from ``start`` on, read ahead by workers; draws no global random number."""
-    return DataLoader(
+    loader = DataLoader(
         batches,
         batch_size=None,
         sampler=range(start, len(batches)),
         num_workers=num_workers,
         generator=torch.Generator(),
     )
+    return shield_workers(loader)

@@ -15,6 +15,7 @@ from paif_mm.attacks.bank import MANIFEST
 from paif_mm.attacks.frozen import unwrap
 from paif_mm.compat import load_checkpoint_file
 from paif_mm.data.colour import bgr_to_luma, split_pair
+from paif_mm.engine.preemption import asked_to_stop, leave
 from paif_mm.files import config_hash, file_hash
 from paif_mm.perception import require_fuser
 from paif_mm.randomness import random_state, set_random_state
@@ -43,7 +44,8 @@ class AATMetaInitHook(Hook):
 
     It works for any registered fusion network. A run resumed from a training checkpoint skips it; one killed during it
     goes on with ``--resume``, and one killed after it takes theta' up again, unless settings, bank, N's first weights
-    or the number of processes are others: then it begins anew. Several processes draw batches of their own and average
+    or the number of processes are others: then it begins anew. One that is told to stop (see
+    :mod:`paif_mm.engine.preemption`) writes its state first. Several processes draw batches of their own and average
     their gradients.
 
     Args:
@@ -172,8 +174,12 @@ class AATMetaInitHook(Hook):
                 eta = timedelta(seconds=int((time.time() - begun) / (i - start) * (len(batches) - i)))
                 each = '  '.join(f'{scene} {float(loss):.4f}' for scene, loss in zip(batch, losses, strict=True))
                 self.runner.logger.info(f'AAT {stage} [{i}/{len(batches)}]  eta: {eta}  L_F: {each}')
-            if i % self.save_interval == 0:
+            code = asked_to_stop()
+            if code or i % self.save_interval == 0:
                 self._save(stage, i, optimizer)
+            if code:
+                self.runner.logger.info(f'told to stop: {self.folder / STATE} written, --resume goes on from it')
+                leave(code)
 
     def _meta_step(self, weights: dict, batch: dict) -> tuple[dict, list[Tensor]]:
         scenes = []

@@ -1,4 +1,4 @@
-"""How a stage of a job is started: in this machine's processes, on its GPUs, or by slurm."""
+"""How a stage of a job is started: in this machine's processes, on its GPUs, or as a step of a slurm job."""
 
 import copy
 import os
@@ -91,7 +91,6 @@ class Launcher:
         if self.kind == 'slurm':
             env['GPUS'] = str(self.processes)
             env.setdefault('GPUS_PER_NODE', str(min(self.processes, 8)))
-            env['MASTER_PORT'] = str(int(env.get('MASTER_PORT', FIRST_PORT)) + slot)  # two jobs may share a node
             return env
         env['PORT'] = str(int(env.get('PORT', FIRST_PORT)) + slot)
         if shown := devices():

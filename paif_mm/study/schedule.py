@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
+from paif_mm.engine.preemption import CODES
 from paif_mm.files import write_json
 
 from .launch import Launcher, write_config
@@ -25,6 +26,8 @@ PATIENCE = 20  # seconds that a process has to end when told to
 REPORT_EVERY = 300  # seconds between lines about what is running
 PROGRESS = re.compile(r'\[ *(\d+)/(\d+)\]|\] (\d+)/(\d+),')
 TAIL = 4000  # bytes of a log to look for it
+#: Of a stage that was told to stop: a training's codes, and those with which slurm reports a signal that ends a tool.
+STOPPED = {code: code for code in CODES.values()} | {128 + number: code for number, code in CODES.items()}
 
 
 class StageError(RuntimeError):
@@ -56,7 +59,9 @@ class Schedule:
         self.say = say
         self.inherited = () if lock is None else (lock,)
         self.running: dict[Job, tuple[str, float]] = {}  # stage, begin
-        self._waiting, self._done = list(jobs), set()
+        self.told_to_stop = 0  # the code of a stage that was
+        self._waiting = list(jobs)
+        self._done = {need.folder for job in jobs for need in job.needs.values() if is_done(need)}
         self._failed: dict[Path, str] = {}
         self._slots, self._futures = list(range(launcher.jobs)), {}
         self._reported = time.monotonic()
@@ -73,7 +78,7 @@ class Schedule:
         Raises:
             ValueError: a job needs one that is not among those to run.
         """
-        for job in [job for job in self._waiting if len(finished(job)) == len(job.stages)]:
+        for job in [job for job in self._waiting if is_done(job)]:
             self._waiting.remove(job)
             self._done.add(job.folder)
         with ThreadPoolExecutor(self.launcher.jobs) as pool:
@@ -166,6 +171,9 @@ class Schedule:
             code = process.wait()
         self._processes.discard(process)
         seconds = time.time() - begin
+        if code in STOPPED:
+            self.told_to_stop = STOPPED[code]
+            raise StageError(f'{stage} was told to stop; the same command goes on (see {log})')
         if code:
             raise StageError(f'{stage} ended with {code}: {last_words(log)} (see {log})')
         note(job, stage, seconds)
@@ -185,7 +193,7 @@ class Schedule:
                 _kill(process, signal.SIGKILL)
 
     def _line(self, text: str) -> None:
-        done = sum(len(finished(job)) == len(job.stages) for job in self.jobs)
+        done = sum(is_done(job) for job in self.jobs)
         left = self._seconds_left()
         eta = f', about {_clock(left)} left' if left is not None else ''
         self.say(f'{datetime.now():%H:%M:%S} [{done}/{len(self.jobs)} jobs{eta}] {text}')
@@ -220,6 +228,11 @@ def finished(job: Job) -> dict[str, float]:
     seconds = _state(job).get('seconds', {})
     names = {stage: job.output(stage).name for stage in job.stages}
     return {stage: seconds[name] for stage, name in names.items() if name in seconds}
+
+
+def is_done(job: Job) -> bool:
+    """Whether all stages of a job are."""
+    return len(finished(job)) == len(job.stages)
 
 
 def error_of(job: Job) -> str | None:
@@ -258,8 +271,12 @@ def last_words(log: Path) -> str:
 
 
 @contextmanager
-def locked(work_dir: str | Path) -> Iterator[int]:
+def locked(work_dir: str | Path, shared: bool = False) -> Iterator[int]:
     """Keep other studies out of a folder, as long as this one or a process that inherits the yielded file runs.
+
+    Args:
+        work_dir: the folder.
+        shared: let others in that share it, too.
 
     Raises:
         BlockingIOError: one is running there, or was killed and has left a process behind.
@@ -268,7 +285,7 @@ def locked(work_dir: str | Path) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'w') as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             text = f'a study, or a process that a killed one left, is running in {work_dir}: see fuser -v {path}'
             raise BlockingIOError(text) from None

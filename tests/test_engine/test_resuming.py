@@ -1,19 +1,13 @@
 """A training goes on from its own checkpoint, wherever its folder is."""
 
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.dataset import BaseDataset
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import MessageHub
-from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, METRICS
-from torch import nn
+from trainings import files, train
 
 from paif_mm.engine.resuming import NoCheckpointError, adopt_paths, checkpoint_folder, latest_checkpoint
-from paif_mm.engine.runner import QuietRunner
 
 
 def saved(folder, *names, last=None):
@@ -78,66 +72,6 @@ def test_remembered_paths_become_those_of_the_folder():
 
 
 # ------------------------------------------------------------------------------------------------ whole trainings
-
-
-class Line(BaseModel):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(1, 1)
-
-    def forward(self, inputs, data_samples=None, mode='tensor'):
-        loss = self.layer(torch.stack(inputs).float()).square().mean()
-        return {'loss': loss} if mode == 'loss' else [SimpleNamespace()]
-
-
-@DATASETS.register_module()
-class Numbers(BaseDataset):
-    METAINFO = {'classes': ('a', 'b')}
-
-    def load_data_list(self):
-        return [{'inputs': torch.ones(1)} for _ in range(4)]
-
-    def prepare_data(self, index):
-        return {'inputs': self.get_data_info(index)['inputs']}
-
-
-@METRICS.register_module()
-class Rising(BaseMetric):
-    """Better each time, so that each validation replaces the best checkpoint."""
-
-    count = 0
-
-    def process(self, data_batch, data_samples):
-        self.results.append(0)
-
-    def compute_metrics(self, results):
-        Rising.count += 1
-        return {'score': float(Rising.count)}
-
-
-def train(work_dir, iters, name, hook='paif_mm.ResumableCheckpointHook', resume=False, **checkpoint):
-    loader = {'dataset': {'type': 'Numbers'}, 'sampler': {'type': 'DefaultSampler', 'shuffle': False}, 'batch_size': 2}
-    loader |= {'num_workers': 0, 'persistent_workers': True, 'collate_fn': {'type': 'pseudo_collate'}}
-    runner = QuietRunner(
-        Line(),
-        str(work_dir),
-        train_dataloader=loader,
-        val_dataloader=loader,
-        train_cfg={'type': 'IterBasedTrainLoop', 'max_iters': iters, 'val_interval': 1},
-        val_cfg={},
-        val_evaluator={'type': 'Rising'},
-        optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.1}},
-        default_hooks={'checkpoint': {'type': hook, 'by_epoch': False, 'interval': 1, **checkpoint}},
-        resume=resume,
-        experiment_name=name,
-        randomness={'seed': 0},
-    )
-    runner.train()
-    return runner
-
-
-def files(folder) -> set[str]:
-    return {path.name for path in folder.glob('*.pth*')}
 
 
 @pytest.mark.parametrize('hook', ['paif_mm.ResumableCheckpointHook', 'CheckpointHook'])

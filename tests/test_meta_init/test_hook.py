@@ -1,6 +1,7 @@
 """Meta-initialisation before training: what it changes, saves, resumes and shares."""
 
 import os
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -13,6 +14,7 @@ from helpers import build_model, tiny_segformer
 from test_meta_init.banks import noise_bank
 
 from paif_mm.compat import load_checkpoint_file
+from paif_mm.engine.preemption import CODES, listening
 from paif_mm.fusion import FusionNet
 from paif_mm.meta_init import AATMetaInitHook, MetaBatches
 from paif_mm.perception import FusionDataPreprocessor
@@ -114,6 +116,28 @@ def test_killed_and_resumed_equals_uninterrupted(bank, tmp_path, monkeypatch, st
     resumed = run(tmp_path / 'b', bank, resume=True, second_order=second_order)
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
     assert torch.equal(state, torch.get_rng_state()), 'training draws the same numbers after it'
+
+
+def test_told_to_stop_and_resumed_equals_uninterrupted(bank, tmp_path, monkeypatch):
+    settings, reduced, iteration = {'save_interval': 100}, [], 2
+    expected = run(tmp_path / 'a', bank, **settings)
+
+    def told(*args, **kwargs):
+        reduced.append(1)
+        if len(reduced) == iteration:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    handlers = {number: signal.getsignal(number) for number in CODES}
+    monkeypatch.setattr('paif_mm.meta_init.hook.all_reduce_params', told)
+    with pytest.raises(SystemExit) as caught, listening():
+        run(tmp_path / 'b', bank, **settings)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    assert caught.value.code == 75
+    assert len(reduced) == iteration, 'not one more'
+    monkeypatch.undo()
+    resumed = run(tmp_path / 'b', bank, resume=True, **settings)
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
 
 
 def run_again(work_dir, bank, resume=True, seed=0, **settings) -> tuple[dict, list]:

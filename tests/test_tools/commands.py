@@ -68,6 +68,15 @@ def latest_results(work_dir) -> dict:
 
 def kill_after(iteration: int, config, work_dir, *flags) -> None:
     """Start a training and kill it (SIGKILL) once the checkpoint of an iteration is written, its latest then."""
+    signal_after(iteration, signal.SIGKILL, config, work_dir, *flags)
+    for path in work_dir.glob('iter_*.pth'):  # in case the next iterations were faster than the signal
+        if int(path.stem.split('_')[1]) > iteration:
+            path.unlink()
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / f'iter_{iteration}.pth'))
+
+
+def signal_after(iteration: int, number: int, config, work_dir, *flags) -> int:
+    """Start a training and signal it once the checkpoint of an iteration is its latest; returns its exit code."""
     command = [sys.executable, '-W', 'ignore', str(REPO / 'tools' / 'train.py'), str(config), *flags]
     process = subprocess.Popen(
         [*command, '--work-dir', str(work_dir)],
@@ -81,9 +90,5 @@ def kill_after(iteration: int, config, work_dir, *flags) -> None:
         assert process.poll() is None or wanted.exists()
         assert time.time() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    for path in work_dir.glob('iter_*.pth'):  # in case the next iterations were faster than the signal
-        if int(path.stem.split('_')[1]) > iteration:
-            path.unlink()
-    latest.write_text(str(wanted))
+    process.send_signal(number)
+    return process.wait()

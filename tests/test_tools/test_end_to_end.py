@@ -2,12 +2,13 @@
 
 import os
 import re
+import signal
 import sys
 
 import pytest
 import torch
 from conftest import REPO
-from test_tools.commands import config_file, environment, kill_after, latest_results, launch, run, weights
+from test_tools.commands import config_file, environment, kill_after, latest_results, launch, run, signal_after, weights
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 
@@ -85,6 +86,17 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(trained, tmp_path):
     kill_after(4, config, tmp_path)
     done = run('train.py', config, '--work-dir', tmp_path, '--resume')
     assert 'resumed epoch: 0, iter: 4' in done.stdout + done.stderr
+    expected, resumed = weights(uninterrupted, 6), weights(tmp_path, 6)
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+
+
+def test_a_run_that_is_told_to_stop_resumes_as_if_nothing_had_happened(trained, tmp_path):
+    config, uninterrupted, _ = trained
+    assert signal_after(2, signal.SIGUSR1, config, tmp_path) == 75
+    stopped = int((tmp_path / 'last_checkpoint').read_text().split('iter_')[1].removesuffix('.pth'))
+    assert 2 < stopped < 6
+    done = run('train.py', config, '--work-dir', tmp_path, '--resume')
+    assert f'resumed epoch: 0, iter: {stopped}' in done.stdout + done.stderr
     expected, resumed = weights(uninterrupted, 6), weights(tmp_path, 6)
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
 

@@ -2,12 +2,13 @@
 
 import json
 import os
+import signal
 import sys
 
 import pytest
 import torch
 from conftest import REPO
-from test_tools.commands import config_file, environment, kill_after, launch, run, weights
+from test_tools.commands import config_file, environment, kill_after, launch, run, signal_after, weights
 
 SEARCH = """
 train_cfg = dict(max_iters=6, warmup_iters=1, arch_interval=2, val_interval=6)
@@ -66,6 +67,18 @@ def test_a_search_reports_and_writes_its_genotype(searched):
     assert [line['iter'] for line in lines] == [0, 1, 2, 3, 4, 5, 6]
     changed = [a['probabilities'] != b['probabilities'] for a, b in zip(lines, lines[1:], strict=False)]
     assert changed == [False, False, True, False, True, False]
+
+
+@pytest.mark.slow
+def test_a_search_that_is_told_to_stop_resumes_as_if_nothing_had_happened(searched, tmp_path):
+    config, uninterrupted, _ = searched
+    assert signal_after(2, signal.SIGTERM, config, tmp_path) == 143
+    run('train.py', config, '--work-dir', tmp_path, '--resume')
+    expected, resumed = weights(uninterrupted, 6), weights(tmp_path, 6)
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+    assert genotype(tmp_path) == genotype(uninterrupted)
+    history = [(folder / 'architecture.jsonl').read_text() for folder in (tmp_path, uninterrupted)]
+    assert history[0] == history[1]
 
 
 def test_a_killed_search_resumes_as_if_nothing_had_happened(searched, tmp_path):

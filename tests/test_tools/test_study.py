@@ -90,6 +90,22 @@ def test_what_cant_be_run_is_said_in_one_line(plan, monkeypatch, tmp_path):
     assert not (tmp_path / 'work').exists()
 
 
+def test_an_element_of_an_array_says_what_it_can_not_run(plan, monkeypatch, capsys, tmp_path):
+    work_dir = tmp_path / 'work'
+
+    def refused(folder) -> str:
+        with pytest.raises(SystemExit) as caught:
+            call(monkeypatch, 'study', plan, '--work-dir', work_dir, '--job', folder)
+        return str(caught.value)
+
+    assert refused('a-00000000/seed0') == f'a-00000000/seed0 is no job of {work_dir}: the plan has changed'
+    call(monkeypatch, 'study', plan, '--work-dir', work_dir, '--dry-run')
+    folder = re.search(rf'^A, seed 1.*\({work_dir}/(.*)\)$', capsys.readouterr().out, re.M)[1]
+    why = 'needs T, seed 0, which failed: it did not run'
+    assert refused(folder) == f'A, seed 1 {why}'
+    assert yaml.safe_load((work_dir / folder / 'state.json').read_text())['error'] == why
+
+
 def tiny_scale(folder, data):
     """A scale whose trainings have two iterations, and its file."""
     for kind in ('general', 'sat', 'aat'):
