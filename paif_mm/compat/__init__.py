@@ -1,11 +1,12 @@
 """What current torch and a machine without a compiler need from OpenMMLab, in one place.
 
-:func:`install` runs on ``import paif_mm`` and does four things, none of which touches a complete installation:
+:func:`install` runs on ``import paif_mm`` and does five things, none of which touches a complete installation:
 
 * if mmcv has no compiled operators (``mmcv-lite``), ``mmcv._ext`` becomes a module whose operators are written in torch
   and torchvision (see :mod:`~.operators`), or raise :class:`NotImplementedError` when they are called, not when mmseg
   or mmdet is imported;
-* mmseg and mmdet accept mmcv 2.2 (see :mod:`~.libraries`);
+* mmseg and mmdet accept mmcv 2.2, and ``mmseg::`` in a config finds mmseg whatever its distribution is called (see
+  :mod:`~.libraries`);
 * the few classes that mmengine stores in a checkpoint are declared safe, so that it can resume its own files
   under torch's weights-only unpickler;
 * mmengine's loaders of checkpoints, from files and from anywhere else, read them weights-only on every torch version.
@@ -13,7 +14,7 @@
 :func:`init_cpu_distributed` is for launchers.
 """
 
-from .libraries import accept_mmcv_2_2, require_libraries
+from .libraries import accept_mmcv_2_2, find_mmseg_by_its_module, require_libraries
 
 require_libraries()
 
@@ -28,4 +29,5 @@ def install() -> None:
     """Install the operator fallback (if it is needed) and safe checkpoint loading. Idempotent."""
     install_operators()
     accept_mmcv_2_2()
+    find_mmseg_by_its_module()
     install_safe_loading()

@@ -1,6 +1,7 @@
 """OpenMMLab's libraries, whichever distributions they come from: the original ones or their successors (onedl-...)."""
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 HOW = (
@@ -30,3 +31,13 @@ def accept_mmcv_2_2() -> None:
                 import_module(name)
     finally:
         mmcv.__version__ = number
+
+
+def find_mmseg_by_its_module() -> None:
+    """Let ``mmseg::`` in a config's ``_base_`` find mmseg where its distribution is not called mmsegmentation."""
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    try:
+        version('mmsegmentation')
+    except PackageNotFoundError:
+        MODULE2PACKAGE['mmseg'] = 'mmseg'
