@@ -17,8 +17,9 @@ from prettytable import PrettyTable
 from torch import nn
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
+from paif_mm.arguments import fraction
 from paif_mm.attacks import APGD, PGD
-from paif_mm.engine.launch import fraction, load_model
+from paif_mm.engine.launch import load_model
 from paif_mm.robustness.evaluate import evenly
 
 IGNORED = 255

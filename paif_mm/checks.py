@@ -14,6 +14,7 @@ HEADS = ('decode_head', 'auxiliary_head', 'bbox_head', 'mask_head', 'panoptic_he
 #: Parts of a model whose classes are their own: objectness, identities, another model's.
 OTHERS = ('rpn_head', 'reid', 'track_head', 'teacher', 'language_model')
 SHOWN = 20  # classes in a message
+TRIES = 20  # of a pipeline that breaks pairs at random
 
 
 class ClassCountError(ValueError):
@@ -24,11 +25,13 @@ def check_run(runner) -> None:
     """Check a runner whose loops are built.
 
     Raises:
-        ClassCountError: the model's classes are not the data sets', or two data sets' classes differ.
+        ClassCountError: the model's classes or class weights are not as many as the data sets' classes, or two data
+            sets' classes differ.
     """
-    metas = {name: getattr(dataset, 'metainfo', None) or {} for name, dataset in _datasets(runner).items()}
+    metas = {name: getattr(dataset, 'metainfo', None) or {} for name, dataset in datasets_of(runner).items()}
     for meta in metas.values():
         check_class_count(runner.model, meta)
+    check_class_weights(runner.model)
     check_same_classes(metas)
 
 
@@ -37,7 +40,7 @@ def shared_samples(runner) -> list[str]:
 
     A search's training set is the whole of it. Data sets that cannot tell their samples are left out.
     """
-    datasets = _datasets(runner)
+    datasets = datasets_of(runner)
     training = [datasets.pop('train', None), getattr(getattr(runner, '_train_loop', None), 'arch_dataloader', None)]
     training[1] = getattr(training[1], 'dataset', None)
     lines = []
@@ -84,7 +87,69 @@ def check_class_count(model: nn.Module, dataset_meta: Mapping) -> None:
             )
 
 
-def _datasets(runner) -> dict:
+def check_class_weights(model: nn.Module) -> None:
+    """Check that the losses of mmseg's heads have one weight per class, where they have any.
+
+    Raises:
+        ClassCountError: one has more or fewer.
+    """
+    for path, loss in model.named_modules():
+        head, found, rest = path.rpartition('.loss_decode')
+        weights = getattr(loss, 'class_weight', None)
+        count = getattr(model.get_submodule(head), 'num_classes', None) if found else None
+        if isinstance(weights, list | tuple) and isinstance(count, int) and len(weights) != count:
+            key = re.sub(r'\.(\d+)', r'[\1]', f'model.{head.removeprefix("module.")}.loss_decode{rest}')
+            raise ClassCountError(
+                f'{key}.class_weight has {len(weights)} weights, but the head has {count} classes: give one weight per '
+                'class, or None'
+            )
+
+
+def transforms_that_break_pairs(datasets: Mapping[str, object]) -> list[str]:
+    """A line for the first transform of each data set after which a loaded image is no pair; for a failed run.
+
+    Args:
+        datasets: 'train', 'val' or 'test' -> data set, which may be a wrapper of others.
+    """
+    lines = []
+    for name, dataset in datasets.items():
+        for inner in _inner(dataset):
+            for _ in range(TRIES):
+                line = _broken_by(inner, f'{name}_dataloader.dataset.pipeline')
+                if line:
+                    lines.append(line)
+                    break
+    return lines
+
+
+def _broken_by(dataset, where: str) -> str | None:
+    results = dataset.get_data_info(0)
+    for place, step in enumerate(dataset.pipeline.transforms):
+        before = results.get('img')
+        results = step(results)
+        image = results.get('img') if results else None
+        if image is None or (image.ndim == 3 and image.shape[2] == 4):
+            continue
+        channels = image.shape[2] if image.ndim == 3 else 1
+        what = f'{where}[{place}], {type(step).__name__},'
+        if before is None:
+            return f"{what} loads {channels} channel(s), but the model fuses pairs: use type='paif_mm.LoadPairFromFile'"
+        return (
+            f'{what} makes {channels} channel(s) of the 4 of a pair: put it into '
+            f"dict(type='paif_mm.VisibleOnly', transforms=[dict(type={type(step).__name__!r}, ...)])"
+        )
+    return None
+
+
+def _inner(dataset) -> list:
+    """The data sets with a pipeline of their own in one that may wrap them."""
+    if hasattr(getattr(dataset, 'pipeline', None), 'transforms') and hasattr(dataset, 'get_data_info'):
+        return [dataset] if not hasattr(dataset, 'datasets') else [i for d in dataset.datasets for i in _inner(d)]
+    inside = [*getattr(dataset, 'datasets', ()), *([dataset.dataset] if hasattr(dataset, 'dataset') else [])]
+    return [found for one in inside for found in _inner(one)]
+
+
+def datasets_of(runner) -> dict:
     """'train', 'val', 'test' -> data set, of the loops that are built."""
     loops = {'train': runner._train_loop, 'val': runner._val_loop, 'test': runner._test_loop}
     return {name: loop.dataloader.dataset for name, loop in loops.items() if isinstance(loop, BaseLoop)}

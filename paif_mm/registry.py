@@ -3,6 +3,7 @@
 A config of any OpenMMLab library names what we register with the scope ``paif_mm``, as in
 ``dict(type='paif_mm.LoadPairFromFile')``; each registry imports its ``locations`` on the first look-up.
 Inside our own modules a short name is enough: see :func:`build`.
+A name or an argument that is not known is told with the known ones, the nearest first.
 """
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
@@ -14,11 +15,26 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPP
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
+from .mistakes import explain_build
+
 SCOPE = 'paif_mm'
 
 
+class HelpfulRegistry(Registry):
+    """A registry that says what a name or an argument was probably meant to be."""
+
+    def build(self, *args, **kwargs):
+        try:
+            return super().build(*args, **kwargs)
+        except (KeyError, TypeError) as error:
+            line = explain_build(error)
+            if line is None:
+                raise
+            raise type(error)(line) from error
+
+
 def _child(parent: Registry, *locations: str) -> Registry:
-    return Registry(parent.name, parent=parent, scope=SCOPE, locations=[f'{SCOPE}.{name}' for name in locations])
+    return HelpfulRegistry(parent.name, parent=parent, scope=SCOPE, locations=[f'{SCOPE}.{name}' for name in locations])
 
 
 TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'data')
@@ -30,10 +46,10 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'search
 METRICS = _child(MMENGINE_METRICS, 'evaluation')
 
 #: Operations of the fusion network, by the paper's names (``3-DB``, ``CA``, ...): ``(channels) -> nn.Module``.
-OPERATIONS = Registry('fusion operation', scope=SCOPE, locations=[f'{SCOPE}.fusion'])
+OPERATIONS = HelpfulRegistry('fusion operation', scope=SCOPE, locations=[f'{SCOPE}.fusion'])
 #: Attacks and their objectives.
-ATTACKS = Registry('attack', scope=SCOPE, locations=[f'{SCOPE}.attacks'])
-OBJECTIVES = Registry('attack objective', scope=SCOPE, locations=[f'{SCOPE}.attacks'])
+ATTACKS = HelpfulRegistry('attack', scope=SCOPE, locations=[f'{SCOPE}.attacks'])
+OBJECTIVES = HelpfulRegistry('attack objective', scope=SCOPE, locations=[f'{SCOPE}.attacks'])
 
 
 def build(registry: Registry, cfg: dict, **default_args):

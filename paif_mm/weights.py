@@ -44,9 +44,10 @@ def state_of(checkpoint: Mapping, where: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: it holds none.
     """
-    state = checkpoint.get('state_dict', checkpoint)
+    state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else None
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f'{where} holds no weights: neither a state_dict nor tensors alone, but {_some(checkpoint)}')
+        held = _some(checkpoint) if isinstance(checkpoint, Mapping) else f'a {type(checkpoint).__name__}'
+        raise WeightsError(f'{where} holds no weights: neither a state_dict nor tensors alone, but {held or "nothing"}')
     return _with_versions({re.sub(r'^module\.', '', key): value for key, value in state.items()}, state)
 
 

@@ -4,41 +4,39 @@ A strip shows infrared | visible | labels over the visible image, or boxes on it
 """
 
 import argparse
-import os.path as osp
 
 import cv2
 import numpy as np
-from mmengine.config import Config, DictAction
 from mmengine.fileio import join_path, put
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.utils import track_iter_progress
 
 import paif_mm  # noqa: F401
-from paif_mm.engine.launch import inner_datasets
+from paif_mm.arguments import Parser, output_folder, positive
+from paif_mm.engine.launch import inner_datasets, needed, read_config
 from paif_mm.engine.names import names_of
 from paif_mm.engine.strips import draw_legend, draw_strip, modality_panels, paint_boxes, paint_labels
+from paif_mm.mistakes import reports_mistakes
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Draw the pairs and labels of a data set')
+    parser = Parser(description='Draw the pairs and labels of a data set')
     parser.add_argument('config', help='config file with the dataloaders')
     parser.add_argument('--output-dir', default='work_dirs/browse', help='folder for the strips')
     parser.add_argument('--phase', choices=['train', 'val', 'test'], default='train')
     parser.add_argument('--mode', choices=['original', 'transformed'], default='original', help='augmented or not')
-    parser.add_argument('--show-number', type=int, help='how many pairs (default: all)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
+    parser.add_argument('--show-number', type=positive, help='how many pairs (default: all)')
+    parser.add_config_options()
     return parser.parse_args()
 
 
+@reports_mistakes
 def main() -> None:
     args = parse_args()
-    if not osp.isfile(args.config):
-        raise SystemExit(f'config {args.config} does not exist')
-    config = Config.fromfile(args.config)
-    if args.cfg_options:
-        config.merge_from_dict(args.cfg_options)
+    config = read_config(args.config, args.cfg_options)
+    output_folder(args.output_dir, '--output-dir')
     init_default_scope(config.get('default_scope', 'mmseg'))
-    dataset = build_dataset(config[f'{args.phase}_dataloader'].dataset, args.mode)
+    dataset = build_dataset(needed(config, f'{args.phase}_dataloader', '--phase').dataset, args.mode)
     count = min(args.show_number or len(dataset), len(dataset))
     names = names_of(dataset)
     for i in track_iter_progress(range(count)):

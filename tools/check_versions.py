@@ -73,6 +73,17 @@ COLUMNS = {
     'mmdet': ('mmdet', 'onedl-mmdetection'),
     'mmpretrain': ('mmpretrain', 'onedl-mmpretrain'),
 }
+ABOUT = """\
+# Which versions work
+
+Made by `bash tools/check_versions.sh` on {}. Each row is an environment of its own, made with pip, and a
+fast part of the tests in it: imports, registries, operators, safe loading, export, a segmentor and a detector trained,
+attacked and measured, a killed training resumed to the same weights, two processes, mmseg's own tools. A successor's
+package is named in full."""
+NOT_RUN = """\
+- A compiled mmcv, of which there are no wheels for these versions: a stand-in tests that `import paif_mm` leaves its
+  operators where they are.
+- GPUs, and systems other than the one above."""
 
 
 class FailedError(Exception):
@@ -156,7 +167,7 @@ def made(combination: Combination, folder: Path, log) -> str:
     own = str(folder / 'bin' / 'python')
     for command in (
         [python, '-m', 'venv', folder],
-        [own, '-m', 'pip', 'install', '--quiet', *combination.requirements],
+        [own, '-m', 'pip', 'install', '--quiet', '--no-compile', *combination.requirements],
         [own, '-m', 'pip', 'check'],
     ):
         print('$', *command, file=log, flush=True)
@@ -243,12 +254,7 @@ def machine() -> str:
 def page(results: dict[str, dict]) -> str:
     """The results in Markdown."""
     lines = [
-        '# Which versions work',
-        '',
-        f'Made by `bash tools/check_versions.sh` on {machine()}. Each row is an environment of its own, made with pip, and',
-        'a fast part of the tests in it: imports, registries, operators, safe loading, export, a segmentor and a detector',
-        "trained, attacked and measured, a killed training resumed to the same weights, two processes, mmseg's own tools.",
-        "A successor's package is named in full.",
+        *ABOUT.format(machine()).splitlines(),
         '',
         row('', 'python', *COLUMNS, 'passed', 'failed', 'skipped', 'date'),
         '|---' * (len(COLUMNS) + 6) + '|',
@@ -269,11 +275,7 @@ def page(results: dict[str, dict]) -> str:
     }
     lines += ['', '## What was not run', '']
     lines += [f'- {name} ({", ".join(COMBINATIONS[name])}): {plain(why)}' for name, why in unknown.items()]
-    lines += [
-        '- A compiled mmcv, of which there are no wheels for these versions: a stand-in tests that `import paif_mm` leaves',
-        '  its operators where they are.',
-        '- GPUs, and systems other than the one above.',
-    ]
+    lines += NOT_RUN.splitlines()
     return '\n'.join(lines) + '\n'
 
 

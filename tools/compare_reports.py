@@ -5,7 +5,9 @@ from pathlib import Path
 
 from prettytable import PrettyTable
 
+from paif_mm.arguments import Parser, output_folder
 from paif_mm.files import write_bytes
+from paif_mm.mistakes import reports_mistakes
 from paif_mm.robustness.comparison import compare
 from paif_mm.robustness.curves import draw_comparison
 from paif_mm.robustness.pages import csv_of, markdown, page, read_report
@@ -14,24 +16,23 @@ TITLE = 'Robustness compared'
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Compare reports of tools/robustness.py')
+    parser = Parser(description='Compare reports of tools/robustness.py')
     parser.add_argument('reports', nargs='+', help='folders or report.json files; the first one is the reference')
     parser.add_argument('--names', nargs='+', help="the models' names (default: the reports' folders)")
     parser.add_argument('--out', default='work_dirs/comparison', help='folder for comparison.{html,md,csv}')
     return parser.parse_args()
 
 
+@reports_mistakes
 def main() -> None:
     args = parse_args()
     folders = [Path(path) if Path(path).is_dir() else Path(path).parent for path in args.reports]
     names = args.names or [folder.resolve().name for folder in folders]
     if len(set(names)) != len(args.reports):
         raise SystemExit(f'{len(args.reports)} reports need as many different --names, not {", ".join(names)}')
-    try:
-        reports = dict(zip(names, map(read_report, args.reports), strict=True))
-        parts = compare(reports)
-    except (OSError, ValueError) as error:
-        raise SystemExit(str(error)) from None
+    output_folder(args.out, '--out')
+    reports = dict(zip(names, map(read_report, args.reports), strict=True))
+    parts = compare(reports)
     for part in parts:
         table = PrettyTable(part.head, align='l')
         table.add_rows(part.rows)

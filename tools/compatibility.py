@@ -31,10 +31,12 @@ from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
 import paif_mm
+from paif_mm.arguments import Parser, positive, radius
 from paif_mm.attacks.frozen import fingerprint
 from paif_mm.evaluation.score import class_count
 from paif_mm.files import append_json_lines, read_json_lines, write_bytes, write_json
 from paif_mm.losses import FusionLossHook
+from paif_mm.mistakes import reports_mistakes
 from paif_mm.registry import HOOKS, build
 from paif_mm.robustness.cases import make_suite
 from paif_mm.robustness.evaluate import Bench, evaluate
@@ -59,19 +61,20 @@ class NotApplicableError(Exception):
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Try every model family of mmseg, mmdet and mmpretrain')
+    parser = Parser(description='Try every model family of mmseg, mmdet and mmpretrain')
     parser.add_argument(
         '--families', nargs='+', metavar='LIBRARY[/FAMILY]', default=list(LIBRARIES), help='which (default: all)'
     )
     parser.add_argument('--out', default='docs/compatibility.md', help='the page; the JSON goes beside it')
-    parser.add_argument('--jobs', type=int, default=1, help='families at once (default: 1)')
-    parser.add_argument('--limit', type=float, default=180, help='seconds per family (default: 180)')
-    parser.add_argument('--memory', type=float, default=12, help='GiB per family (default: 12)')
+    parser.add_argument('--jobs', type=positive, default=1, help='families at once (default: 1)')
+    parser.add_argument('--limit', type=radius, default=180, help='seconds per family (default: 180)')
+    parser.add_argument('--memory', type=radius, default=12, help='GiB per family (default: 12)')
     parser.add_argument('--again', action='store_true', help='try families anew that the JSON knows already')
     parser.add_argument('--log', help='file for the tracebacks of what fails')
     return parser.parse_args(args)
 
 
+@reports_mistakes
 def main(args: list[str] | None = None) -> None:
     args = parse_args(args)
     wanted = [family for name in args.families for family in named_families(name)]

@@ -6,23 +6,24 @@ The same command continues an interrupted bank; with ``--victim`` it measures ho
 """
 
 import argparse
-from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 from prettytable import PrettyTable
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
+from paif_mm.arguments import Parser, linf_radius, output_folder, positive, seed
 from paif_mm.checks import check_class_count
-from paif_mm.engine.launch import fraction, load_model, one_line_errors
+from paif_mm.engine.launch import check_model_files, load_model, needed
 from paif_mm.files import config_hash, file_hash
 from paif_mm.meta_init.craft import craft, transfer
+from paif_mm.mistakes import reports_mistakes
 
 LEVELS = ['small=1/255', 'moderate=2/255', 'heavy=4/255']  # the paper's
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Attack pairs through a source model and store them')
+    parser = Parser(description='Attack pairs through a source model and store them')
     parser.add_argument('config', help='config of the source model')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('out', help='folder of the bank')
@@ -32,9 +33,9 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--levels', nargs='+', type=level, default=LEVELS, help='NAME=EPS, e.g. small=1/255; 0: not attacked'
     )
-    parser.add_argument('--num', type=int, default=200, help='number of pairs (default: 200)')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--steps', type=int, default=10, help='steps of PGD (default: 10)')
+    parser.add_argument('--num', type=positive, default=200, help='number of pairs (default: 200)')
+    parser.add_argument('--seed', type=seed, default=0)
+    parser.add_argument('--steps', type=positive, default=10, help='steps of PGD (default: 10)')
     parser.add_argument(
         '--victim', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='another model, to measure the transfer to it'
     )
@@ -44,28 +45,31 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
 def level(text: str) -> tuple[str, float]:
     """'small=1/255' -> ('small', 1 / 255)."""
     name, _, value = text.partition('=')
-    return name, fraction(value)
+    if not name or not value:
+        raise argparse.ArgumentTypeError(f'{text!r} is no level: write NAME=EPS, e.g. small=1/255')
+    return name, linf_radius(value)
 
 
+@reports_mistakes
 def main() -> None:
     args = parse_args()
-    levels = dict(level(item) if isinstance(item, str) else item for item in args.levels)
-    for path in (args.config, args.checkpoint, *(args.victim or ())):
-        if not Path(path).is_file():
-            raise SystemExit(f'{path} does not exist')
-    with one_line_errors():
-        victim = load_model(*args.victim)[0] if args.victim else None
-        source, config = load_model(args.config, args.checkpoint)  # the last, whose library is then the default
-        dataset = unaugmented(config, args.split)
-        for model in filter(None, (source, victim)):
-            check_class_count(model, dataset.metainfo)
+    given = [level(item) if isinstance(item, str) else item for item in args.levels]
+    levels = dict(given)
+    if len(levels) < len(given):
+        raise SystemExit(f'--levels: two levels have one name, of {", ".join(name for name, _ in given)}')
+    for files in ((args.config, args.checkpoint), args.victim):
+        if files:
+            check_model_files(*files)
+    output_folder(args.out, 'OUT')
+    victim = load_model(*args.victim)[0] if args.victim else None
+    source, config = load_model(args.config, args.checkpoint)  # the last, whose library is then the default
+    dataset = unaugmented(config, args.split)
+    for model in filter(None, (source, victim)):
+        check_class_count(model, dataset.metainfo)
     notes = {'source_config': config_hash(config.model), 'source_checkpoint': file_hash(args.checkpoint)}
     if args.split != 'train':
         notes['split'] = args.split
-    try:
-        bank = craft(source, dataset, args.out, levels, args.num, args.seed, args.steps, notes)
-    except (OSError, ValueError) as error:
-        raise SystemExit(str(error)) from None
+    bank = craft(source, dataset, args.out, levels, args.num, args.seed, args.steps, notes)
     print(f'\n{source_table(bank)}\n{len(bank.names)} pairs at {len(levels)} levels in {args.out}')
     if victim:
         rows = {'source': transfer(source, dataset, bank), 'victim': transfer(victim, dataset, bank)}
@@ -74,7 +78,7 @@ def main() -> None:
 
 def unaugmented(config: Config, split: str):
     """The pairs and labels of a split as they are on disk."""
-    dataset = config[f'{split}_dataloader'].dataset
+    dataset = needed(config, f'{split}_dataloader', '--split').dataset
     if 'pipeline' not in dataset:
         raise SystemExit(
             f'{split}_dataloader.dataset ({dataset.type}) has no pipeline of its own: name the inner data set'

@@ -64,7 +64,9 @@ def latest_results(work_dir: Path) -> dict:
 
 def call(tool: str, *args) -> None:
     print(f'\n$ python tools/{tool} {" ".join(map(str, args))}', flush=True)
-    subprocess.run([sys.executable, '-W', 'ignore', str(ROOT / 'tools' / tool), *map(str, args)], cwd=ROOT, check=True)
+    command = [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / tool), *map(str, args)]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        raise SystemExit(f'tools/{tool} failed, see above')
 
 
 def table(results: dict) -> str:

@@ -8,41 +8,56 @@ import statistics
 import time
 
 import torch
-from mmengine.config import Config, DictAction
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from prettytable import PrettyTable
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
+from paif_mm.arguments import Parser, positive
+from paif_mm.engine.launch import read_config
 from paif_mm.evaluation.flops import count_flops
+from paif_mm.mistakes import reports_mistakes
 from paif_mm.perception import PairFuser, require_fuser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Parameters, FLOPs and latency of a fused model')
+    parser = Parser(description='Parameters, FLOPs and latency of a fused model')
     parser.add_argument('config', help='config file')
-    parser.add_argument('--shape', type=int, nargs=2, default=[480, 640], metavar=('HEIGHT', 'WIDTH'))
-    parser.add_argument('--runs', type=int, default=10, help='timed runs, of which the median counts (default: 10)')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
+    parser.add_argument('--shape', type=positive, nargs=2, default=[480, 640], metavar=('HEIGHT', 'WIDTH'))
+    parser.add_argument(
+        '--runs', type=positive, default=10, help='timed runs, of which the median counts (default: 10)'
+    )
+    parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_config_options()
     return parser.parse_args()
 
 
+def device(text: str) -> torch.device:
+    """A device that this machine has."""
+    try:
+        wanted = torch.device(text)
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise argparse.ArgumentTypeError(f'this machine has no device {text!r}') from None
+    return wanted
+
+
+@reports_mistakes
 def main() -> None:
     args = parse_args()
-    try:
-        config = Config.fromfile(args.config)
-    except FileNotFoundError:
-        raise SystemExit(f'config {args.config} does not exist') from None
-    config.merge_from_dict(args.cfg_options or {})
+    config = read_config(args.config, args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmseg'))
     model = revert_sync_batchnorm(MODELS.build(config.model)).to(args.device).eval()
-    try:
-        fuser = require_fuser(model, 'get_flops')
-    except TypeError as error:
-        raise SystemExit(str(error)) from None
+    fuser = require_fuser(model, 'get_flops')
     batch = pair_of(args.shape, config.get('default_scope', 'mmseg'))
-    print(cost_table(costs(model, fuser, batch, args.runs)))
+    try:
+        found = costs(model, fuser, batch, args.runs)
+    except RuntimeError as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
+        shape = 'x'.join(map(str, args.shape))
+        raise SystemExit(f'--shape: {type(model).__name__} takes no pair of {shape}: {error}') from error
+    print(cost_table(found))
     print(
         f'one pair of {args.shape[0]}x{args.shape[1]} on {args.device}; GFLOPs: convolutions and matrix products, two '
         f'per multiply-add; latency: median of {args.runs} runs, preprocessing and post-processing counted to T'

@@ -12,20 +12,22 @@ from pathlib import Path
 
 import mmengine
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import barrier, get_dist_info, init_dist
 from mmengine.registry import DATASETS
 from prettytable import PrettyTable
 
 import paif_mm
+from paif_mm.arguments import Parser, count, linf_radius, output_folder, positive, radius, seed
 from paif_mm.attacks.bank import MANIFEST
 from paif_mm.attacks.frozen import fingerprint
-from paif_mm.attacks.transfer import NoTransferError, open_bank
+from paif_mm.attacks.transfer import open_bank
 from paif_mm.checks import check_class_count
 from paif_mm.compat import init_cpu_distributed
-from paif_mm.engine.launch import fraction, load_model, one_line_errors, read_attacks
+from paif_mm.engine.launch import check_model_files, load_model, needed, read_attacks, read_config
 from paif_mm.evaluation.score import AveragePrecision
 from paif_mm.files import config_hash, file_hash
+from paif_mm.mistakes import reports_mistakes
 from paif_mm.registry import ATTACKS, build
 from paif_mm.robustness.cases import (
     DEFAULT_EPS,
@@ -53,7 +55,7 @@ SHOWN = ('Summary', 'Worst case', 'Every attack', 'Gradient masking')  # section
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Attack a model with a suite, and report what is left')
+    parser = Parser(description='Attack a model with a suite, and report what is left')
     parser.add_argument('config', help='config of a segmentor or detector, fused or not')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('--suite', choices=SUITES, default='strong', help='which attacks (default: strong)')
@@ -61,7 +63,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--eps',
         nargs='+',
-        type=fraction,
+        type=linf_radius,
         help="L-inf radii, as 4/255 (default: the paper's, 4/255 and 8/255; for detectors 1/255 and 4/255)",
     )
     parser.add_argument(
@@ -71,63 +73,59 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         default=['both'],
         help='what may be attacked; split: five ways of splitting one radius between both (default: both)',
     )
-    parser.add_argument('--limit', type=int, help='so many images, evenly spaced over the test set (default: all)')
-    parser.add_argument('--steps', type=int, help=f'of Auto-PGD (default: {STEPS})')
+    parser.add_argument('--limit', type=positive, help='so many images, evenly spaced over the test set (default: all)')
+    parser.add_argument('--steps', type=positive, help=f'of Auto-PGD (default: {STEPS})')
     parser.add_argument(
-        '--queries', type=int, default=1000, help=f'of Square (default: 1000; at most {QUERIES} in the diagnostics)'
+        '--queries',
+        type=positive,
+        default=1000,
+        help=f'of Square (default: 1000; at most {QUERIES} in the diagnostics)',
     )
-    parser.add_argument('--l2-eps', nargs='+', type=float, default=[1.0], help='L2 radii of suite full, [0, 1] units')
+    parser.add_argument('--l2-eps', nargs='+', type=radius, default=[1.0], help='L2 radii of suite full, [0, 1] units')
     parser.add_argument('--attack', nargs='+', default=[], help='further attack configs, as for tools/test.py')
     parser.add_argument(
         '--transfer-from', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='also attacks found on another model'
     )
     parser.add_argument('--transfer-bank', help='also the attacked images of a bank of the tested images')
-    parser.add_argument('--batch-size', type=int, help="images per batch (default: the config's test_dataloader's)")
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--save-adv', action='store_true', help='write attacked images with 8 bits, and test these too')
-    parser.add_argument('--bootstrap', type=int, default=1000, help='resamples for the intervals (default: 1000)')
     parser.add_argument(
-        '--diagnostics', type=int, help=f'images to look for gradient masking on (default: {DIAGNOSTICS}; 0: none)'
+        '--batch-size', type=positive, help="images per batch (default: the config's test_dataloader's)"
     )
-    parser.add_argument('--strips', type=int, default=2, help='images to draw (default: 2)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    parser.add_argument('--seed', type=seed, default=0)
+    parser.add_argument('--save-adv', action='store_true', help='write attacked images with 8 bits, and test these too')
+    parser.add_argument('--bootstrap', type=positive, default=1000, help='resamples for the intervals (default: 1000)')
+    parser.add_argument(
+        '--diagnostics', type=count, help=f'images to look for gradient masking on (default: {DIAGNOSTICS}; 0: none)'
+    )
+    parser.add_argument('--strips', type=count, default=2, help='images to draw (default: 2)')
+    parser.add_config_options()
+    parser.add_launcher()
     return parser.parse_args(args)
 
 
+@reports_mistakes
 def main() -> None:
     args = parse_args()
-    if args.limit is not None and args.limit < 1:
-        raise SystemExit(f'--limit must be at least 1, not {args.limit}')
-    for path in (args.config, args.checkpoint, *(args.transfer_from or ())):
-        if not Path(path).is_file():
-            raise SystemExit(f'{path} does not exist')
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options or {})
+    for files in ((args.config, args.checkpoint), args.transfer_from):
+        if files:
+            check_model_files(*files)
+    config = read_config(args.config, args.cfg_options)
+    output_folder(args.out, '--out')
     rank, world = start(config, args)
-    with one_line_errors():
-        if args.transfer_from:  # known before other attacks have taken hours
-            load_model(*args.transfer_from)
-        model, _ = load_model(config, args.checkpoint)  # the last, whose library is then the default
-        dataset = DATASETS.build(config.test_dataloader.dataset)
-        check_class_count(model, dataset.metainfo)
-    try:
-        bench = Bench(model, dataset, evenly(len(dataset), args.limit))
-        fill_in(args, bench)
-        cases = make_cases(args, bench)
-        facts = collect_facts(args, config, bench)
-        records = open_records(args, cases, facts, rank)
-    except (ValueError, TypeError, OSError) as error:
-        raise SystemExit(str(error)) from None
+    if args.transfer_from:  # known before other attacks have taken hours
+        load_model(*args.transfer_from)
+    model, _ = load_model(config, args.checkpoint)  # the last, whose library is then the default
+    dataset = DATASETS.build(needed(config, 'test_dataloader', 'a report').dataset)
+    check_class_count(model, dataset.metainfo)
+    bench = Bench(model, dataset, evenly(len(dataset), args.limit))
+    fill_in(args, bench)
+    cases = make_cases(args, bench)
+    facts = collect_facts(args, config, bench)
+    records = open_records(args, cases, facts, rank)
 
     before = fingerprint(model)
     size = args.batch_size or config.test_dataloader.get('batch_size', 1)
     strips = [bench.images[i] for i in evenly(len(bench.images), args.strips)]
-    try:
-        evaluate(bench, cases, records, args.seed, size, True, args.save_adv, strips, (rank, world), rank == 0)
-    except NoTransferError as error:
-        raise SystemExit(str(error)) from None
+    evaluate(bench, cases, records, args.seed, size, True, args.save_adv, strips, (rank, world), rank == 0)
     barrier()
     if rank == 0:
         records.read()

@@ -5,35 +5,40 @@ from pathlib import Path
 
 from prettytable import PrettyTable
 
+from paif_mm.arguments import Parser, output_folder, positive, size
 from paif_mm.fusion import GENOTYPES, FusionNet, load_genotype, read_notes
+from paif_mm.mistakes import reports_mistakes
 from paif_mm.search.efficiency import flops_per_pixel, parameter_count
 from paif_mm.search.pictures import draw_genotype
 
+PICTURES = ('png', 'pdf', 'svg', 'jpg')
+
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Show the network of a genotype, as a table and as a picture')
+    parser = Parser(description='Show the network of a genotype, as a table and as a picture')
     parser.add_argument('genotype', help=f'genotype file, as a search writes it, or one of {", ".join(GENOTYPES)}')
-    parser.add_argument('--channels', type=int, help='of the fusion network (default: those of the search, or 32)')
+    parser.add_argument('--channels', type=positive, help='of the fusion network (default: those of the search, or 32)')
     parser.add_argument('--size', type=size, default='480x640', help='height x width of the pairs, for the cost')
     parser.add_argument('--out', type=Path, help='picture to write (default: the genotype file with .png)')
     return parser.parse_args()
 
 
+@reports_mistakes
 def main() -> None:
     args = parse_args()
-    try:
-        genotype = load_genotype(args.genotype)
-        notes = notes_about(genotype, read_notes(args.genotype))
-    except (OSError, ValueError) as error:
-        raise SystemExit(f'{error}') from None
+    genotype = load_genotype(args.genotype)
+    notes = notes_about(genotype, read_notes(args.genotype))
+    out = args.out or Path(Path(args.genotype).with_suffix('').name + '.png')
+    if args.out is None and Path(args.genotype).is_file():
+        out = Path(args.genotype).with_suffix('.png')
+    if out.suffix[1:] not in PICTURES:
+        raise SystemExit(f'--out {out}: a picture ends with .{", .".join(PICTURES)}')
+    output_folder(out.parent, '--out')
     network = FusionNet(genotype, channels=args.channels or notes.get('channels', 32))
     print(table(network, notes, args.size))
     print(f'whole fusion network: {parameter_count(network):,} parameters; a multiply-add counts as two FLOPs')
     if notes:
         print(f'searched for {notes.get("iteration")} iterations, config {notes.get("config_hash")}')
-    out = args.out or Path(Path(args.genotype).with_suffix('').name + '.png')
-    if args.out is None and Path(args.genotype).is_file():
-        out = Path(args.genotype).with_suffix('.png')
     draw_genotype(genotype, out, notes.get('probabilities'))
     print(f'picture written to {out}')
 
@@ -43,12 +48,6 @@ def notes_about(genotype: dict, notes: dict) -> dict:
     weights = notes.get('probabilities', {})
     places = {f'{chain}.{i}': name for chain, names in genotype.items() for i, name in enumerate(names)}
     return notes if all(name in weights.get(place, {}) for place, name in places.items()) else {}
-
-
-def size(text: str) -> tuple[int, int]:
-    """'480x640' -> (480, 640)."""
-    height, width = map(int, text.split('x'))
-    return height, width
 
 
 def table(network: FusionNet, notes: dict, size: tuple[int, int]) -> str:

@@ -12,7 +12,9 @@ from pathlib import Path
 import craft_attacks
 import robustness
 
+from paif_mm.arguments import Parser, count, output_folder, positive
 from paif_mm.files import write_bytes
+from paif_mm.mistakes import reports_mistakes
 from paif_mm.study.figure import draw
 from paif_mm.study.launch import KINDS, Launcher, flags, share_batches
 from paif_mm.study.plan import Job, Plan, PlanError, all_jobs
@@ -22,39 +24,36 @@ from paif_mm.study.table import csv_of, markdown
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train, test and attack the rows of a plan, and put them in one table')
+    parser = Parser(description='Train, test and attack the rows of a plan, and put them in one table')
     parser.add_argument('plans', nargs='+', metavar='PLAN.yaml', help='plans, e.g. configs/study/table3.yaml')
     parser.add_argument('--work-dir', required=True, help='folder of everything; a study begun there is continued')
     parser.add_argument(
         '--scale',
         help="settings: scales/NAME.yaml beside the plan (half, full), or a path (default: the plan's)",
     )
-    parser.add_argument('--seeds', nargs='+', type=int, help="instead of the plan's")
+    parser.add_argument('--seeds', nargs='+', type=count, help="instead of the plan's")
     parser.add_argument('--rows', nargs='+', default=[], help='only these rows')
-    parser.add_argument('--jobs', type=int, default=1, help='how many to run at once (default: 1)')
+    parser.add_argument('--jobs', type=positive, default=1, help='how many to run at once (default: 1)')
     parser.add_argument('--launcher', choices=KINDS, default='none')
-    parser.add_argument('--processes', type=int, default=1, help='GPUs (or CPU processes) per job (default: 1)')
+    parser.add_argument('--processes', type=positive, default=1, help='GPUs (or CPU processes) per job (default: 1)')
     parser.add_argument('--partition', default='', help='of slurm')
     parser.add_argument('--dry-run', action='store_true', help='show what would be run')
     parser.add_argument('--table', action='store_true', help='only write the tables of what there is')
     return parser.parse_args()
 
 
+@reports_mistakes
 def main() -> None:
     args = parse_args()
-    if args.jobs < 1 or args.processes < 1:
-        raise SystemExit('--jobs and --processes must be at least 1')
-    try:
-        plans = [read_plan(path, args.work_dir, args.scale, args.seeds) for path in args.plans]
-        if len({plan.name for plan in plans}) < len(plans):
-            raise PlanError(f'two plans would write one table: {", ".join(args.plans)}')
-        jobs = all_jobs(plans, args.rows)
-        launcher = Launcher(Path(__file__).parent, args.launcher, args.processes, args.jobs, args.partition)
-        check(jobs, launcher)
-    except (PlanError, ValueError) as error:
-        raise SystemExit(str(error)) from None
+    plans = [read_plan(path, args.work_dir, args.scale, args.seeds) for path in args.plans]
+    if len({plan.name for plan in plans}) < len(plans):
+        raise PlanError(f'two plans would write one table: {", ".join(args.plans)}')
+    jobs = all_jobs(plans, args.rows)
+    launcher = Launcher(Path(__file__).parent, args.launcher, args.processes, args.jobs, args.partition)
+    check(jobs, launcher)
     if args.dry_run:
         return show(jobs)
+    output_folder(args.work_dir, '--work-dir')
     try:
         failed = {} if args.table else run(jobs, launcher, plans, args.work_dir)
     except BlockingIOError as error:

@@ -7,17 +7,19 @@ import mmengine
 from mmengine.dist import is_main_process
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
+from paif_mm.arguments import Parser, output_folder, radius
 from paif_mm.attacks import AdversarialAttackHook
 from paif_mm.engine import PairVisualizationHook, PredictionFilesHook
-from paif_mm.engine.launch import add_common_arguments, apply_tta, load_config, one_line_errors, read_attacks
+from paif_mm.engine.launch import add_common_arguments, apply_tta, check_model_files, load_config, read_attacks
 from paif_mm.engine.runner import QuietRunner
 from paif_mm.evaluation import FusedImageQualityHook, ObjectOutcomeMetric
 from paif_mm.evaluation.outcomes import changes
 from paif_mm.evaluation.table import attack_table, outcome_table
+from paif_mm.mistakes import reports_mistakes
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Test a model on infrared-visible pairs, clean and attacked')
+    parser = Parser(description='Test a model on infrared-visible pairs, clean and attacked')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
@@ -34,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
-    parser.add_argument('--wait-time', type=float, default=2, help='seconds between shown pictures')
+    parser.add_argument('--wait-time', type=radius, default=2, help='seconds between shown pictures')
     parser.add_argument('--fused-quality', action='store_true', help='also measure the fused images (EN, SSIM, ...)')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     parser.add_argument(
@@ -44,18 +46,22 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@reports_mistakes
 def main() -> None:
     args = parse_args()
     if args.tta and args.attack:
         raise SystemExit('--tta and --attack exclude each other: attacks differentiate one plain forward pass')
     if args.out and args.show_dir and osp.realpath(args.out) == osp.realpath(args.show_dir):
         raise SystemExit('--out and --show-dir need two folders: their files have the same names')
+    check_model_files(args.config, args.checkpoint)
     attacks = read_attacks(args.attack)
+    hooks = {name: AdversarialAttackHook(attack, phases=('test',)) for name, attack in attacks.items()}
     config = load_config(args)
+    for flag, folder in (('--out', args.out), ('--show-dir', args.show_dir)):
+        if folder:
+            output_folder(folder, flag)
     config.load_from = args.checkpoint
     config.resume = False
-    if not osp.isfile(args.checkpoint) and '://' not in args.checkpoint:
-        raise SystemExit(f'checkpoint {args.checkpoint} does not exist')
     if args.show or args.show_dir:
         draw_predictions(config, args)
     if args.tta:
@@ -67,11 +73,9 @@ def main() -> None:
         runner.register_hook(FusedImageQualityHook())
     if args.out:
         runner.register_hook(PredictionFilesHook(args.out))
-    with one_line_errors():
-        results = {'clean': (test_once(runner, 'clean'), None)}
+    results = {'clean': (test_once(runner, 'clean'), None)}
     objects = {'clean': object_outcomes(runner)}
-    for name, attack in attacks.items():
-        hook = AdversarialAttackHook(attack, phases=('test',))
+    for name, hook in hooks.items():
         runner.register_hook(hook)
         results[name] = (test_once(runner, name), hook.audit)
         objects[name] = object_outcomes(runner)

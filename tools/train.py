@@ -6,12 +6,14 @@ import torch
 from mmengine.runner import Runner
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
-from paif_mm.engine.launch import add_common_arguments, load_config, one_line_errors
+from paif_mm.arguments import Parser
+from paif_mm.engine.launch import add_common_arguments, load_config
 from paif_mm.engine.runner import QuietRunner
+from paif_mm.mistakes import reports_mistakes
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train a model on infrared-visible pairs')
+    parser = Parser(description='Train a model on infrared-visible pairs')
     parser.add_argument('config', help='config file')
     parser.add_argument('--resume', action='store_true', help='go on from the latest checkpoint in the work dir')
     parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
@@ -19,15 +21,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@reports_mistakes
 def main() -> None:
     args = parse_args()
     config = load_config(args)
     config.resume = args.resume
     if args.amp:
         enable_amp(config)
-    runner = build_runner(config)
-    with one_line_errors():
-        runner.train()
+    build_runner(config).train()
 
 
 def enable_amp(config) -> None:

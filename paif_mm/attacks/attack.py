@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from paif_mm.arguments import fraction
 from paif_mm.data.colour import INFRARED, VISIBLE
 from paif_mm.randomness import kept_draws
 from paif_mm.registry import ATTACKS, OBJECTIVES, build
@@ -94,10 +95,11 @@ class PGD(Attack):
     modalities are attacked at once (Eq. 1, 2), each within its own budget if told so.
 
     Args:
-        eps (float | dict): radius in [0, 1] units, e.g. ``8 / 255``; or per modality ``dict(ir=..., vis=...)``.
+        eps (float | str | dict): radius in [0, 1] units, ``8 / 255`` or ``'8/255'``; or per modality
+            ``dict(ir=..., vis=...)``.
             For L2 a single number is the norm of the whole pair's perturbation, a dict one norm per modality.
             0 leaves a modality untouched bit for bit.
-        step_size (float | dict | None): in the same units. Default: eps / 4, the paper's.
+        step_size (float | str | dict | None): in the same units. Default: eps / 4, the paper's.
         steps (int): gradient steps. Default: 5, the paper's.
         norm (str): ``'linf'`` or ``'l2'``.
         random_start (bool): start at a random point of the ball.
@@ -114,8 +116,8 @@ class PGD(Attack):
 
     def __init__(
         self,
-        eps: float | dict,
-        step_size: float | dict | None = None,
+        eps: float | str | dict,
+        step_size: float | str | dict | None = None,
         steps: int = 5,
         norm: str = 'linf',
         random_start: bool = True,
@@ -133,8 +135,14 @@ class PGD(Attack):
             raise ValueError(f'smoothing must be odd or 0, not {smoothing}')
         self.eps = _checked('eps', eps, norm)
         if step_size is None:
-            step_size = {key: value / 4 for key, value in eps.items()} if isinstance(eps, dict) else eps / 4
+            own = self.eps
+            step_size = {key: value / 4 for key, value in own.items()} if isinstance(own, dict) else own / 4
         self.step_size = _checked('step_size', step_size, norm)
+        if not all(isinstance(number, int) for number in (steps, restarts, restarts_at_once)):
+            raise ValueError(
+                f'steps, restarts and restarts_at_once must be whole numbers, not {steps!r}, {restarts!r} and '
+                f'{restarts_at_once!r}'
+            )
         if min(steps, restarts, restarts_at_once) < 1:
             raise ValueError(
                 'steps, restarts and restarts_at_once must be at least 1, '
@@ -215,7 +223,7 @@ class APGD(PGD):
     """Auto-PGD (Croce and Hein, ICML 2020): chooses its own steps, and keeps the iterate of highest harm per image.
 
     Args:
-        eps (float | dict), norm (str), restarts, restarts_at_once (int), objective (dict): see :class:`PGD`.
+        eps (float | str | dict), norm (str), restarts, restarts_at_once (int), objective (dict): see :class:`PGD`.
         steps (int): gradient steps per restart. Default: 100.
         large_radii (bool): search balls of 2 eps and 1.5 eps first, for .3 of the steps each (SEA, ECCV 2024); for
             long runs. Default: False.
@@ -223,7 +231,7 @@ class APGD(PGD):
 
     def __init__(
         self,
-        eps: float | dict,
+        eps: float | str | dict,
         steps: int = 100,
         norm: str = 'linf',
         restarts: int = 1,
@@ -249,11 +257,11 @@ class Square(PGD):
     Where it does more harm than an attack with gradients, these mislead: gradient masking.
 
     Args:
-        eps (float | dict), objective (dict): see :class:`PGD`; the objective need not be differentiable.
+        eps (float | str | dict), objective (dict): see :class:`PGD`; the objective need not be differentiable.
         queries (int): forward passes per image. Default: 1000.
     """
 
-    def __init__(self, eps: float | dict, queries: int = 1000, objective: dict | None = None):
+    def __init__(self, eps: float | str | dict, queries: int = 1000, objective: dict | None = None):
         super().__init__(eps, steps=queries, objective=objective)
 
     def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget], rng: Generators):
@@ -265,13 +273,18 @@ def _of(value: float | dict, modality: str) -> float:
     return value.get(modality, 0.0) if isinstance(value, dict) else value
 
 
-def _checked(name: str, value: float | dict, norm: str) -> float | dict:
-    values = value if isinstance(value, dict) else {'vis': value}
-    unknown = set(values) - set(MODALITIES)
+def _checked(name: str, value: float | str | dict, norm: str) -> float | dict:
+    """A radius or one per modality as numbers, which PGD may be given as texts."""
+    written = value if isinstance(value, dict) else {'vis': value}
+    unknown = set(written) - set(MODALITIES)
     if unknown:
         raise ValueError(f'{name} knows the modalities ir and vis, not {", ".join(sorted(unknown))}')
+    try:
+        values = {key: fraction(number) for key, number in written.items()}
+    except ValueError as error:
+        raise ValueError(f'{name}: {error}') from None
     if any(number < 0 for number in values.values()):
         raise ValueError(f'{name} must not be negative: {value}')
     if norm == 'linf' and any(number > 1 for number in values.values()):
         raise ValueError(f'{name} is in units of [0, 1], not of pixel values: write {value}/255 instead of {value}')
-    return value
+    return values if isinstance(value, dict) else values['vis']

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from paif_mm.data.colour import INFRARED, VISIBLE
 from paif_mm.registry import ATTACKS
+from paif_mm.spelling import choices
 
 from .attack import Attack, AttackResult
 from .frozen import unwrap
@@ -107,7 +108,7 @@ class Corruption(Attack):
     def __init__(self, name: str, severity: int = 3, seed: int = 0, objective: dict | None = None):
         super().__init__(objective)
         if name not in CORRUPTIONS:
-            raise ValueError(f'Corruption knows {", ".join(CORRUPTIONS)}, not {name!r}')
+            raise ValueError(f'there is no Corruption {name!r}: {choices(name, CORRUPTIONS)}')
         if severity not in SEVERITIES:
             raise ValueError(f'severity must be 1 to 5, not {severity}')
         self.modality, self.function, settings = CORRUPTIONS[name]

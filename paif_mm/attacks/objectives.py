@@ -23,6 +23,7 @@ from paif_mm.losses.hook import fusion_loss_inputs
 from paif_mm.perception import require_fuser
 from paif_mm.randomness import OwnDraws, fixed_draws
 from paif_mm.registry import MODELS, OBJECTIVES, build
+from paif_mm.spelling import choices
 
 from .frozen import loss_mode
 from .functional import Losses, complete
@@ -135,7 +136,7 @@ class PixelLoss:
 
     def __init__(self, name: str = 'cross_entropy'):
         if name not in PIXEL_LOSSES:
-            raise ValueError(f'PixelLoss knows {", ".join(PIXEL_LOSSES)}, not {name!r}')
+            raise ValueError(f'PixelLoss has no loss {name!r}: {choices(name, PIXEL_LOSSES)}')
         self.loss = PIXEL_LOSSES[name]
         self.scheduled = name in SCHEDULED
 

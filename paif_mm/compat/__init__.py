@@ -9,7 +9,8 @@
   :mod:`~.libraries`);
 * the few classes that mmengine stores in a checkpoint are declared safe, so that it can resume its own files
   under torch's weights-only unpickler;
-* mmengine's loaders of checkpoints, from files and from anywhere else, read them weights-only on every torch version.
+* mmengine's loaders of checkpoints, from files and from anywhere else, read them weights-only on every torch version;
+* mmseg's cross-entropy with class weights takes labels that are ignored (see :mod:`~.ignored_labels`).
 
 :func:`init_cpu_distributed` is for launchers.
 """
@@ -19,6 +20,7 @@ from .libraries import accept_mmcv_2_2, find_mmseg_by_its_module, require_librar
 require_libraries()
 
 from .distributed import init_cpu_distributed  # noqa: E402
+from .ignored_labels import install_ignored_labels  # noqa: E402
 from .loading import install_safe_loading, load_checkpoint_file  # noqa: E402
 from .operators import has_compiled_ops, install_operators  # noqa: E402
 
@@ -26,8 +28,9 @@ __all__ = ['has_compiled_ops', 'init_cpu_distributed', 'install', 'load_checkpoi
 
 
 def install() -> None:
-    """Install the operator fallback (if it is needed) and safe checkpoint loading. Idempotent."""
+    """Install what is needed of the above. Idempotent."""
     install_operators()
     accept_mmcv_2_2()
     find_mmseg_by_its_module()
     install_safe_loading()
+    install_ignored_labels()

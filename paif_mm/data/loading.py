@@ -197,13 +197,20 @@ class VisibleOnly(BaseTransform):
             PhotoMetricDistortion. They see a BGR uint8 image.
 
     Raises:
-        ValueError: an inner transform changed the size, or anything but ``img``: only photometric ones belong here.
+        ValueError: the image is no pair; or an inner transform changed the size or anything but ``img``: only
+            photometric ones belong here.
     """
 
     def __init__(self, transforms: list[dict]):
         self.transforms = Compose(transforms)
 
     def transform(self, results: dict) -> dict | None:
+        if results['img'].ndim != 3 or results['img'].shape[2] != 4:
+            raise ValueError(
+                f'VisibleOnly needs a pair of 4 channels, but the image is of the shape {results["img"].shape}: load '
+                "it with dict(type='paif_mm.LoadPairFromFile') instead of LoadImageFromFile, and put every photometric "
+                'transform into VisibleOnly'
+            )
         pair = _packed(results['img'])
         visible = _saturated(cv2.cvtColor(pair, cv2.COLOR_BGRA2BGR), np.uint8)
         inner = self.transforms({**results, 'img': visible})

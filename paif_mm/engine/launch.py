@@ -3,55 +3,110 @@
 import argparse
 import os
 import os.path as osp
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 
-from paif_mm.checks import ClassCountError
+from paif_mm.arguments import Parser, output_folder
 from paif_mm.compat import init_cpu_distributed
-from paif_mm.weights import WeightsError, load_weights
+from paif_mm.mistakes import said
+from paif_mm.spelling import choices
+from paif_mm.weights import load_weights
 
-from .resuming import NoCheckpointError
+from .options import unread_options
 
+CONFIG_ENDINGS = ('.py', '.yml', '.yaml', '.json')
 ATTACKS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'attacks'
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+class ConfigError(ValueError):
+    """A file of the command line is no config, or no checkpoint; the message is one line for the user."""
+
+
+def add_common_arguments(parser: Parser) -> None:
     """Add the flags that mmseg's train and test tools have in common."""
     parser.add_argument('--work-dir', help='folder for logs, checkpoints and results (default: work_dirs/<config>)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config: xxx=yyy, nested keys with dots, lists as key="[a,b]" or key=a,b',
-    )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)  # torch.distributed.launch passes it
+    parser.add_config_options()
+    parser.add_launcher()
 
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config of a tool's command line: overrides, work dir (flag > config > file name) and launcher.
 
     Raises:
-        SystemExit: the config file does not exist.
+        ConfigError: see :func:`read_config`.
+        SystemExit: nothing can be written to the work dir.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not osp.isfile(args.config):
-        raise SystemExit(f'config {args.config} does not exist')
-    config = Config.fromfile(args.config)
+    config = read_config(args.config, args.cfg_options)
     config.launcher = args.launcher
-    if args.cfg_options:
-        config.merge_from_dict(args.cfg_options)
     name = osp.splitext(osp.basename(args.config))[0]
     config.work_dir = args.work_dir or config.get('work_dir') or osp.join('work_dirs', name)
+    output_folder(config.work_dir, '--work-dir')
     init_cpu_distributed(config)
     return config
+
+
+def read_config(path: str, options: Mapping | None = None) -> Config:
+    """A config file with the settings of ``--cfg-options``; says on the console which of these nobody reads.
+
+    Raises:
+        ConfigError: there is no such file, it is no config, or the settings don't fit it.
+    """
+    check_config_file(path)
+    try:
+        config = Config.fromfile(path)
+    except Exception as error:  # whatever a config file does
+        raise ConfigError(f"config {path} can't be read: {said(error)}") from error
+    if options:
+        for line in unread_options(config, options):
+            if os.environ.get('RANK', '0') == '0':
+                print(f'warning: {line}', file=sys.stderr)
+        try:
+            config.merge_from_dict(options)
+        except (KeyError, TypeError, AssertionError, AttributeError) as error:
+            raise ConfigError(f'--cfg-options do not fit {path}: {said(error)}') from error
+    return config
+
+
+def needed(config: Config, section: str, what: str) -> ConfigDict:
+    """A section of a config.
+
+    Raises:
+        ConfigError: there is none; ``what`` needs it.
+    """
+    if not config.get(section):
+        raise ConfigError(f'{config.filename} has no {section}, which {what} needs')
+    return config[section]
+
+
+def check_config_file(path: str) -> None:
+    """Raise a ConfigError where a path is none of a config file."""
+    if osp.isdir(path):
+        raise ConfigError(f'config {path} is a folder: give the file')
+    if not osp.isfile(path):
+        raise ConfigError(f'config {path} does not exist')
+    if not path.endswith(CONFIG_ENDINGS):
+        raise ConfigError(f'{path} is no config, whose name ends with {", ".join(CONFIG_ENDINGS)}')
+
+
+def check_model_files(config: str, checkpoint: str) -> None:
+    """Raise a ConfigError, before anything is read, where two arguments are none of a config and its checkpoint."""
+    if checkpoint.endswith(CONFIG_ENDINGS) and not config.endswith(CONFIG_ENDINGS) and osp.isfile(checkpoint):
+        raise ConfigError(f'the config comes first, then the checkpoint: exchange {config} and {checkpoint}')
+    check_config_file(config)
+    if checkpoint.endswith(CONFIG_ENDINGS):
+        raise ConfigError(f'{checkpoint} is a config: give a checkpoint after the config')
+    if osp.isdir(checkpoint):
+        raise ConfigError(f'checkpoint {checkpoint} is a folder: give the file')
+    if not osp.isfile(checkpoint) and '://' not in checkpoint:
+        raise ConfigError(f'checkpoint {checkpoint} does not exist')
 
 
 def inner_datasets(dataset: dict) -> list[dict]:
@@ -90,7 +145,7 @@ def load_model(config: str | Config, checkpoint: str):
         WeightsError: they do not.
     """
     if isinstance(config, str):
-        config = Config.fromfile(config)
+        config = read_config(config)
     init_default_scope(config.get('default_scope', 'mmseg'))
     model = MODELS.build(config.model)
     content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu', logger='silent')
@@ -98,19 +153,6 @@ def load_model(config: str | Config, checkpoint: str):
     if not torch.cuda.is_available():
         model = revert_sync_batchnorm(model)
     return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval(), config
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Let a tool end with the message alone where its config, its data and its checkpoint do not go together.
-
-    Raises:
-        SystemExit: they do not.
-    """
-    try:
-        yield
-    except (ClassCountError, NoCheckpointError, WeightsError) as error:
-        raise SystemExit(str(error)) from None
 
 
 def read_attacks(names: Sequence[str]) -> dict[str, dict]:
@@ -136,15 +178,9 @@ def read_attack(name: str) -> dict:
     """
     path = Path(name) if name.endswith('.py') else ATTACKS / f'{name}.py'
     if not path.is_file():
-        known = ', '.join(sorted(p.stem for p in ATTACKS.glob('*.py')))
-        raise SystemExit(f'attack {name} does not exist: give a path to a config or one of {known}')
-    config = Config.fromfile(path)
+        known = choices(path.stem, (p.stem for p in ATTACKS.glob('*.py')))
+        raise SystemExit(f'attack {name} does not exist: give a path to a config, or a name. {known}')
+    config = read_config(str(path))
     if 'attack' not in config:
         raise SystemExit(f"attack config {path} defines no attack: write attack = dict(type='PGD', eps=...)")
     return config.attack.to_dict()
-
-
-def fraction(text: str) -> float:
-    """'4/255' or '0.0157' as a number."""
-    numerator, _, denominator = text.partition('/')
-    return float(numerator) / float(denominator or 1)

@@ -4,15 +4,59 @@ import logging
 import os.path as osp
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.logging import MessageHub, print_log
 
+from paif_mm.files import config_hash
+
+TRAINING = 'paif_mm_training'  # of a checkpoint's meta: the identity of its training
 NAMED = 'last_checkpoint'  # mmengine's file with the path of what was written last
 
 
 class NoCheckpointError(FileNotFoundError):
     """There were checkpoints to resume from, but no whole one is left; the message is one line for the user."""
+
+
+class OtherTrainingError(ValueError):
+    """A checkpoint is of another config's training; the message is one line for the user."""
+
+
+def identity(config) -> dict[str, str]:
+    """Of which training a checkpoint is: its config's file name, and hashes of what makes it another one.
+
+    Schedules, batches, places of data and the like may change in a training that is resumed.
+    """
+    dataset = (config.get('train_dataloader') or {}).get('dataset') or {}
+    return {
+        'config': osp.basename(config.filename or ''),
+        'model': config_hash(config.get('model') or {}),
+        'custom_hooks': config_hash(config.get('custom_hooks') or []),
+        'train_cfg.type': config_hash((config.get('train_cfg') or {}).get('type')),
+        'train_dataloader.dataset': config_hash({key: it for key, it in dataset.items() if key != 'data_root'}),
+    }
+
+
+def check_same_training(ours: Mapping[str, str], theirs: Mapping[str, str] | None, filename: str) -> None:
+    """Refuse to resume what another config began: one of another name that is another training.
+
+    Args:
+        ours, theirs: see :func:`identity`; checkpoints of before have none.
+        filename: of the checkpoint.
+
+    Raises:
+        OtherTrainingError: it is of another training.
+    """
+    if theirs is None or theirs.get('config') == ours['config']:
+        return
+    different = [key for key, value in ours.items() if key != 'config' and theirs.get(key) != value]
+    if different:
+        raise OtherTrainingError(
+            f'--resume: {filename} is of {theirs.get("config")}, another training than {ours["config"]} '
+            f'({" and ".join(different)} differ): give another --work-dir, or start from its weights without --resume: '
+            f'--cfg-options load_from={filename}'
+        )
 
 
 def latest_checkpoint(folder: str | Path, named_in: str | Path | None = None) -> str | None:

@@ -3,16 +3,19 @@
 import logging
 import os
 import os.path as osp
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 
-from paif_mm.checks import check_run, shared_samples
+from paif_mm.checks import check_run, datasets_of, shared_samples, transforms_that_break_pairs
+from paif_mm.perception import NotPairsError
 from paif_mm.weights import load_weights, state_of
 
-from .resuming import adopt_paths, checkpoint_folder, latest_checkpoint
+from .resuming import TRAINING, adopt_paths, check_same_training, checkpoint_folder, identity, latest_checkpoint
 
 _DUMPS = ('-' * 20, 'Config:', 'Hooks will be executed', 'Distributed training is not used', 'load model from')
 #: Warnings that say nothing about the user's run.
@@ -30,6 +33,22 @@ class QuietRunner(Runner):
 
     allow_partial = False
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._identity = identity(self.cfg)
+
+    def train(self):
+        with self._transforms_named():
+            return super().train()
+
+    def val(self):
+        with self._transforms_named():
+            return super().val()
+
+    def test(self):
+        with self._transforms_named():
+            return super().test()
+
     def build_logger(self, log_level='INFO', log_file=None, **kwargs):
         logger = super().build_logger(log_level, log_file, **kwargs)
         for handler in logger.handlers:
@@ -44,6 +63,15 @@ class QuietRunner(Runner):
             dataloader = {**dataloader, 'persistent_workers': False, 'prefetch_factor': None}
         return Runner.build_dataloader(dataloader, *args, **kwargs)
 
+    @contextmanager
+    def _transforms_named(self) -> Iterator[None]:
+        """Say which transform of which pipeline leaves no pairs, where the model gets none."""
+        try:
+            yield
+        except NotPairsError as error:
+            lines = transforms_that_break_pairs(datasets_of(self))
+            raise NotPairsError(lines[0] if lines else str(error)) from error
+
     def load_or_resume(self) -> None:
         """Resume from the work dir's own latest checkpoint; where there is none yet, start from ``load_from``.
 
@@ -55,6 +83,7 @@ class QuietRunner(Runner):
             ClassCountError: see :func:`~.checks.check_run`.
             WeightsError: a checkpoint does not fit; see :meth:`load_checkpoint`.
             NoCheckpointError: no whole checkpoint is left to resume from.
+            OtherTrainingError: the work dir holds another config's training.
         """
         check_run(self)
         if is_main_process():
@@ -88,6 +117,8 @@ class QuietRunner(Runner):
         checkpoint = CheckpointLoader.load_checkpoint(filename, map_location, logger='silent')
         others = checkpoint if 'state_dict' in checkpoint else {}
         checkpoint = {**others, 'state_dict': state_of(checkpoint, filename)}
+        if self._resume:
+            check_same_training(self._identity, checkpoint.get('meta', {}).get(TRAINING), filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         if strict is None:
             starting = isinstance(self._train_loop, BaseLoop) and not self._resume
@@ -102,7 +133,8 @@ class QuietRunner(Runner):
         return checkpoint
 
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
-        """As mmengine's, but a kill never leaves half a checkpoint under its name (in a local folder)."""
+        """As mmengine's, with the training's identity, and a kill never leaves half a file (in a local folder)."""
+        kwargs['meta'] = {**(kwargs.get('meta') or {}), TRAINING: self._identity}
         if not osp.isdir(out_dir) and '://' in out_dir:
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from paif_mm.registry import MODELS, OPERATIONS
+from paif_mm.spelling import choices
 
 from .network import FusionNetwork, channels_last
 from .operations import build_operation, conv
@@ -42,9 +43,9 @@ class FusionBaseline(FusionNetwork):
     ):
         super().__init__(compile, init_cfg)
         if OPERATIONS.get(operation) is None:
-            raise ValueError(f'operation must be one of {sorted(OPERATIONS.module_dict)}, not {operation!r}')
+            raise ValueError(f'there is no operation {operation!r}: {choices(operation, OPERATIONS.module_dict)}')
         if rule != DIRECT and rule not in RULES:
-            raise ValueError(f'rule must be one of {[*RULES, DIRECT]}, not {rule!r}')
+            raise ValueError(f'there is no rule {rule!r}: {choices(rule, [*RULES, DIRECT])}')
         if depth < 1:
             raise ValueError(f'depth must be at least 1, not {depth}')
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from paif_mm.files import write_json
 from paif_mm.registry import OPERATIONS
+from paif_mm.spelling import choices
 
 #: Chain -> number of places in it: infrared features, visible features, fused features.
 CHAINS = {'ir': 2, 'vis': 2, 'fused': 2}
@@ -64,7 +65,7 @@ def read_notes(path: str | Path) -> dict:
 
 def _read(path: Path) -> object:
     if not path.is_file():
-        raise FileNotFoundError(f"genotype '{path}' is neither a file nor one of {sorted(GENOTYPES)}")
+        raise FileNotFoundError(f"genotype '{path}' is neither a file nor a name: {choices(str(path), GENOTYPES)}")
     try:
         return json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
@@ -83,9 +84,6 @@ def _validate(content: object, where: str) -> Genotype:
             raise ValueError(f"{where}: '{chain}' must be a list of {length} operations, got {names!r}")
         for name in names:
             if not isinstance(name, str) or OPERATIONS.get(name) is None:
-                raise ValueError(f"{where}: '{chain}' has unknown operation {name!r}; known: {_known_operations()}")
+                known = choices(str(name), OPERATIONS.module_dict)
+                raise ValueError(f"{where}: '{chain}' has unknown operation {name!r}: {known}")
     return {chain: list(content[chain]) for chain in CHAINS}
-
-
-def _known_operations() -> list[str]:
-    return sorted(OPERATIONS.module_dict)

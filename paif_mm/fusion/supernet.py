@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from paif_mm.registry import MODELS, OPERATIONS
+from paif_mm.spelling import choices
 
 from .batch_norm import untracked_statistics
 from .genotype import CANDIDATES, CHAINS, Genotype
@@ -43,10 +44,8 @@ class FusionSupernet(DecompositionFusion):
     ):
         unknown = [name for name in candidates if OPERATIONS.get(name) is None]
         if not candidates or unknown or len(set(candidates)) < len(candidates):
-            raise ValueError(
-                f'candidates must be different registered operations, not {list(candidates)}; '
-                f'known: {sorted(OPERATIONS.module_dict)}'
-            )
+            known = choices(str(unknown[0]) if unknown else '', OPERATIONS.module_dict)
+            raise ValueError(f'candidates must be different registered operations, not {list(candidates)}: {known}')
 
         def make_place(chain: str, position: int) -> nn.Module:
             return MixedOperation(candidates, channels, checkpoint_candidates)

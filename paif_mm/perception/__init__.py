@@ -1,13 +1,15 @@
 """Adapters that put a fusion network in front of any OpenMMLab model."""
 
 from .backbone import FusionBackbone, to_backbone_form
-from .fuser import FusedGroup, PairFuser, find_fuser, require_fuser
+from .fuser import FusedGroup, FusionError, NotPairsError, PairFuser, find_fuser, require_fuser
 from .preprocessor import FusionDataPreprocessor
 
 __all__ = [
     'FusedGroup',
     'FusionBackbone',
     'FusionDataPreprocessor',
+    'FusionError',
+    'NotPairsError',
     'PairFuser',
     'find_fuser',
     'require_fuser',

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from paif_mm.registry import MODELS
 
-from .fuser import PairFuser, luminances
+from .fuser import NotPairsError, PairFuser, luminances
 
 
 @MODELS.register_module()
@@ -49,17 +49,18 @@ class FusionBackbone(PairFuser, BaseModule):
         """(N, 4, H, W) B,G,R,IR in [0, 255] to the backbone's features.
 
         Raises:
-            ValueError: the inputs are not pairs.
+            NotPairsError: the inputs are not pairs.
+            FusionError: see :meth:`PairFuser.luma`.
         """
         if pairs.dim() != 4 or pairs.size(1) != 4:
-            raise ValueError(
+            raise NotPairsError(
                 f'FusionBackbone fuses pairs (N, 4, H, W), not inputs of the shape {tuple(pairs.shape)}: load images '
                 "with dict(type='paif_mm.LoadPairFromFile'), and give the preprocessor no mean and std"
             )
         self.groups = []
         pair = pairs.float() / 255
         clean = self._clean if self._clean is not None and self._clean.shape == pair.shape else pair
-        fused = self.compose(list(range(len(pair))), pair, clean, self.fusion(*luminances(pair))).fused * 255
+        fused = self.compose(list(range(len(pair))), pair, clean, self.luma(*luminances(pair))).fused * 255
         return self.backbone((fused.flip(1) - self.mean) / self.std)  # B,G,R to R,G,B
 
     def watch(self, model: nn.Module) -> None:

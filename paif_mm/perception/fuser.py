@@ -30,6 +30,14 @@ class FusedGroup:
     fused: Tensor
 
 
+class NotPairsError(ValueError):
+    """What is to be fused are no pairs; the message is one line for the user."""
+
+
+class FusionError(ValueError):
+    """A fusion network does not do what one must; the message is one line for the user."""
+
+
 class PairFuser:
     """Mixin of the modules that hold a fusion network: ``FusionDataPreprocessor`` and ``FusionBackbone``.
 
@@ -62,15 +70,17 @@ class PairFuser:
                 shape. Default: every pair at its own size, untouched by the others of its batch.
 
         Raises:
-            ValueError: the inputs are not pairs.
+            NotPairsError: the inputs are not pairs.
+            FusionError: see :meth:`luma`.
         """
         self.groups = []  # frees the last batch's graph before this one is built
         by_size = defaultdict(list)
         for index, image in enumerate(inputs):
             if image.dim() != 3 or image.size(0) != 4:
-                raise ValueError(
+                raise NotPairsError(
                     f'{type(self).__name__} fuses pairs (4, H, W), but an input has the shape {tuple(image.shape)}: '
-                    "load images with dict(type='paif_mm.LoadPairFromFile') instead of LoadImageFromFile"
+                    "load images with dict(type='paif_mm.LoadPairFromFile') instead of LoadImageFromFile, and put "
+                    "photometric transforms into dict(type='paif_mm.VisibleOnly', transforms=[...])"
                 )
             by_size[image.shape].append(index)
 
@@ -86,12 +96,36 @@ class PairFuser:
     def _fused_lumas(self, pairs: list[Tensor], canvas: tuple[int, int] | None) -> list[Tensor]:
         """N's (n, 1, H_i, W_i) of groups of pairs (n, 4, H_i, W_i) in [0, 1], by one pass each, or by one for all."""
         if canvas is None:
-            return [self.fusion(*luminances(pair)) for pair in pairs]
+            return [self.luma(*luminances(pair)) for pair in pairs]
         size = [max(least, *(pair.size(dim) for pair in pairs)) for least, dim in zip(canvas, (-2, -1), strict=True)]
         sources = zip(*(luminances(pair) for pair in pairs), strict=True)
-        luma = self.fusion(*(torch.cat([_extended(part, size) for part in source]) for source in sources))
+        luma = self.luma(*(torch.cat([_extended(part, size) for part in source]) for source in sources))
         groups = zip(luma.split([len(pair) for pair in pairs]), pairs, strict=True)
         return [part[..., : pair.size(-2), : pair.size(-1)] for part, pair in groups]
+
+    def luma(self, ir: Tensor, visible: Tensor) -> Tensor:
+        """N's fused luminance of infrared and visible luminance, (n, 1, H, W) each.
+
+        Raises:
+            FusionError: N does not take or does not give that.
+        """
+        try:
+            luma = self.fusion(ir, visible)
+        except (RuntimeError, TypeError) as error:
+            if isinstance(error, torch.cuda.OutOfMemoryError) or type(self.fusion).__module__.startswith('paif_mm.'):
+                raise
+            raise FusionError(f'{self._contract(ir)}; given that, it says: {" ".join(str(error).split())}') from error
+        if not isinstance(luma, Tensor) or luma.shape != ir.shape:
+            given = f'a tensor {tuple(luma.shape)}' if isinstance(luma, Tensor) else f'a {type(luma).__name__}'
+            raise FusionError(f'{self._contract(ir)}; it returns {given}')
+        return luma
+
+    def _contract(self, ir: Tensor) -> str:
+        shape = tuple(ir.shape)
+        return (
+            f'a fusion network maps (infrared, visible luminance), two tensors {shape} in [0, 1], to one fused '
+            f'luminance {shape}, and {type(self.fusion).__name__} does not'
+        )
 
     def compose(self, index: list[int], pair: Tensor, clean: Tensor, luma: Tensor) -> FusedGroup:
         """Put a fused luminance (n, 1, H, W) in the place of the visible one; the result joins ``groups``."""

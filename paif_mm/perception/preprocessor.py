@@ -51,7 +51,8 @@ class FusionDataPreprocessor(PairFuser, BaseDataPreprocessor):
         ``data['image_weights']`` what each image counts in the losses.
 
         Raises:
-            ValueError: the inputs are not pairs.
+            NotPairsError: the inputs are not pairs.
+            FusionError: see :meth:`PairFuser.luma`.
         """
         self.image_weights = data.get('image_weights')
         data = self.cast_data({key: value for key, value in data.items() if key != 'image_weights'})

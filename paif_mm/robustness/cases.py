@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 
+from paif_mm.arguments import fraction
 from paif_mm.attacks.corruptions import CORRUPTIONS, SEVERITIES
 
 SUITES = ('paper', 'strong', 'full')
@@ -168,6 +169,7 @@ def bank_cases(folder: str, levels: dict[str, float]) -> list[Case]:
 def config_case(name: str, attack: dict) -> Case:
     """A case of anyone's attack config; its group is read off a single L-inf or L2 radius."""
     eps = attack.get('eps')
+    eps = fraction(eps) if isinstance(eps, str) else eps
     if isinstance(eps, dict):
         name, eps = f'{name}-custom', None
     kind = {'Corruption': CORRUPTION, 'TransferAttack': TRANSFER, 'BankAttack': TRANSFER, 'Square': QUERY}

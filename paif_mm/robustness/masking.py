@@ -13,6 +13,7 @@ from .evaluate import Bench
 from .records import Records
 
 MASKING = 'masking'
+NOT_ASKED = 'not looked for: --diagnostics 0'
 
 
 def diagnose(
@@ -40,12 +41,14 @@ def diagnose(
     Returns:
         Findings as dicts, in the order of ``CHECKS``, with the number of ``images`` that have labels.
     """
+    if not images:
+        return [{**Finding(name, SKIPPED, NOT_ASKED).to_dict(), 'images': 0} for name in CHECKS]
     place = f'{MASKING}-{len(images)}'
     missing = [name for name in CHECKS if (place, name) not in records]
     if missing:
         try:
             probe = Probe(bench, list(images), eps, steps, queries, seed)
-        except ValueError as error:  # no image, or none with labels
+        except ValueError as error:  # none with labels
             return [{**Finding(name, SKIPPED, str(error)).to_dict(), 'images': 0} for name in CHECKS]
         probe = replace(probe, **_results(bench, cases, records, probe.names, eps))
         bar = ProgressBar(len(missing)) if progress else None

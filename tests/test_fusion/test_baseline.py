@@ -58,8 +58,8 @@ def test_both_modalities_matter_and_pairs_do_not_mix(rule):
 @pytest.mark.parametrize(
     ('setting', 'message'),
     [
-        ({'operation': '9-XX'}, "operation must be one of .*'3-DB'.*not '9-XX'"),
-        ({'rule': 'MIN'}, "rule must be one of .*'CC'.*'DC'.*not 'MIN'"),
+        ({'operation': '9-XX'}, "there is no operation '9-XX': .*3-DB"),
+        ({'rule': 'MIN'}, "there is no rule 'MIN': .*CC"),
         ({'depth': 0}, 'depth must be at least 1'),
     ],
     ids=['operation', 'rule', 'depth'],

@@ -108,7 +108,7 @@ def test_a_missing_genotype_is_named(synthetic_root, tmp_path):
     config = config_file(tmp_path, synthetic_root, 'hds_retrain_sat')
     done = run('train.py', config, '--cfg-options', 'model.data_preprocessor.fusion.genotype=no.json', check=False)
     assert done.returncode != 0
-    assert "genotype 'no.json' is neither a file nor one of" in done.stderr
+    assert "genotype 'no.json' is neither a file nor a name" in done.stderr
 
 
 def test_two_processes_search_the_same_architecture(searched, tmp_path):

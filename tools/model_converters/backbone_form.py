@@ -3,27 +3,26 @@
 For export, FLOPs counting and whatever else calls a model without its preprocessor.
 """
 
-import argparse
+from pathlib import Path
 
 import torch
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
+from paif_mm.arguments import Parser, output_folder
 from paif_mm.compat import load_checkpoint_file
+from paif_mm.mistakes import reports_mistakes
 from paif_mm.perception import to_backbone_form
+from paif_mm.weights import state_of
 
 
+@reports_mistakes
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description='Rename the weights of a preprocessor form to those of a backbone form'
-    )
+    parser = Parser(description='Rename the weights of a preprocessor form to those of a backbone form')
     parser.add_argument('src', help='checkpoint of a model with a FusionDataPreprocessor')
     parser.add_argument('dst', help='checkpoint to write')
     args = parser.parse_args()
-    try:
-        checkpoint = load_checkpoint_file(args.src, map_location='cpu')
-        state = to_backbone_form(checkpoint.get('state_dict', checkpoint))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise SystemExit(f'{args.src}: {error}') from None
+    output_folder(Path(args.dst).parent, 'DST')
+    state = to_backbone_form(state_of(load_checkpoint_file(args.src, map_location='cpu'), args.src))
     torch.save({'state_dict': state}, args.dst)
     print(f'{len(state)} tensors written to {args.dst}')
 

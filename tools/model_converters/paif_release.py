@@ -11,12 +11,16 @@ never uses them: ``denoise_net.classifier``, ``decompation.relu`` and MiT's clas
 
 import argparse
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from paif_mm.arguments import Parser, output_folder
+from paif_mm.compat import load_checkpoint_file
+from paif_mm.mistakes import reports_mistakes
+from paif_mm.weights import state_of
 
 FUSION, SEGMENTATION = 'enhance_net.', 'denoise_net.'
 OUR_FUSION = 'data_preprocessor.fusion.'
@@ -173,28 +177,21 @@ def load_released(path: str | Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds no state dict.
+        RuntimeError: it is no checkpoint.
+        WeightsError: it holds no state dict.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint '{path}'")
-    content = torch.load(path, map_location='cpu', weights_only=True)
-    state = content.get('state_dict', content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"'{path}' holds no state dict of tensors")
-    return {key.removeprefix('module.'): value for key, value in state.items()}
+    return state_of(load_checkpoint_file(path, map_location='cpu'), str(path))
 
 
+@reports_mistakes
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('src', help="the authors' checkpoint")
     parser.add_argument('dst', help='where to write ours')
     args = parser.parse_args()
-    try:
-        released = load_released(args.src)
-        converted = convert(released)
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    Path(args.dst).parent.mkdir(parents=True, exist_ok=True)
+    output_folder(Path(args.dst).parent, 'DST')
+    released = load_released(args.src)
+    converted = convert(released)
     torch.save({'state_dict': converted, 'meta': {}}, args.dst)
     print(f'{len(released)} tensors read, {len(converted)} written to {args.dst}')
     print('left out as unused: denoise_net.classifier, decompation.relu; query and key/value projections were joined')
