@@ -117,8 +117,9 @@ def main(args: list[str] | None = None) -> None:
         known[name] = tried(COMBINATIONS[name], folder / name, keep=args.keep)
         print(f'{name}: {summary(known[name])}', flush=True)
         known = {name: known[name] for name in COMBINATIONS if name in known}
-        write(data, json.dumps({'machine': machine(), 'rows': known}, indent=2) + '\n')
-        write(out, page(known))
+        content = {'machine': f'{platform.system()} {platform.machine()}, CPU', 'rows': known}
+        write(data, json.dumps(content, indent=2) + '\n')
+        write(out, page(**content))
     print(f'{out} and {data} hold {len(known)} of {len(COMBINATIONS)} combinations')
 
 
@@ -247,31 +248,27 @@ def summary(result: dict) -> str:
     return f'{counts} ({result["minutes"]} min)'
 
 
-def machine() -> str:
-    return f'{platform.system()} {platform.machine()}, CPU'
-
-
-def page(results: dict[str, dict]) -> str:
+def page(machine: str, rows: dict[str, dict]) -> str:
     """The results in Markdown."""
     lines = [
-        *ABOUT.format(machine()).splitlines(),
+        *ABOUT.format(machine).splitlines(),
         '',
         row('', 'python', *COLUMNS, 'passed', 'failed', 'skipped', 'date'),
         '|---' * (len(COLUMNS) + 6) + '|',
     ]
-    for name, result in results.items():
+    for name, result in rows.items():
         if 'passed' in result:
             found = result['versions']
             counts = (result[key] for key in ('passed', 'failed', 'skipped', 'date'))
             lines.append(row(name, found['python'], *(found[column] for column in COLUMNS), *counts))
-    failed = {name: result['failures'] for name, result in results.items() if result.get('failures')}
+    failed = {name: result['failures'] for name, result in rows.items() if result.get('failures')}
     if failed:
         lines += ['', '## What failed', '']
         lines += [f'- {name}, `{test}`: {plain(why)}' for name, tests in failed.items() for test, why in tests.items()]
     unknown = {
-        name: results.get(name, {}).get('error', 'not tried yet')
+        name: rows.get(name, {}).get('error', 'not tried yet')
         for name in COMBINATIONS
-        if 'passed' not in results.get(name, {})
+        if 'passed' not in rows.get(name, {})
     }
     lines += ['', '## What was not run', '']
     lines += [f'- {name} ({", ".join(COMBINATIONS[name])}): {plain(why)}' for name, why in unknown.items()]
