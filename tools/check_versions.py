@@ -25,14 +25,14 @@ TESTS = (
     'tests/test_compat_loading.py',
     'tests/test_perception/test_backbone.py',  # export
     'tests/test_detection/test_detection.py',
-    'tests/test_tools/test_detection.py',  # a detector is trained, attacked, measured
+    # a detector is trained, and attacked
+    'tests/test_tools/test_detection.py::test_training_moves_both_networks',
+    'tests/test_tools/test_detection.py::test_clean_and_attacked_detections_share_a_table',
     'tests/test_tools/test_dropin.py',  # mmseg's own tools
-    # a segmentor is trained, attacked, resumed, and trained by two processes
-    'tests/test_tools/test_end_to_end.py::test_training_logs_the_fusion_loss_and_a_readable_console',
+    # a segmentor is trained, attacked, and resumed
     'tests/test_tools/test_end_to_end.py::test_training_moves_both_networks',
     'tests/test_tools/test_end_to_end.py::test_clean_and_attacked_tests_share_a_table',
     'tests/test_tools/test_end_to_end.py::test_a_killed_run_resumes_as_if_nothing_had_happened',
-    'tests/test_tools/test_end_to_end.py::test_two_processes_train_and_test',
 )
 
 
@@ -57,8 +57,7 @@ COMBINATIONS = {
     'oldest': Combination('3.10', '2.4.1', '0.19.1', '1.26', 'mmcv-lite==2.1.0'),
     'onedl': Combination('3.11', '2.14.1', '0.29.1', '2', 'onedl-mmcv==2.3.6', 'onedl'),
     'torch-2.6': Combination('3.11', '2.6.0', '0.21.0', '1.26', 'mmcv-lite==2.2.0'),
-    'torch-2.9': Combination('3.12', '2.9.1', '0.24.1', '2', 'mmcv-lite==2.1.0'),
-    'mmcv-2.2': Combination('3.12', '2.14.1', '0.29.1', '2', 'mmcv-lite==2.2.0'),
+    'torch-2.9': Combination('3.12', '2.9.1', '0.24.1', '2', 'mmcv-lite==2.2.0'),
     'onedl-oldest': Combination('3.10', '2.4.1', '0.19.1', '2', 'onedl-mmcv==2.3.6', 'onedl'),
     'python-3.13': Combination('3.13', '2.14.1', '0.29.1', '2', 'mmcv-lite==2.1.0'),
 }
@@ -77,9 +76,12 @@ ABOUT = """\
 # Which versions work
 
 Made by `bash tools/check_versions.sh` on {}. Each row is an environment of its own, made with pip, and a
-fast part of the tests in it: imports, registries, operators, safe loading, export, a segmentor and a detector trained,
-attacked and measured, a killed training resumed to the same weights, two processes, mmseg's own tools. A successor's
-package is named in full."""
+fast part of the tests in it: imports, registries, operators, safe loading, export, a segmentor and a detector trained
+and attacked, a killed training resumed to the same weights, mmseg's own tools. A successor's package is named in full.
+
+With torch 2.4, `torch.export.export` of a `FusionBackbone` wants `strict=False`, the default of later versions. With the
+successors, a config that mmseg's own tools read names its base by path: their mmengine looks `mmseg::` up by the name of
+the former package. paif_mm's tools find it."""
 NOT_RUN = """\
 - A compiled mmcv, of which there are no wheels for these versions: a stand-in tests that `import paif_mm` leaves its
   operators where they are.
