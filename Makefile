@@ -39,7 +39,7 @@ docs: $(VENV)/installed
 $(VENV)/installed: $(REQUIREMENTS)
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet $(TORCH)
-	$(PY) -m pip install --quiet -r requirements/mminstall.txt -e ".[optional,tests]"
+	$(PY) -m pip install --quiet -r requirements/mminstall.txt -e ".[openmmlab,tests]"
 	touch $@
 
 clean:

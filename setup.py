@@ -24,11 +24,14 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['paif_mm', 'paif_mm.*']),
     python_requires='>=3.10',
-    # mmcv is left out on purpose: mmcv and mmcv-lite install the same files, and pip would put one over the other.
+    classifiers=[f'Programming Language :: Python :: 3.{minor}' for minor in (10, 11, 12)],
+    # OpenMMLab is left to extras on purpose: mmcv and mmcv-lite, mmengine and onedl-mmengine and so on install the same
+    # files, and pip would put one over the other.
     install_requires=requirements('runtime'),
     extras_require={
         'mminstall': requirements('mminstall'),
-        'optional': requirements('optional'),
+        'openmmlab': requirements('openmmlab'),
+        'onedl': requirements('onedl'),
         'tests': requirements('tests'),
     },
 )

@@ -37,11 +37,13 @@ def quick_runners():
 
     import mmengine.config.config as mmengine_config
     from mmengine.runner import runner as mmengine_runner
+    from yapf.yapflib import yapf_api
 
     import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(mmengine_config, 'FormatCode', lambda text, **_: (text, True))
+    formats = mmengine_config if hasattr(mmengine_config, 'FormatCode') else yapf_api  # else: onedl-mmengine
+    patch.setattr(formats, 'FormatCode', lambda text, **_: (text, True))
     patch.setattr(mmengine_runner, 'collect_env', dict)
     gc.freeze()  # what stands now is not looked through again
     yield

@@ -18,7 +18,6 @@ import time
 import traceback
 import warnings
 from importlib import import_module
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,7 +42,7 @@ from paif_mm.robustness.cases import make_suite
 from paif_mm.robustness.evaluate import Bench, evaluate
 from paif_mm.robustness.records import Records
 
-LIBRARIES = {'mmseg': 'mmsegmentation', 'mmdet': 'mmdet', 'mmpretrain': 'mmpretrain'}
+LIBRARIES = ('mmseg', 'mmdet', 'mmpretrain')
 STAGES = ('train', 'attacked train', 'attacked test', 'robustness')
 SIZES = {
     'mmseg': (64, 128, 400),
@@ -590,10 +589,10 @@ def summary(line: dict) -> str:
 
 
 def made_with() -> dict:
-    packages = ('torch', 'torchvision', 'mmengine', *LIBRARIES.values())
+    packages = ('torch', 'torchvision', 'mmengine', 'mmcv', *LIBRARIES)
     return {
         'paif_mm': paif_mm.__version__,
-        **{name: version(name) for name in packages},
+        **{name: import_module(name).__version__ for name in packages},
         'compiled operators': paif_mm.compat.has_compiled_ops(),
         'machine': f'{platform.machine()}, {"CUDA" if torch.cuda.is_available() else "CPU"}',
     }

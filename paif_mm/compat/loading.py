@@ -1,5 +1,6 @@
 """Checkpoints are tensors and plain containers: nothing that comes with one is ever run, wherever it comes from."""
 
+import codecs
 import io
 import os
 import pickle
@@ -117,9 +118,17 @@ def _read(file, name: str, map_location) -> dict:
 
 def _register_safe_globals() -> None:
     """Declare what mmengine's message hub pickles: log buffers of numpy arrays and numpy scalars."""
-    multiarray = (np._core if hasattr(np, '_core') else np.core).multiarray
+    multiarray = (np._core if np.__version__ >= '2' else np.core).multiarray  # numpy 1.26 has a _core, without it
     dtypes = {type(np.dtype(kind)) for kind in ('?', 'i4', 'i8', 'u1', 'u4', 'f4', 'f8', 'U1', 'S1')}
-    safe = [HistoryBuffer, np.ndarray, np.dtype, *dtypes, _alias(_statistics_method, 'builtins', 'getattr')]
+    # codecs.encode: how numpy's scalars hold their bytes; safe by itself for torch >= 2.5
+    safe = [
+        HistoryBuffer,
+        np.ndarray,
+        np.dtype,
+        *dtypes,
+        codecs.encode,
+        _alias(_statistics_method, 'builtins', 'getattr'),
+    ]
     for function in (multiarray._reconstruct, multiarray.scalar):
         # under the path of numpy 2 and that of numpy 1, whichever wrote the checkpoint
         safe += [_alias(function, f'numpy.{core}.multiarray', function.__name__) for core in ('_core', 'core')]

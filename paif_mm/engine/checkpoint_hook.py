@@ -87,7 +87,8 @@ class ResumableCheckpointHook(CheckpointHook):
         loop, state = runner.train_loop, self._resumed
         self._resumed = None
         if hasattr(loop, 'dataloader_iterator'):  # iteration-based: skipping the seen data draws random numbers first
-            loop.dataloader_iterator = _RestoreAfter(loop.dataloader_iterator, loop.iter, state)
+            skipped = 0 if getattr(loop, 'fast_forward_on_resume', False) else loop.iter  # an option of onedl-mmengine
+            loop.dataloader_iterator = _RestoreAfter(loop.dataloader_iterator, skipped, state)
         else:
             set_random_state(state)
 
@@ -113,6 +114,11 @@ class _RestoreAfter:
         self.skip -= 1
         return next(self.iterator)
 
+    def skip_iter(self, count: int) -> None:
+        """How onedl-mmengine skips; it would build the loader's iterator, which draws a random number, afterwards."""
+        self.iterator.skip_iter(count)
+        self.iterator._ensure_iterator()
+        self.skip -= count
 
 def _unwrapped(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model

@@ -101,7 +101,7 @@ def test_images_that_are_no_pairs_are_refused():
 def test_the_backbone_form_is_exported_with_its_fusion_network():
     _, other = both_forms(tiny_segformer())
     example, pair = (pair_batch([(32, 40)], seed=seed)['inputs'][0][None].float() for seed in (0, 1))
-    exported = torch.export.export(other.eval(), (example,)).module()
+    exported = torch.export.export(other.eval(), (example,), strict=False).module()  # the default of later torch
     torch.testing.assert_close(exported(pair), other(pair, mode='tensor'))
 
 

@@ -10,6 +10,7 @@ import mmseg
 import torch
 from conftest import REPO
 from mmengine.config import Config
+from mmengine.utils import is_installed
 
 CONFIG = REPO / 'configs' / 'dropin' / 'segformer_mit-b0_mfnet.py'
 
@@ -49,7 +50,10 @@ def run(project: Path, tool: str, *arguments: str) -> str:
 def test_a_foreign_project_trains_and_tests_it_with_mmsegs_own_tools(synthetic_root, tmp_path):
     project = tmp_path / 'project'
     (project / 'tools').mkdir(parents=True)
-    shutil.copy(CONFIG, project / 'fused.py')
+    text, configs = CONFIG.read_text(), Path(mmseg.__file__).parent / '.mim' / 'configs'
+    if not is_installed('mmsegmentation'):  # onedl-mmengine finds no base by mmseg:: unless paif_mm is imported first
+        text = text.replace('mmseg::', f'{configs}/')
+    (project / 'fused.py').write_text(text)
     options = [f'{loader}_dataloader.dataset.data_root={synthetic_root}' for loader in ('train', 'val', 'test')]
     options += [f'{loader}_dataloader.num_workers=0' for loader in ('train', 'val', 'test')]
     options += [f'{loader}_dataloader.persistent_workers=False' for loader in ('train', 'val', 'test')]
