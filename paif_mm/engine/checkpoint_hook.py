@@ -1,12 +1,13 @@
 """Checkpoints from which a killed run goes on as if nothing had happened."""
 
 from mmengine.dist import all_gather_object, get_rank
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EMAHook
 
 from paif_mm.randomness import random_state, set_random_state
 from paif_mm.registry import HOOKS
 
 from .resuming import adopt_paths, checkpoint_folder
+from .statistics import average_statistics
 
 KEY = 'random_states'
 
@@ -19,7 +20,8 @@ class ResumableCheckpointHook(CheckpointHook):
     adds the states of Python's, NumPy's and torch's (CPU and CUDA) generators, so that augmentation, dropout and
     random starts of attacks go on too. In a moved or copied work dir, what is deleted or replaced (``save_best``,
     ``max_keep_ckpts``) is in that folder alone. Validation does not disturb them: a run's training does not depend
-    on how often it is validated.
+    on how often it is validated. With several processes, batch-norm statistics are averaged over them before a
+    validation and before a checkpoint (see :func:`~.statistics.average_statistics`).
 
     Keep at least two checkpoints (``max_keep_ckpts=2``): mmengine deletes the oldest before it writes a new one.
     """
@@ -27,6 +29,7 @@ class ResumableCheckpointHook(CheckpointHook):
     _resumed: dict | None = None
 
     def _save_checkpoint_with_step(self, runner, step, meta):
+        average_all(runner)
         meta[KEY] = all_gather_object(random_state())  # here, as only the main process goes on to write
         super()._save_checkpoint_with_step(runner, step, meta)
 
@@ -51,10 +54,19 @@ class ResumableCheckpointHook(CheckpointHook):
             set_random_state(state)
 
     def before_val(self, runner) -> None:
+        average_all(runner)
         self._before_val = random_state()
 
     def after_val(self, runner) -> None:
         set_random_state(self._before_val)
+
+
+def average_all(runner) -> None:
+    """One set of batch-norm statistics for all processes: of the model, and of the moving averages of its weights."""
+    average_statistics(runner.model)
+    for hook in runner.hooks:
+        if isinstance(hook, EMAHook):
+            average_statistics(hook.ema_model)
 
 
 class _RestoreAfter:

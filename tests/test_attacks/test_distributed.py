@@ -67,7 +67,7 @@ def train(rank, world, folder):
                 before = len(passes)
                 wrapped.train_step(batch, optim)
                 attacked[-1]['passes'] = len(passes) - before
-            found[ratio, *losses] = dict(attacked=attacked, state=model.state_dict())
+            found[(ratio, *losses)] = dict(attacked=attacked, state=model.state_dict())
     hook = AdversarialAttackHook(dict(type='PGD', eps=8 / 255, steps=1, step_size=0), ratio=1.0)
     ids = dealt(rank, world, 0)
     batch = batch_of([0] * len(ids))
@@ -103,12 +103,12 @@ def found(tmp_path_factory):
 @pytest.mark.parametrize('losses', [(), ('weight',), ('trades',)])
 @pytest.mark.parametrize(('ratio', 'count'), [(0.25, 1), (0.5, 2), (1.0, 4)])
 def test_the_global_batch_is_attacked_alike_and_gives_the_same_steps(found, ratio, count, losses):
-    (one,) = (run[ratio, *losses] for run in found[1])
+    (one,) = (run[(ratio, *losses)] for run in found[1])
     start = one['state']
     for turn in range(3):
         assert sum(one['attacked'][turn]['samples'].values()) == count
     for world in (2, 4):
-        runs = [run[ratio, *losses] for run in found[world]]
+        runs = [run[(ratio, *losses)] for run in found[world]]
         for turn in range(3):
             parts = [run['attacked'][turn] for run in runs]
             samples = {name: changed for part in parts for name, changed in part['samples'].items()}
@@ -123,7 +123,7 @@ def test_the_global_batch_is_attacked_alike_and_gives_the_same_steps(found, rati
 
 
 def test_lambda_counts_with_one_image_per_process(found):
-    plain, weighted = (found[4][0][0.5, *losses]['state'] for losses in ((), ('weight',)))
+    plain, weighted = (found[4][0][(0.5, *losses)]['state'] for losses in ((), ('weight',)))
     assert any((plain[key] - weighted[key]).abs().max() > 1e-4 for key in plain if plain[key].is_floating_point())
 
 
