@@ -3,15 +3,17 @@
 import logging
 import os
 import os.path as osp
+from itertools import chain, repeat
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import BaseLoop, CheckpointLoader, Runner
+from mmengine.runner import BaseLoop, CheckpointLoader, IterBasedTrainLoop, Runner
 
 from paif_mm.checks import check_run, shared_samples
 from paif_mm.weights import load_weights, state_of
 
+from .places import Places, batches_from, place
 from .resuming import adopt_paths, checkpoint_folder, latest_checkpoint
 
 _DUMPS = ('-' * 20, 'Config:', 'Hooks will be executed', 'Distributed training is not used', 'load model from')
@@ -38,11 +40,17 @@ class QuietRunner(Runner):
         return logger
 
     @staticmethod
-    def build_dataloader(dataloader, *args, **kwargs):
-        """As mmengine's; without workers there are none to keep, so that ``num_workers=0`` is enough to say."""
+    def build_dataloader(dataloader, seed: int | None = None, diff_rank_seed: bool = False):
+        """As mmengine's; samples' random numbers belong to their places (see :func:`~.places.place`).
+
+        Without workers there are none to keep, so that ``num_workers=0`` is enough to say.
+        """
         if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
             dataloader = {**dataloader, 'persistent_workers': False, 'prefetch_factor': None}
-        return Runner.build_dataloader(dataloader, *args, **kwargs)
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if seed is not None:
+            place(loader, seed)
+        return loader
 
     def load_or_resume(self) -> None:
         """Resume from the work dir's own latest checkpoint; where there is none yet, start from ``load_from``.
@@ -70,6 +78,7 @@ class QuietRunner(Runner):
                     self._start_from(self._load_from)
             self._has_loaded = True
         super().load_or_resume()
+        self._pass_over_seen_batches()
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         super().resume(filename, *args, **kwargs)
@@ -110,6 +119,14 @@ class QuietRunner(Runner):
         super().save_checkpoint(out_dir, partial, *args, **kwargs)
         if is_main_process() and osp.isfile(osp.join(out_dir, partial)):
             os.replace(osp.join(out_dir, partial), osp.join(out_dir, filename))
+
+    def _pass_over_seen_batches(self) -> None:
+        """Let a resumed loop by iterations, which asks for all batches that it has seen, get nothing for these."""
+        loop = self._train_loop
+        if not isinstance(loop, IterBasedTrainLoop) or not loop.iter:
+            return
+        if isinstance(getattr(loop.dataloader, 'batch_sampler', None), Places):
+            loop.dataloader_iterator = chain(repeat(None, loop.iter), batches_from(loop.dataloader, loop.iter))
 
     def _checkpoint_folder(self) -> str:
         """Where the CheckpointHook writes: the work dir, or one of that name in its ``out_dir``."""
