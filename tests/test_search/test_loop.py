@@ -119,9 +119,7 @@ def test_weight_steps_see_attacked_pairs_and_architecture_steps_clean_ones(
 
 def test_the_attack_waits_for_the_end_of_the_warm_start(tmp_path, monkeypatch):
     attacked = []
-    monkeypatch.setattr(
-        AdversarialAttackHook, '_replace', lambda self, model, batch, result: attacked.append(runner.iter)
-    )
+    monkeypatch.setattr('paif_mm.attacks.hook.replace', lambda model, batch, result: attacked.append(runner.iter))
     runner = make_runner(tmp_path, max_iters=4, warmup_iters=2, hooks=[{**ATTACK, 'begin': 2}])
     runner.train()
     assert attacked == [2, 3]
