@@ -1,11 +1,14 @@
 """Cheaper adversarial training: single steps, ramps, 'free' replays, and the watch over them."""
 
 import logging
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import REPO
 from helpers import box_batch, build_model, deterministic, pair_batch, tiny_fcos, tiny_segformer
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from searching import loader
@@ -207,3 +210,35 @@ def test_the_monitor_is_silent_about_a_healthy_training(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         runner.train()
     assert 'catastrophic' not in next(tmp_path.rglob('*.log')).read_text()
+
+
+def documented() -> list[list[dict]]:
+    """The hooks of every config in docs/training.md."""
+    blocks = re.findall(r'```python\n(.*?)```', (REPO / 'docs/training.md').read_text(), re.DOTALL)
+    return [Config.fromstring(block, '.py').custom_hooks for block in blocks]
+
+
+@pytest.mark.parametrize('hooks', documented())
+def test_the_documented_recipes_train(tmp_path, hooks):
+    runner = Runner(
+        model=build_model(tiny_segformer()),
+        work_dir=str(tmp_path),
+        train_dataloader=loader(),
+        train_cfg={'type': 'IterBasedTrainLoop', 'max_iters': 2, 'val_interval': 100},
+        optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.01}},
+        val_dataloader=loader(4),
+        val_evaluator={'type': 'paif_mm.PairIoUMetric'},
+        val_cfg={},
+        custom_hooks=hooks,
+        default_hooks={
+            'checkpoint': None,
+            'logger': {'type': 'LoggerHook', 'log_metric_by_epoch': False, 'interval': 1},
+        },
+        log_processor={'by_epoch': False},
+        randomness={'seed': 0},
+        experiment_name=str(tmp_path).replace('/', '_'),
+        default_scope='mmseg',
+    )
+    runner.train()
+    assert runner.iter == 2
+    assert all(torch.isfinite(parameter).all() for parameter in runner.model.parameters())
