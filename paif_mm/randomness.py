@@ -7,6 +7,14 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from mmengine.dist import broadcast
+
+
+def shared_seed(runner) -> int:
+    """The seed of the first process's run: others may have seeds of their own."""
+    seed = torch.tensor(runner.seed)
+    broadcast(seed)
+    return int(seed)
 
 
 def random_state() -> dict:

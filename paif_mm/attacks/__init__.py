@@ -5,15 +5,19 @@ from .audit import Audit
 from .auto_pgd import auto_pgd
 from .bank import AttackBank
 from .corruptions import Corruption
+from .free import FreeAdversarialHook
 from .frozen import frozen
 from .functional import Budget, Losses, projected_gradient
 from .hook import AdversarialAttackHook
 from .objectives import FusionObjective, PixelLoss, TaskLoss, WeightedSum
+from .overfitting import OverfittingMonitorHook
+from .single_step import NFGSM
 from .square import square_attack
 from .transfer import BankAttack, TransferAttack
 
 __all__ = [
     'APGD',
+    'NFGSM',
     'PGD',
     'AdversarialAttackHook',
     'Attack',
@@ -23,8 +27,10 @@ __all__ = [
     'BankAttack',
     'Budget',
     'Corruption',
+    'FreeAdversarialHook',
     'FusionObjective',
     'Losses',
+    'OverfittingMonitorHook',
     'PixelLoss',
     'Square',
     'TaskLoss',

@@ -50,6 +50,7 @@ class Attack(ABC):
     """
 
     norm = 'linf'
+    for_training = False  # whether what it returns may lie outside of the ball that it is named after
 
     def __init__(self, objective: dict | None = None):
         self.objective = build(OBJECTIVES, objective or {'type': 'TaskLoss'})

@@ -203,8 +203,9 @@ class LinfBall:
             self.low.append(low.clamp_min(bounds[0]))
             self.high.append(high.clamp_max(bounds[1]))
 
-    def random_points(self, rng: Generators = None) -> list[Tensor]:
-        noise = [drawn(image, 'uniform_', g, -1, 1) for image, g in per_image(self.images, rng)]
+    def random_points(self, rng: Generators = None, share: float = 1.0) -> list[Tensor]:
+        """Uniform within so large a share of the radius."""
+        noise = [drawn(image, 'uniform_', g, -share, share) for image, g in per_image(self.images, rng)]
         return self.project([image + n * eps for image, n, eps in zip(self.images, noise, self.eps, strict=True)])
 
     @torch.no_grad()

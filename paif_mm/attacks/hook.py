@@ -4,20 +4,24 @@ import os.path as osp
 from collections.abc import Sequence
 
 import torch
-from mmengine.dist import all_gather, all_reduce, broadcast, get_dist_info, get_world_size
+from mmengine.dist import all_gather, all_reduce, get_dist_info, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel
 
 from paif_mm.checks import check_run
 from paif_mm.engine.repeats import unrepeated
 from paif_mm.files import hash_seed
+from paif_mm.losses.logits import plain_heads
+from paif_mm.losses.trades import Trades, Twins
 from paif_mm.losses.weighting import ImageWeights, attacked_weights
 from paif_mm.perception import find_fuser, require_fuser
+from paif_mm.randomness import shared_seed
 from paif_mm.registry import ATTACKS, HOOKS, build
 
-from .attack import PGD, AttackResult
+from .attack import Attack, AttackResult
 from .audit import Audit
 from .frozen import fingerprint, unwrap
+from .ramps import Ramps
 
 PHASES = ('train', 'val', 'test')
 LOOK = 50  # training iterations between looks at gradients that are not finite
@@ -37,7 +41,8 @@ class AdversarialAttackHook(Hook):
     processes nor a resumed training changes them, and no global generator is touched.
 
     Args:
-        attack (dict): the attack, e.g. ``dict(type='PGD', eps=8 / 255, steps=5)``.
+        attack (dict): the attack, e.g. ``dict(type='PGD', eps=8 / 255, steps=5)``; the cheapest that holds is
+            ``dict(type='NFGSM', eps=8 / 255)``.
         ratio (float): share of the training images that are attacked. Exact: 0.25 of 4 is always one image, and
             where it leaves a fraction, it is carried to the next iteration. Which images is drawn at random. Default:
             0.5, the paper's and the compromise of docs/results.md ("How much of each batch to attack").
@@ -46,6 +51,12 @@ class AdversarialAttackHook(Hook):
         weight (float | None): lambda of Eq. 4: the training loss of a fused model becomes
             (L_clean + weight * L_attacked) / (1 + weight), each averaged over its own images. Default: None, the mean
             over the batch.
+        trades (float | None): beta of TRADES (Zhang et al., ICML 2019): L_clean + beta * KL(p_clean || p_attacked), the
+            divergence of the two predictions averaged over labelled pixels. Attacked pairs join the batch beside their
+            clean ones, so that each is passed once. For segmentors. Default: None, attacked pairs take the place of
+            the clean ones.
+        ramp (dict | None): iterations, from ``begin`` on, over which ``eps`` and ``ratio`` grow linearly from 0, and
+            ``steps`` from 1, to what they are, e.g. ``dict(eps=2000)``. Default: full from the start.
 
     Attributes:
         audit (Audit): of the last evaluation.
@@ -59,19 +70,31 @@ class AdversarialAttackHook(Hook):
         phases: Sequence[str] = ('train',),
         begin: int = 0,
         weight: float | None = None,
+        trades: float | None = None,
+        ramp: dict[str, int] | None = None,
     ):
         if not 0 <= ratio <= 1:
             raise ValueError(f'ratio must be within [0, 1], not {ratio}')
         unknown = set(phases) - set(PHASES)
         if unknown:
             raise ValueError(f'phases must be among {PHASES}, not {", ".join(sorted(unknown))}')
-        self.attack: PGD = build(ATTACKS, attack)
+        self.attack: Attack = build(ATTACKS, attack)
+        if self.attack.for_training and set(phases) != {'train'}:
+            raise ValueError(
+                f'{attack["type"]} is for training alone: its perturbations leave the ball of radius eps, so that '
+                f'phases={tuple(phases)} would measure another one'
+            )
         self.ratio = ratio
         self.phases = tuple(phases)
         if weight is not None and weight < 0:
             raise ValueError(f'weight must not be negative: {weight}')
+        if trades is not None and (trades <= 0 or weight is not None):
+            raise ValueError(f'trades must be positive, and without a weight: trades={trades}, weight={weight}')
         self.begin = begin
         self.weight = weight
+        self.trades = trades
+        self.ramps = Ramps(self.attack, ramp or {})
+        self._iteration = 0  # of the training, counted from begin
         self.audit = Audit()
         self._fingerprint: str | None = None
         self._seen = 0  # images of this evaluation
@@ -80,26 +103,39 @@ class AdversarialAttackHook(Hook):
 
     def before_run(self, runner) -> None:
         check_run(runner)  # of a project whose Runner does not
-        seed = torch.tensor(runner.seed)
-        broadcast(seed)  # processes may have seeds of their own
-        self._seed = int(seed)
+        self._seed = shared_seed(runner)
 
     def before_train(self, runner) -> None:
-        if self.weight is None:
-            return
+        self._seams = []
         model = unwrap(runner.model)
-        self._image_weights = ImageWeights(model, require_fuser(model, 'weight of AdversarialAttackHook'))
+        if self.weight is not None:
+            self._seams = [ImageWeights(model, require_fuser(model, 'weight of AdversarialAttackHook'))]
+        if self.trades is not None:
+            fuser = require_fuser(model, 'trades of AdversarialAttackHook')
+            heads = plain_heads(model)
+            if heads is None:
+                raise TypeError(
+                    'trades of AdversarialAttackHook compares logits, which the decode head of '
+                    f'{type(model).__name__} does not have or not alone'
+                )
+            self._seams = [ImageWeights(model, fuser), Trades(heads[0], fuser, self.trades)]
 
     def after_train(self, runner) -> None:
-        if self.weight is not None:
-            self._image_weights.remove()
+        for seam in reversed(self._seams):
+            seam.remove()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
         if runner.iter >= self.begin:
+            self._iteration = runner.iter - self.begin
             self.attack_share(runner.model, data_batch, runner.iter)
 
+    def use(self, attack: Attack) -> None:
+        """Train with another attack from now on, at its full strength."""
+        self.attack = attack
+        self.ramps = Ramps(attack, {})
+
     def attack_share(self, model, data_batch: dict, turn: int, stream: str = 'train') -> None:
-        """Replace the images of a training batch whose turn it is, if the hook attacks in training.
+        """Attack the images of a training batch whose turn it is, if the hook attacks in training.
 
         Args:
             model (nn.Module): wrapped or not.
@@ -114,7 +150,8 @@ class AdversarialAttackHook(Hook):
             require_one_size(size)
         places = range(rank, size * world, world)  # as samplers deal a data set out
         everyone = size * world
-        count = attacked_count(turn, everyone, self.ratio)
+        ratio = self.ratio * self.ramps.grown('ratio', self._iteration)
+        count = attacked_count(turn, everyone, ratio)
         if self.weight is not None and 0 < count < everyone:
             clean, attacked = attacked_weights(everyone, count, self.weight)
             data_batch['image_weights'] = [clean] * size
@@ -127,10 +164,13 @@ class AdversarialAttackHook(Hook):
                 data_batch['image_weights'][i] = attacked
         device = next(unwrap(model).parameters()).device
         rng = [self._generator(stream, turn, places[i], device=device) for i in index]
-        result = self.attack(model, data_batch, index, training=True, rng=rng)
+        result = self.ramps.at(self._iteration)(model, data_batch, index, training=True, rng=rng)
         if result.blind is not None:
             self.blind = result.blind.sum() + self.blind  # on the device: not looked at in every iteration
-        self._replace(model, data_batch, result)
+        if self.trades is None:
+            replace(model, data_batch, result)
+        else:
+            join(data_batch, result, len(index) * world / count)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if 'train' not in self.phases:
@@ -183,7 +223,7 @@ class AdversarialAttackHook(Hook):
         counted = unrepeated(getattr(runner, f'{phase}_dataloader'), self._seen, len(result.images))
         self._seen += len(result.images)
         self.audit.update(result, self.attack, before, after, counted)
-        self._replace(runner.model, data_batch, result)
+        replace(runner.model, data_batch, result)
 
     def _open_audit(self, phase: str) -> None:
         if phase in self.phases:
@@ -201,15 +241,33 @@ class AdversarialAttackHook(Hook):
     def _generator(self, *parts, device='cpu') -> torch.Generator:
         return torch.Generator(device).manual_seed(hash_seed(self._seed, *parts))
 
-    @staticmethod
-    def _replace(model, data_batch: dict, result: AttackResult) -> None:
-        inputs = list(data_batch['inputs'])
-        if find_fuser(unwrap(model)) is not None:
-            data_batch['clean_inputs'] = list(inputs)
-        for place, image in zip(result.index, result.images, strict=True):
-            inputs[place] = image
-        stacked = isinstance(data_batch['inputs'], torch.Tensor)
-        data_batch['inputs'] = torch.stack([image.to(result.images[0]) for image in inputs]) if stacked else inputs
+
+def replace(model, data_batch: dict, result: AttackResult) -> None:
+    """Put attacked images in the place of the clean ones; these stay as ``clean_inputs`` of a fused model."""
+    inputs = list(data_batch['inputs'])
+    if find_fuser(unwrap(model)) is not None:
+        data_batch['clean_inputs'] = list(inputs)
+    for place, image in zip(result.index, result.images, strict=True):
+        inputs[place] = image
+    _put(data_batch, inputs, result)
+
+
+def join(data_batch: dict, result: AttackResult, share: float) -> None:
+    """Put attacked images at the end of a batch, after all clean ones; only these count in the losses.
+
+    ``share`` is that of :class:`~paif_mm.losses.trades.Twins`.
+    """
+    inputs, samples, copies = list(data_batch['inputs']), list(data_batch['data_samples']), result.index
+    data_batch['clean_inputs'] = inputs + [inputs[i] for i in copies]
+    data_batch['data_samples'] = samples + [samples[i] for i in copies]
+    data_batch['image_weights'] = [(len(inputs) + len(copies)) / len(inputs)] * len(inputs) + [0.0] * len(copies)
+    data_batch['twins'] = Twins(copies, share)
+    _put(data_batch, inputs + result.images, result)
+
+
+def _put(data_batch: dict, inputs: list, result: AttackResult) -> None:
+    stacked = isinstance(data_batch['inputs'], torch.Tensor)
+    data_batch['inputs'] = torch.stack([image.to(result.images[0]) for image in inputs]) if stacked else inputs
 
 
 def attacked_count(turn: int, size: int, ratio: float) -> int:

@@ -2,7 +2,7 @@
 
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
@@ -13,6 +13,7 @@ from paif_mm.registry import HOOKS
 
 from .preemption import asked_to_stop, leave
 from .resuming import adopt_paths, checkpoint_folder
+from .statistics import averaged_statistics
 
 STATES, STATISTICS = 'random_states', 'statistics'
 
@@ -26,6 +27,9 @@ class ResumableCheckpointHook(CheckpointHook):
     random starts of attacks go on too, and the buffers in which processes differ from the main one: attacks, which run
     in evaluation mode, see them. In a moved or copied work dir, what is deleted or replaced (``save_best``,
     ``max_keep_ckpts``) is in that folder alone.
+
+    With several processes, batch-norm statistics are averaged over them for a validation, and in what is saved (see
+    :func:`~.statistics.averaged_statistics`).
 
     Validation does not disturb a training, which does not depend on how often it is validated. A checkpoint is of the
     time before the validation that is due with it, so that a resumed run begins with that.
@@ -41,8 +45,10 @@ class ResumableCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner, step, meta):
         meta[STATES] = all_gather_object(random_state())  # here, as only the main process goes on to write
-        meta[STATISTICS] = _differing(all_gather_object(_statistics(runner.model)))
-        super()._save_checkpoint_with_step(runner, step, meta)
+        own = all_gather_object(_statistics(runner.model))
+        with averaged_statistics(*_evaluated(runner)):
+            meta[STATISTICS] = _differing(own, _statistics(runner.model))
+            super()._save_checkpoint_with_step(runner, step, meta)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         meta = checkpoint.get('meta', {})
@@ -94,8 +100,11 @@ class ResumableCheckpointHook(CheckpointHook):
 
     def before_val(self, runner) -> None:
         self._before_val = random_state()
+        self._averaged = averaged_statistics(*_evaluated(runner))
+        self._averaged.__enter__()
 
     def after_val(self, runner) -> None:
+        self._averaged.__exit__(None, None, None)
         set_random_state(self._before_val)
 
 
@@ -117,8 +126,15 @@ class _RestoreAfter:
     def skip_iter(self, count: int) -> None:
         """How onedl-mmengine skips; it would build the loader's iterator, which draws a random number, afterwards."""
         self.iterator.skip_iter(count)
-        self.iterator._ensure_iterator()
+        if hasattr(self.iterator, '_ensure_iterator'):
+            self.iterator._ensure_iterator()
         self.skip -= count
+
+
+def _evaluated(runner) -> list[nn.Module]:
+    """The model, and the moving averages of its weights that hooks evaluate and save instead."""
+    return [runner.model, *(hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook))]
+
 
 def _unwrapped(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
@@ -133,10 +149,9 @@ def _statistics(model: nn.Module) -> dict[str, Tensor]:
     return {name: buffer.detach().cpu().clone() for name, buffer in model.named_buffers() if name in saved}
 
 
-def _differing(statistics: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """Of each process, those that the checkpoint, which is the main process's, does not hold."""
-    main = statistics[0]
-    return [{name: x for name, x in own.items() if not torch.equal(x, main[name])} for own in statistics]
+def _differing(statistics: list[dict[str, Tensor]], saved: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Of each process, those that the checkpoint does not hold."""
+    return [{name: x for name, x in own.items() if not torch.equal(x, saved[name])} for own in statistics]
 
 
 def _weights_have_moved(optim_wrapper: OptimWrapper | OptimWrapperDict) -> bool:

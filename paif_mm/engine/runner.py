@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import BaseLoop, CheckpointLoader, Runner
+from mmengine.runner import BaseLoop, CheckpointLoader, IterBasedTrainLoop, Runner
 
 from paif_mm.checks import check_run, datasets_of, shared_samples, transforms_that_break_pairs
 from paif_mm.compat import match_gradient_strides
@@ -17,6 +17,7 @@ from paif_mm.perception import NotPairsError
 from paif_mm.weights import load_weights, state_of
 
 from .checkpoint_hook import ResumableCheckpointHook
+from .places import PassedOver, Places, batches_from, place
 from .preemption import listening, shield_workers
 from .resuming import TRAINING, adopt_paths, check_same_training, checkpoint_folder, identity, latest_checkpoint
 
@@ -42,7 +43,8 @@ class QuietRunner(Runner):
         self._identity = identity(self.cfg)
 
     def train(self):
-        with self._transforms_named():
+        resumable = any(isinstance(hook, ResumableCheckpointHook) for hook in self.hooks)
+        with listening() if resumable else nullcontext(), self._transforms_named():
             return super().train()
 
     def val(self):
@@ -61,22 +63,23 @@ class QuietRunner(Runner):
         return logger
 
     @staticmethod
-    def build_dataloader(dataloader, *args, **kwargs):
-        """As mmengine's; without workers there are none to keep, so that ``num_workers=0`` is enough to say."""
+    def build_dataloader(dataloader, seed: int | None = None, diff_rank_seed: bool = False):
+        """As mmengine's; samples' random numbers belong to their places (see :func:`~.places.place`).
+
+        Without workers there are none to keep, so that ``num_workers=0`` is enough to say.
+        """
         if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
             dataloader = {**dataloader, 'persistent_workers': False, 'prefetch_factor': None}
-        return shield_workers(Runner.build_dataloader(dataloader, *args, **kwargs))
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if seed is not None:
+            place(loader, seed)
+        return shield_workers(loader)
 
     def wrap_model(self, model_wrapper_cfg, model):
         model = super().wrap_model(model_wrapper_cfg, model)
         if is_model_wrapper(model):
             match_gradient_strides(model)
         return model
-
-    def train(self):
-        resumable = any(isinstance(hook, ResumableCheckpointHook) for hook in self.hooks)
-        with listening() if resumable else nullcontext():
-            return super().train()
 
     @contextmanager
     def _transforms_named(self) -> Iterator[None]:
@@ -114,6 +117,7 @@ class QuietRunner(Runner):
                     self._start_from(self._load_from)
             self._has_loaded = True
         super().load_or_resume()
+        self._pass_over_seen_batches()
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         super().resume(filename, *args, **kwargs)
@@ -157,6 +161,14 @@ class QuietRunner(Runner):
         super().save_checkpoint(out_dir, partial, *args, **kwargs)
         if is_main_process() and osp.isfile(osp.join(out_dir, partial)):
             os.replace(osp.join(out_dir, partial), osp.join(out_dir, filename))
+
+    def _pass_over_seen_batches(self) -> None:
+        """Let a resumed loop by iterations, which asks for all batches that it has seen, get nothing for these."""
+        loop = self._train_loop
+        if not isinstance(loop, IterBasedTrainLoop) or not loop.iter:
+            return
+        if isinstance(getattr(loop.dataloader, 'batch_sampler', None), Places):
+            loop.dataloader_iterator = PassedOver(batches_from(loop.dataloader, loop.iter), loop.iter)
 
     def _checkpoint_folder(self) -> str:
         """Where the CheckpointHook writes: the work dir, or one of that name in its ``out_dir``."""

@@ -3,22 +3,38 @@
 import torch
 from torch import Tensor, nn
 
+from .logits import around_losses, plain_heads
+
 
 class ImageWeights:
     """Makes a model's training losses a weighted mean over images: sum_i w_i L_i / N.
 
-    The weights are those of the batch in the fuser's ``image_weights``; without them nothing changes. Images of
-    one weight pass the model together and the groups' losses are added up, so that no loss function needs to know.
-    Batch norms of the model then normalise each group by itself. Every process with several images makes two passes,
-    also if its own have one weight: synchronised batch norms wait for each other.
+    The weights are those of the batch in the fuser's ``image_weights``; without them nothing changes. The losses of
+    images of one weight are taken together and added up, so that no loss function needs to know. Heads of segmentors
+    that make their losses of logits do so once for each weight, after one pass of the whole batch
+    (see :func:`~.logits.plain_heads`). Other models pass the images of each weight by themselves, batch norms included;
+    every process with several images makes two passes then, also if its own have one weight: synchronised batch norms
+    wait for each other.
 
     Args:
         model (nn.Module): an OpenMMLab model, not wrapped.
         fuser (PairFuser): the part of it that fuses pairs.
+
+    Raises:
+        TypeError: several passes are needed, but the pairs are fused inside the model.
     """
 
     def __init__(self, model: nn.Module, fuser):
         self._fuser = fuser
+        heads = plain_heads(model)
+        if heads is not None:
+            self._handles = [around_losses(head, self._of_each_weight) for head in heads]
+            return
+        if fuser is not model.data_preprocessor:
+            raise TypeError(
+                f'{type(model).__name__} takes images of different weights by themselves, which a '
+                f'{type(fuser).__name__} inside the model cannot follow: fuse in the data_preprocessor instead'
+            )
         self._others: list[tuple[float, dict]] = []
         self._handles = [
             model.register_forward_pre_hook(self._take_first_group, with_kwargs=True),
@@ -29,6 +45,19 @@ class ImageWeights:
     def remove(self) -> None:
         for handle in self._handles:
             handle.remove()
+
+    def _of_each_weight(self, losses_of, logits: Tensor, samples: list) -> dict:
+        """A head's losses, where its own are ``losses_of(logits, samples)``."""
+        weights = self._fuser.image_weights
+        if weights is None:
+            return losses_of(logits, samples)
+        counted = [index for index in groups_of(weights) if weights[index[0]]] or [list(range(len(weights)))]
+        total = {}
+        for index in counted:
+            share = weights[index[0]] * len(index) / len(weights)
+            for name, value in losses_of(logits[index], [samples[i] for i in index]).items():
+                total[name] = _plus(total[name], _times(share, value)) if name in total else _times(share, value)
+        return total
 
     def _take_first_group(self, model, args, kwargs):
         weights = self._fuser.image_weights
@@ -61,9 +90,14 @@ def _plus(a, b):
     return [x + y for x, y in zip(a, b, strict=True)] if isinstance(a, (list, tuple)) else a + b
 
 
+def groups_of(weights: list[float]) -> list[list[int]]:
+    """The places of each weight, by rising weight."""
+    return [[i for i, value in enumerate(weights) if value == weight] for weight in sorted(set(weights))]
+
+
 def passes(weights: list[float]) -> list[list[int]]:
     """The places of each weight, two lists of them unless there is only one image."""
-    groups = [[i for i, value in enumerate(weights) if value == weight] for weight in sorted(set(weights))]
+    groups = groups_of(weights)
     if len(groups) == 1 and len(weights) > 1:
         half = len(weights) // 2
         return [groups[0][:half], groups[0][half:]]

@@ -72,7 +72,8 @@ class FusionBackbone(PairFuser, BaseModule):
 
         def remember(_, args, kwargs):
             data, training = args[0], kwargs.get('training', args[1] if len(args) > 1 else False)
-            self.image_weights, self._clean = data.get('image_weights'), None
+            self.take_marks(data)
+            self._clean = None
             if data.get('clean_inputs') is not None:
                 samples = data.get('data_samples')
                 batch = {'inputs': data['clean_inputs'], 'data_samples': samples and [s.clone() for s in samples]}

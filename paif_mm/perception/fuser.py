@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from paif_mm.data.colour import bgr_to_luma, replace_luma, split_pair
 from paif_mm.registry import MODELS, build
 
+MARKS = ('image_weights', 'twins')  # of a batch, for its losses
+
 
 @dataclass
 class FusedGroup:
@@ -45,6 +47,7 @@ class PairFuser:
         fusion (nn.Module): N, ``(ir, vis_luma) -> luma``, each (n, 1, H, W) in [0, 1].
         groups (list[FusedGroup]): of the last batch, for the fusion loss and for pictures.
         image_weights (list[float] | None): of the last batch, for its losses; None: all alike.
+        twins (paif_mm.losses.trades.Twins | None): which images of the last batch are attacked copies of others.
     """
 
     def hold(self, fusion: dict, stretch: bool = False, grey: bool = False) -> None:
@@ -53,7 +56,11 @@ class PairFuser:
         self.stretch = stretch
         self.grey = grey
         self.groups: list[FusedGroup] = []
-        self.image_weights: list[float] | None = None
+        self.take_marks({})
+
+    def take_marks(self, data: dict) -> None:
+        """Note what a batch says of its images for their losses."""
+        self.image_weights, self.twins = (data.get(mark) for mark in MARKS)
 
     def watch(self, model: nn.Module) -> None:
         """Learn from the batches of ``model`` what else they hold (``clean_inputs``, ``image_weights``)."""

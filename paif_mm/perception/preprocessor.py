@@ -7,7 +7,7 @@ from torch import Tensor
 
 from paif_mm.registry import MODELS
 
-from .fuser import PairFuser
+from .fuser import MARKS, PairFuser
 
 
 @MODELS.register_module()
@@ -48,14 +48,14 @@ class FusionDataPreprocessor(PairFuser, BaseDataPreprocessor):
         """Fuse ``data['inputs']`` (a list of (4, H, W), or (N, 4, H, W); B,G,R,IR in [0, 255]), then do T's own steps.
 
         ``data['clean_inputs']``, if an attack left it there, is what the fusion loss compares with, and
-        ``data['image_weights']`` what each image counts in the losses.
+        ``data['image_weights']`` and ``data['twins']`` what the images are to the losses.
 
         Raises:
             NotPairsError: the inputs are not pairs.
             FusionError: see :meth:`PairFuser.luma`.
         """
-        self.image_weights = data.get('image_weights')
-        data = self.cast_data({key: value for key, value in data.items() if key != 'image_weights'})
+        self.take_marks(data)
+        data = self.cast_data({key: value for key, value in data.items() if key not in MARKS})
         inputs, clean = data['inputs'], data.pop('clean_inputs', None)
         canvas = (getattr(self.task, 'size', None) or (0, 0)) if training else None
         fused = self.fuse(inputs, clean, canvas)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
 
 from mmengine.dist import all_reduce_params
 from mmengine.runner import IterBasedTrainLoop
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from paif_mm.attacks import AdversarialAttackHook
 from paif_mm.attacks.frozen import unwrap
+from paif_mm.engine.places import batches_from
 from paif_mm.fusion import find_supernet, untracked_statistics
 from paif_mm.randomness import kept_draws
 from paif_mm.registry import LOOPS
@@ -91,7 +91,7 @@ class HDSTrainLoop(IterBasedTrainLoop):
         self.arch_dataloader = arch_dataloader
         if given:
             check_apart(self.dataloader.dataset, arch_dataloader.dataset, runner.logger)
-        self.arch_iterator = endless(arch_dataloader)
+        self.arch_iterator = batches_from(arch_dataloader, 0)
         self.warmup_iters = warmup_iters
         self.arch_interval = arch_interval
         self.bilevel = bilevel
@@ -114,8 +114,9 @@ class HDSTrainLoop(IterBasedTrainLoop):
                 'weights=dict(<your optim_wrapper>), alphas=dict(optimizer=...))'
             )
         optim_wrapper['weights'].initialize_count_status(self.runner.model, self._iter, self._max_iters)
-        for _ in range(sum(self.is_architecture_iter(i) for i in range(self._iter))):
-            next(self.arch_iterator)
+        done = sum(self.is_architecture_iter(i) for i in range(self._iter))
+        if done:
+            self.arch_iterator = batches_from(self.arch_dataloader, done)
         return super().run()
 
     def run_iter(self, data_batch: dict) -> None:
@@ -213,22 +214,6 @@ def requiring_gradients(parameters) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(False)
-
-
-def endless(dataloader) -> Iterator[dict]:
-    """Batches of a data loader, again and again, shuffled anew each time where its sampler can.
-
-    Raises:
-        ValueError: the loader has no batch.
-    """
-    for epoch in count():
-        if hasattr(dataloader.sampler, 'set_epoch'):
-            dataloader.sampler.set_epoch(epoch)
-        batch = None
-        for batch in dataloader:
-            yield batch
-        if batch is None:
-            raise ValueError('arch_dataloader has no batch: its data set is smaller than batch_size with drop_last')
 
 
 def _check(name: str, value: str, known) -> None:

@@ -21,7 +21,7 @@ from helpers import build_model, deterministic, pair_batch, tiny_segformer
 from paif_mm.attacks import AdversarialAttackHook
 from paif_mm.losses import FusionLossHook
 
-RATIOS, WEIGHTS = (0.25, 0.5, 1.0), (None, 0.5)
+RATIOS, LOSSES = (0.25, 0.5, 1.0), (dict(), dict(weight=0.5), dict(trades=2.0))
 
 ALL = pair_batch([(32, 32)] * 12, ignored=False)
 
@@ -39,13 +39,13 @@ def train(rank, world, folder):
     torch.distributed.init_process_group('gloo')
     found = {}
     for ratio in RATIOS:
-        for weight in WEIGHTS:
+        for losses in LOSSES:
             model = deterministic(build_model(tiny_segformer()))
             wrapped = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False).train()
             loops = dict.fromkeys(('_train_loop', '_val_loop', '_test_loop'))
             runner = SimpleNamespace(model=wrapped, iter=0, seed=7 + rank, logger=logging.getLogger('test'), **loops)
             attack = dict(type='PGD', eps=8 / 255, steps=2)
-            hook = AdversarialAttackHook(attack, ratio=ratio, weight=weight)
+            hook = AdversarialAttackHook(attack, ratio=ratio, **losses)
             hooks = [FusionLossHook(), hook]
             for each in hooks:
                 each.before_run(runner)
@@ -61,11 +61,13 @@ def train(rank, world, folder):
                 hook.before_train_iter(runner, turn, batch)
                 clean = batch.get('clean_inputs', batch['inputs'])
                 changed = [not torch.equal(a.float(), c.float()) for a, c in zip(batch['inputs'], clean)]
+                if 'twins' in batch:
+                    changed = [place in batch['twins'].places for place in range(len(ids))]
                 attacked.append({'samples': dict(zip(ids, changed))})
                 before = len(passes)
                 wrapped.train_step(batch, optim)
                 attacked[-1]['passes'] = len(passes) - before
-            found[ratio, weight] = dict(attacked=attacked, state=model.state_dict())
+            found[(ratio, *losses)] = dict(attacked=attacked, state=model.state_dict())
     hook = AdversarialAttackHook(dict(type='PGD', eps=8 / 255, steps=1, step_size=0), ratio=1.0)
     ids = dealt(rank, world, 0)
     batch = batch_of([0] * len(ids))
@@ -98,15 +100,15 @@ def found(tmp_path_factory):
     return {world: [torch.load(folder / f'{world}_{rank}.pth') for rank in range(world)] for world in (1, 2, 4)}
 
 
-@pytest.mark.parametrize('weight', [None, 0.5])
+@pytest.mark.parametrize('losses', [(), ('weight',), ('trades',)])
 @pytest.mark.parametrize(('ratio', 'count'), [(0.25, 1), (0.5, 2), (1.0, 4)])
-def test_the_global_batch_is_attacked_alike_and_gives_the_same_steps(found, ratio, count, weight):
-    (one,) = (run[ratio, weight] for run in found[1])
+def test_the_global_batch_is_attacked_alike_and_gives_the_same_steps(found, ratio, count, losses):
+    (one,) = (run[(ratio, *losses)] for run in found[1])
     start = one['state']
     for turn in range(3):
         assert sum(one['attacked'][turn]['samples'].values()) == count
     for world in (2, 4):
-        runs = [run[ratio, weight] for run in found[world]]
+        runs = [run[(ratio, *losses)] for run in found[world]]
         for turn in range(3):
             parts = [run['attacked'][turn] for run in runs]
             samples = {name: changed for part in parts for name, changed in part['samples'].items()}
@@ -121,7 +123,7 @@ def test_the_global_batch_is_attacked_alike_and_gives_the_same_steps(found, rati
 
 
 def test_lambda_counts_with_one_image_per_process(found):
-    plain, weighted = (found[4][0][0.5, weight]['state'] for weight in (None, 0.5))
+    plain, weighted = (found[4][0][(0.5, *losses)]['state'] for losses in ((), ('weight',)))
     assert any((plain[key] - weighted[key]).abs().max() > 1e-4 for key in plain if plain[key].is_floating_point())
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from torch import nn
 
 from paif_mm.compat import load_checkpoint_file
 from paif_mm.engine import ResumableCheckpointHook
@@ -28,7 +29,7 @@ def test_validation_leaves_no_trace_in_the_random_states():
     state = random_state()
     expected = draw()
     set_random_state(state)
-    hook.before_val(None)
+    hook.before_val(SimpleNamespace(model=nn.Identity(), hooks=[]))
     draw()
     hook.after_val(None)
     assert draw() == expected

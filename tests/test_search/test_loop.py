@@ -9,10 +9,11 @@ from helpers import build_model, deterministic, generators_untouched, tiny_segfo
 from searching import Pairs, collate, loader, make_runner
 
 from paif_mm.attacks import AdversarialAttackHook
+from paif_mm.engine.places import batches_from
 from paif_mm.fusion import FusionNet, FusionSupernet
 from paif_mm.search import ExpectedCost
 from paif_mm.search.efficiency import flops_per_pixel
-from paif_mm.search.loop import BatchLoss, endless, halve
+from paif_mm.search.loop import BatchLoss, halve
 
 ATTACK = {
     'type': 'paif_mm.AdversarialAttackHook',
@@ -118,9 +119,7 @@ def test_weight_steps_see_attacked_pairs_and_architecture_steps_clean_ones(
 
 def test_the_attack_waits_for_the_end_of_the_warm_start(tmp_path, monkeypatch):
     attacked = []
-    monkeypatch.setattr(
-        AdversarialAttackHook, '_replace', lambda self, model, batch, result: attacked.append(runner.iter)
-    )
+    monkeypatch.setattr('paif_mm.attacks.hook.replace', lambda model, batch, result: attacked.append(runner.iter))
     runner = make_runner(tmp_path, max_iters=4, warmup_iters=2, hooks=[{**ATTACK, 'begin': 2}])
     runner.train()
     assert attacked == [2, 3]
@@ -224,7 +223,7 @@ def test_the_split_reaches_both_loaders(tmp_path):
 
 
 def test_the_second_loader_wraps_around_for_ever():
-    batches = endless(loader(count=3, batch_size=2, seed=1))
+    batches = batches_from(loader(count=3, batch_size=2, seed=1), 0)
     pairs = Pairs(3, seed=1)
     drawn = [batch['inputs'] for batch, _ in zip(batches, range(6), strict=False)]
     assert [len(batch) for batch in drawn] == [2, 1, 2, 1, 2, 1]
@@ -232,8 +231,8 @@ def test_the_second_loader_wraps_around_for_ever():
 
 
 def test_a_loader_without_batches_is_no_endless_loop():
-    with pytest.raises(ValueError, match='arch_dataloader has no batch'):
-        next(endless(loader(count=1, batch_size=2, drop_last=True)))
+    with pytest.raises(ValueError, match='data loader has no batch'):
+        next(batches_from(loader(count=1, batch_size=2, drop_last=True), 0))
 
 
 # ------------------------------------------------------------------------------------------------------- efficiency
