@@ -107,16 +107,34 @@ def place(loader: DataLoader, seed: int) -> None:
 def batches_from(loader: DataLoader, done: int) -> Iterator[dict]:
     """The batches of a loader, again and again, without the first ``done``; shuffled anew where its sampler can.
 
-    Where the loader has places (:func:`place`), these are not loaded.
+    Where the loader has places (:func:`place`), these are not loaded. Its workers start at once: torch draws a global
+    random number for them, which must not be one of those of the training to come.
 
     Raises:
         ValueError: the loader has no batch.
     """
-    batches = loader.batch_sampler
-    if isinstance(batches, Places):
-        batches.rewind(done)
+    if isinstance(loader.batch_sampler, Places):
+        loader.batch_sampler.rewind(done)
         done = 0
-    return islice(_endless(loader), done, None)
+    _begin_epoch(loader, 0)
+    return islice(_endless(loader, iter(loader)), done, None)
+
+
+def _endless(loader: DataLoader, batches: Iterator[dict]) -> Iterator[dict]:
+    for epoch in count(1):
+        batch = None
+        for batch in batches:
+            yield batch
+        if batch is None and not getattr(loader.batch_sampler, 'seen', 0):
+            raise ValueError('the data loader has no batch: its data set is smaller than batch_size with drop_last')
+        _begin_epoch(loader, epoch)
+        batches = iter(loader)
+
+
+def _begin_epoch(loader: DataLoader, epoch: int) -> None:
+    for sampler in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None)):  # one of them decides the order
+        if hasattr(sampler, 'set_epoch'):
+            sampler.set_epoch(epoch)
 
 
 class PassedOver:
@@ -142,16 +160,3 @@ class PassedOver:
     def skip_iter(self, count: int) -> None:
         """How the loops of onedl-mmengine ask for what they have seen."""
         self.done -= count
-
-
-def _endless(loader: DataLoader) -> Iterator[dict]:
-    samplers = (loader.sampler, getattr(loader.batch_sampler, 'sampler', None))  # one of them decides the order
-    for epoch in count():
-        for sampler in samplers:
-            if hasattr(sampler, 'set_epoch'):
-                sampler.set_epoch(epoch)
-        batch = None
-        for batch in loader:
-            yield batch
-        if batch is None and not getattr(loader.batch_sampler, 'seen', 0):
-            raise ValueError('the data loader has no batch: its data set is smaller than batch_size with drop_last')

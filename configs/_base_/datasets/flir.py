@@ -6,8 +6,7 @@ _base_ = './m3fd.py'
 num_classes = 3
 scale = (640, 512)  # attacks change the pixels that the network sees, after any resizing
 
-_base_.train_pipeline[2].scale = scale
-_base_.test_pipeline[1].scale = scale
+_base_.train_pipeline[2].scale = _base_.test_pipeline[1].scale = scale
 tta_pipeline = [*_base_.test_pipeline[:2], _base_.tta_views]
 data = dict(
     _delete_=True,

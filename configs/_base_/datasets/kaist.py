@@ -1,14 +1,10 @@
 # KAIST as it is published (Hwang et al., CVPR 2015), 640x512: data/kaist/images/set00/V000/{visible,lwir}/I00001.jpg,
 # annotations-xml-new/set00/V000/I00001.xml, for training those that were sanitized (Li et al., BMVC 2018), and lists of
-# frames, imageSets/train-all-02.txt and test-all-20.txt. Annotations as text: docs/datasets.md
-_base_ = './m3fd.py'
+# frames, imageSets/train-all-02.txt and test-all-20.txt. Annotations as text: docs/datasets.md. The size is FLIR's.
+_base_ = './flir.py'
 
 num_classes = 1
-scale = (640, 512)  # attacks change the pixels that the network sees, after any resizing
 
-_base_.train_pipeline[2].scale = scale
-_base_.test_pipeline[1].scale = scale
-tta_pipeline = [*_base_.test_pipeline[:2], _base_.tta_views]
 data = dict(
     _delete_=True,
     type='paif_mm.PairVOCDataset',
