@@ -355,8 +355,4 @@ def test_bad_arguments_are_named(fused, monkeypatch, tmp_path):
         attack = tmp_path / 'pgd5.py'
         attack.write_text("attack = dict(type='PGD', eps=4 / 255)\n")
         call(monkeypatch, 'robustness', *fused, '--attack', attack, '--out', tmp_path / 'out')
-    with pytest.raises(SystemExit, match='pgd5-1020: eps is in units of'):
-        call(monkeypatch, 'robustness', *fused, '--eps', '4', '--out', tmp_path / 'out')
-    with pytest.raises(SystemExit, match='limit must be at least 1'):
-        call(monkeypatch, 'robustness', *fused, '--limit', '0', '--out', tmp_path / 'out')
     assert not (tmp_path / 'out').exists(), 'what was refused claims no folder'

@@ -82,7 +82,6 @@ def test_what_cant_be_run_is_said_in_one_line(plan, monkeypatch, tmp_path):
     assert refused(plan=tmp_path / 'none.yaml') == f'{tmp_path}/none.yaml does not exist'
     assert refused('--scale', 'huge') == f'{tmp_path}/scales/huge.yaml does not exist'
     assert refused('--rows', 'B') == 'no plan has a row B; there are A'
-    assert refused('--jobs', '0') == '--jobs and --processes must be at least 1'
     assert refused('--launcher', 'slurm') == '--launcher slurm needs --partition'
     assert refused(more=[plan]) == f'two plans would write one table: {plan}, {plan}'
     uneven = ('--launcher', 'slurm', '--partition', 'gpu', '--processes', '3')
