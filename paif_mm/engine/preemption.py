@@ -23,8 +23,14 @@ _heard: dict[str, int | None] = {'code': None}  # None: nobody listens; 0: nothi
 def listening() -> Iterator[None]:
     """Let SIGUSR1 and SIGTERM be heard by :func:`asked_to_stop` instead of ending this process at once."""
 
+    listener = os.getpid()
+
     def hear(number, frame):
-        _heard['code'] = _heard['code'] or CODES[number]  # the first decides
+        if os.getpid() == listener:
+            _heard['code'] = _heard['code'] or CODES[number]  # the first decides
+        elif number == signal.SIGTERM:  # of a process forked meanwhile: how pools of metrics end theirs
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
         yield

@@ -1,5 +1,6 @@
 """Trainings that are told to stop write a checkpoint, exit together, and go on as if nothing had happened."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -80,6 +81,19 @@ def test_a_stopped_training_ends_with_the_weights_of_one_that_was_not(tmp_path, 
     early = torch.load(tmp_path / 'b' / checkpoint, weights_only=False)['state_dict']
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
     assert all(not torch.equal(early[key], resumed[key]) for key in expected)
+
+
+def test_pools_that_metrics_fork_meanwhile_end_when_they_are_told():
+    with listening():
+        pool = multiprocessing.get_context('fork').Pool(1)
+        (worker,) = pool._pool
+        assert pool.apply(os.getpid) == worker.pid
+        os.kill(worker.pid, signal.SIGUSR1)  # slurm signals every process of a job
+        assert pool.apply_async(os.getpid).get(timeout=20) == worker.pid
+        worker.terminate()
+        worker.join(timeout=20)
+        assert worker.exitcode == -signal.SIGTERM
+        pool.terminate()
 
 
 def test_the_code_says_who_stopped_it(tmp_path):
