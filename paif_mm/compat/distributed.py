@@ -8,7 +8,8 @@ import torch
 
 
 def init_cpu_distributed(cfg, timeout: timedelta | None = None) -> None:
-    """Prepare a config for several CPU processes; does nothing with one process or with CUDA.
+    """Prepare a config for several CPU processes; does nothing with one process, and with CUDA nothing but look
+    whether a launcher is there.
 
     mmengine's own start-up needs a GPU (``torch.cuda.set_device``, ``device_ids``, NCCL), so the process group is
     made here with gloo and the model is wrapped without device ids. ``cfg.launcher`` stays as it is.
@@ -20,7 +21,8 @@ def init_cpu_distributed(cfg, timeout: timedelta | None = None) -> None:
     Raises:
         RuntimeError: the launcher gives no rank, world size or master address through the environment.
     """
-    if cfg.get('launcher', 'none') == 'none' or torch.cuda.is_available():
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' or (torch.cuda.is_available() and launcher != 'pytorch'):
         return
     for ours, slurm in (('RANK', 'SLURM_PROCID'), ('WORLD_SIZE', 'SLURM_NTASKS'), ('LOCAL_RANK', 'SLURM_LOCALID')):
         if slurm in os.environ and cfg.launcher == 'slurm':
@@ -28,9 +30,11 @@ def init_cpu_distributed(cfg, timeout: timedelta | None = None) -> None:
     missing = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
     if missing:
         raise RuntimeError(
-            f'--launcher {cfg.launcher} on a CPU-only machine needs {", ".join(missing)} in the environment: '
-            'start through tools/dist_train.sh or torchrun'
+            f'--launcher {launcher} needs {", ".join(missing)} in the environment: start through tools/dist_train.sh '
+            'or torchrun'
         )
+    if torch.cuda.is_available():  # mmengine starts the processes
+        return
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group(backend='gloo', timeout=timeout)
         atexit.register(_leave_process_group)  # gloo's threads, left running at exit, now and then abort the process

@@ -214,6 +214,8 @@ MISTAKES = [
     ),
     (f'{TRAIN} | optim_wrapper.optimizer.type=Adamm', "there is no optimizer 'Adamm': did you mean Adam?"),
     (f'{TRAIN} | train_dataloader.num_worker=1', "DataLoader has no argument 'num_worker': did you mean num_workers?"),
+    (f'{TRAIN} --launcher pytorch', '--launcher pytorch needs RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT in the envi'),
+    (f'{ROBUSTNESS} --launcher pytorch', '--launcher pytorch needs RANK'),
     (f'{TRAIN} | load_from=/nothing.pth', 'checkpoint /nothing.pth can not be found'),
     # ---------------------------------------------------------------------------------------- own fusion networks
     (f'{TRAIN} | {FUSION}.type=mmengine.WantsRGB', 'and WantsRGB does not; given that, it says: Given groups=1'),
