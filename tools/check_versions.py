@@ -142,14 +142,14 @@ def tried(combination: Combination, folder: Path, keep: bool = False) -> dict:
     """
     start, result = time.monotonic(), {'asked': combination._asdict(), 'date': date.today().isoformat()}
     try:
-        with open(folder.with_suffix('.log'), 'w', encoding='utf-8') as log:
+        with open(f'{folder}.log', 'w', encoding='utf-8') as log:
             python = made(combination, folder, log)
             listed = subprocess.run(
                 [python, '-m', 'pip', 'list', '--format', 'json'], capture_output=True, text=True, check=True
             )
             result['versions'] = versions(json.loads(listed.stdout))
             result['versions']['python'] = said(python, 'import platform; print(platform.python_version())')
-            result.update(tested(python, folder.with_suffix('.xml'), log))
+            result.update(tested(python, Path(f'{folder}.xml'), log))
     except FailedError as error:
         result['error'] = str(error)
     finally:
