@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import paif_mm  # noqa: F401 (before any OpenMMLab model library)
+
 REPO = Path(__file__).resolve().parent.parent
 
 
@@ -38,8 +40,6 @@ def quick_runners():
     import mmengine.config.config as mmengine_config
     from mmengine.runner import runner as mmengine_runner
     from yapf.yapflib import yapf_api
-
-    import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 
     patch = pytest.MonkeyPatch()
     formats = mmengine_config if hasattr(mmengine_config, 'FormatCode') else yapf_api  # else: onedl-mmengine

@@ -79,9 +79,9 @@ Made by `bash tools/check_versions.sh` on {}. Each row is an environment of its 
 fast part of the tests in it: imports, registries, operators, safe loading, export, a segmentor and a detector trained
 and attacked, a killed training resumed to the same weights, mmseg's own tools. A successor's package is named in full.
 
-With torch 2.4, `torch.export.export` of a `FusionBackbone` wants `strict=False`, the default of later versions. With the
-successors, a config that mmseg's own tools read names its base by path: their mmengine looks `mmseg::` up by the name of
-the former package. paif_mm's tools find it."""
+With torch 2.4, `torch.export.export` of a `FusionBackbone` wants `strict=False`, the default of later versions.
+mmseg's and mmdet's own tools refuse mmcv 2.2, and with the successors they find no `mmseg::` base, which their mmengine
+looks up by the name of the former package (name it by path). paif_mm's tools do both."""
 NOT_RUN = """\
 - A compiled mmcv, of which there are no wheels for these versions: a stand-in tests that `import paif_mm` leaves its
   operators where they are.
@@ -142,14 +142,14 @@ def tried(combination: Combination, folder: Path, keep: bool = False) -> dict:
     """
     start, result = time.monotonic(), {'asked': combination._asdict(), 'date': date.today().isoformat()}
     try:
-        with open(folder.with_suffix('.log'), 'w', encoding='utf-8') as log:
+        with open(f'{folder}.log', 'w', encoding='utf-8') as log:
             python = made(combination, folder, log)
             listed = subprocess.run(
                 [python, '-m', 'pip', 'list', '--format', 'json'], capture_output=True, text=True, check=True
             )
             result['versions'] = versions(json.loads(listed.stdout))
             result['versions']['python'] = said(python, 'import platform; print(platform.python_version())')
-            result.update(tested(python, folder.with_suffix('.xml'), log))
+            result.update(tested(python, Path(f'{folder}.xml'), log))
     except FailedError as error:
         result['error'] = str(error)
     finally:
