@@ -14,12 +14,8 @@ PORTS = range(10000, 30000)
 
 
 def init_cpu_distributed(cfg, timeout: timedelta | None = None) -> None:
-<<<<<<< HEAD
-    """Prepare a config for several CPU processes; with CUDA, only say where slurm's processes meet.
-=======
-    """Prepare a config for several CPU processes; does nothing with one process, and with CUDA nothing but look
-    whether a launcher is there.
->>>>>>> wt-errors
+    """Prepare a config for several CPU processes; with CUDA, only say where slurm's processes meet, and look whether
+    a launcher is there.
 
     mmengine's own start-up needs a GPU (``torch.cuda.set_device``, ``device_ids``, NCCL), so the process group is
     made here with gloo and the model is wrapped without device ids. ``cfg.launcher`` stays as it is.
@@ -32,25 +28,15 @@ def init_cpu_distributed(cfg, timeout: timedelta | None = None) -> None:
         RuntimeError: the launcher gives no rank, world size or master address through the environment.
     """
     launcher = cfg.get('launcher', 'none')
-<<<<<<< HEAD
     if launcher == 'slurm':
         name_meeting_point(os.environ)
-    if launcher == 'none' or torch.cuda.is_available():
-=======
     if launcher == 'none' or (torch.cuda.is_available() and launcher != 'pytorch'):
->>>>>>> wt-errors
         return
     missing = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
     if missing:
         how = 'tools/slurm_train.sh or srun' if launcher == 'slurm' else 'tools/dist_train.sh or torchrun'
         raise RuntimeError(
-<<<<<<< HEAD
-            f'--launcher {launcher} on a CPU-only machine needs {", ".join(missing)} in the environment: '
-            f'start through {how}'
-=======
-            f'--launcher {launcher} needs {", ".join(missing)} in the environment: start through tools/dist_train.sh '
-            'or torchrun'
->>>>>>> wt-errors
+            f'--launcher {launcher} needs {", ".join(missing)} in the environment: start through {how}'
         )
     if torch.cuda.is_available():  # mmengine starts the processes
         return
