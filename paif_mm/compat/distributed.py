@@ -35,9 +35,7 @@ def init_cpu_distributed(cfg, timeout: timedelta | None = None) -> None:
     missing = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
     if missing:
         how = 'tools/slurm_train.sh or srun' if launcher == 'slurm' else 'tools/dist_train.sh or torchrun'
-        raise RuntimeError(
-            f'--launcher {launcher} needs {", ".join(missing)} in the environment: start through {how}'
-        )
+        raise RuntimeError(f'--launcher {launcher} needs {", ".join(missing)} in the environment: start through {how}')
     if torch.cuda.is_available():  # mmengine starts the processes
         return
     if not torch.distributed.is_initialized():
