@@ -79,7 +79,7 @@ def test_the_audit_of_a_corruption_has_its_loss():
 
 
 def test_unknown_names_severities_and_plain_images_are_refused():
-    with pytest.raises(ValueError, match='Corruption knows fog, '):
+    with pytest.raises(ValueError, match="there is no Corruption 'snow': Known are "):
         Corruption('snow')
     with pytest.raises(ValueError, match='severity must be 1 to 5, not 6'):
         Corruption('fog', 6)
