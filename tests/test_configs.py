@@ -10,6 +10,8 @@ from conftest import REPO
 from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS, init_default_scope
 
+from paif_mm.engine.launch import read_config
+from paif_mm.engine.options import unused_hooks
 from paif_mm.registry import ATTACKS, build
 
 #: All but the families, which have a test of their own.
@@ -140,3 +142,19 @@ def test_nothing_is_written_twice():
         for i in range(len(lines) - 5):
             places['\n'.join(lines[i : i + 6])].add((path.stem, i))
     assert not {run: found for run, found in places.items() if len(found) > 1}
+
+
+def test_a_recipe_whose_hook_is_left_out_is_told(tmp_path, capsys):
+    """Of a product that lists sat.py alone: nothing would be attacked."""
+    product = tmp_path / 'product.py'
+    bases = ('models/segformer_mini.py', 'datasets/synthetic.py', 'recipes/sat.py', 'schedules/schedule_400.py')
+    product.write_text(f'_base_ = {[str(REPO / "configs/_base_" / base) for base in bases]}\n')
+    read_config(str(product))
+    assert 'warning: adversarial_training of the config, paif_mm.AdversarialAttackHook, is in no custom_hooks' in (
+        capsys.readouterr().err
+    )
+
+
+def test_shipped_recipes_use_their_hooks():
+    for path in COMPOSED:
+        assert unused_hooks(Config.fromfile(path)) == [], path

@@ -3,7 +3,7 @@
 import torch
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapperDict
 
 from paif_mm.files import hash_seed
 from paif_mm.perception import find_fuser
@@ -44,7 +44,7 @@ class FreeAdversarialHook(Hook):
     def before_train(self, runner) -> None:
         self._seed = shared_seed(runner)
         wrapper = runner.optim_wrapper
-        if not isinstance(wrapper, OptimWrapper) or wrapper._accumulative_counts > 1:
+        if isinstance(wrapper, OptimWrapperDict) or wrapper._accumulative_counts > 1:
             raise TypeError(
                 f'FreeAdversarialHook takes an optimizer step with every pass, which {type(wrapper).__name__} with '
                 'several optimizers or accumulative_counts does not: use AdversarialAttackHook'

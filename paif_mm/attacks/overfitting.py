@@ -2,6 +2,7 @@
 
 import torch
 from mmengine.dataset import pseudo_collate
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 
 from paif_mm.files import hash_seed
@@ -71,10 +72,10 @@ class OverfittingMonitorHook(Hook):
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if not self.every_n_train_iters(runner, self.interval):
             return
-        clean, single, strong = self._harms(runner)
+        clean, single, strong = self._harms(runner).tolist()
         for name, value in (('clean', clean), ('training_attack', single), ('attack', strong)):
             runner.message_hub.update_scalar(f'train/monitor_{name}', value)
-        if single - clean >= self.least * (strong - clean):
+        if strong <= clean or single - clean >= self.least * (strong - clean):
             return
         runner.logger.warning(
             f'catastrophic overfitting: the training attack raises the harm from {clean:.3f} to {single:.3f} only, '
@@ -85,11 +86,16 @@ class OverfittingMonitorHook(Hook):
             runner.message_hub.update_info(FELL_BACK, runner.iter + 1)
             runner.logger.warning(f'training goes on with {type(self.fallback).__name__}')
 
-    def _harms(self, runner) -> list[float]:
-        """Mean harm over the held-out pairs: clean, under the training attack, under the stronger one."""
+    def _harms(self, runner) -> torch.Tensor:
+        """Mean harm over the held-out pairs: clean, under the training attack, under the stronger one; (3,).
+
+        Of all processes, whose batch-norm statistics differ: they must decide alike.
+        """
         results = [attack(runner.model, self._batch, rng=self._rng()) for attack in self._attacks()]
         shown = [results[0].clean, *(result.images for result in results)]
-        return [self._harm(runner.model, images, results[0]) for images in shown]
+        harms = torch.tensor([self._harm(runner.model, images, results[0]) for images in shown])
+        all_reduce(harms, 'mean')
+        return harms
 
     def _attacks(self) -> tuple[Attack, Attack]:
         return self._attacking.attack, self.attack

@@ -19,7 +19,7 @@ from paif_mm.mistakes import said
 from paif_mm.spelling import choices
 from paif_mm.weights import load_weights
 
-from .options import unread_options
+from .options import unread_options, unused_hooks
 
 CONFIG_ENDINGS = ('.py', '.yml', '.yaml', '.json')
 ATTACKS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'attacks'
@@ -64,10 +64,13 @@ def read_config(path: str, options: Mapping | None = None) -> Config:
         config = Config.fromfile(path)
     except Exception as error:  # whatever a config file does
         raise ConfigError(f"config {path} can't be read: {said(error)}") from error
+    lines = unused_hooks(config)
     if options:
-        for line in unread_options(config, options):
-            if os.environ.get('RANK', '0') == '0':
-                print(f'warning: {line}', file=sys.stderr)
+        lines += unread_options(config, options)
+    if os.environ.get('RANK', '0') == '0':
+        for line in lines:
+            print(f'warning: {line}', file=sys.stderr)
+    if options:
         try:
             config.merge_from_dict(options)
         except (KeyError, TypeError, AssertionError, AttributeError) as error:

@@ -26,6 +26,17 @@ LIKE = 0.75  # likeness of a key to a known one from which it counts as misspelt
 SHOWN = 3  # settings of a name in a message
 
 
+def unused_hooks(config: Mapping) -> list[str]:
+    """A line for each hook that a recipe defines and no ``custom_hooks`` takes up: a training without it."""
+    used = {hook.get('type') for hook in config.get('custom_hooks') or [] if isinstance(hook, dict)}
+    return [
+        f'{name} of the config, {hook["type"]}, is in no custom_hooks, and does nothing: add custom_hooks = '
+        f'[*_base_.custom_hooks, _base_.{name}]'
+        for name, hook in config.items()
+        if isinstance(hook, dict) and str(hook.get('type', '')).endswith('Hook') and hook['type'] not in used
+    ]
+
+
 def unread_options(config, options: Mapping) -> list[str]:
     """A line for each setting that nobody will read, with the nearest that somebody does.
 

@@ -1,7 +1,7 @@
 """Batches that know their place in the training, so that a resumed one need not load what was seen before."""
 
 from collections.abc import Iterator
-from itertools import chain, count, islice
+from itertools import chain, count
 
 from mmengine.dist import get_dist_info
 from torch.utils.data import DataLoader
@@ -107,8 +107,8 @@ def place(loader: DataLoader, seed: int) -> None:
 def batches_from(loader: DataLoader, done: int) -> Iterator[dict]:
     """The batches of a loader, again and again, without the first ``done``; shuffled anew where its sampler can.
 
-    Where the loader has places (:func:`place`), these are not loaded. Its workers start at once: torch draws a global
-    random number for them, which must not be one of those of the training to come.
+    Where the loader has places (:func:`place`), these are not loaded, else once more. Its workers start at once: torch
+    draws a global random number for them, which must not be one of those of the training to come.
 
     Raises:
         ValueError: the loader has no batch.
@@ -117,7 +117,10 @@ def batches_from(loader: DataLoader, done: int) -> Iterator[dict]:
         loader.batch_sampler.rewind(done)
         done = 0
     _begin_epoch(loader, 0)
-    return islice(_endless(loader, iter(loader)), done, None)
+    batches = _endless(loader, iter(loader))
+    for _ in range(done):  # now: loading them may draw random numbers, too
+        next(batches)
+    return batches
 
 
 def _endless(loader: DataLoader, batches: Iterator[dict]) -> Iterator[dict]:

@@ -18,7 +18,7 @@ from mmengine.dataset import DefaultSampler
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from helpers import build_model, deterministic, pair_batch, tiny_segformer
-from paif_mm.attacks import AdversarialAttackHook
+from paif_mm.attacks import AdversarialAttackHook, OverfittingMonitorHook
 from paif_mm.losses import FusionLossHook
 
 RATIOS, LOSSES = (0.25, 0.5, 1.0), (dict(), dict(weight=0.5), dict(trades=2.0))
@@ -74,6 +74,11 @@ def train(rank, world, folder):
     hook.attack_share(model, batch, 0)
     noise = [a - c.float() for a, c in zip(batch['inputs'], batch['clean_inputs'])]
     found['noise'] = dict(zip(ids, noise))
+    monitor = OverfittingMonitorHook(attack)
+    pairs = SimpleNamespace(clean=[], images=[])
+    monitor._attacks = lambda: [lambda *args, **kwargs: pairs] * 2
+    monitor._batch, monitor._seed, monitor._harm = dict(inputs=[]), 0, lambda *args: float(rank)
+    found['harms'] = monitor._harms(SimpleNamespace(model=model))
     torch.save(found, f'{folder}/{world}_{rank}.pth')
     torch.distributed.destroy_process_group()
 
@@ -137,3 +142,9 @@ def test_processes_draw_noise_of_their_own(found):
     images = list(one.values())
     for i in range(4):
         assert all(not torch.allclose(images[i], other) for other in images[:i])
+
+
+def test_processes_decide_alike_about_overfitting(found):
+    for world, runs in found.items():
+        for run in runs:
+            assert run['harms'].tolist() == [(world - 1) / 2] * 3, 'the mean over the processes'

@@ -9,7 +9,7 @@ import torch
 from conftest import REPO
 from helpers import box_batch, build_model, deterministic, pair_batch, tiny_fcos, tiny_segformer
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from searching import loader
 
@@ -152,8 +152,10 @@ def test_free_settings_are_checked(model):
     with pytest.raises(ValueError, match='replays must be at least 2'):
         FreeAdversarialHook(eps=EPS, replays=1)
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), accumulative_counts=2)
-    with pytest.raises(TypeError, match='accumulative_counts'):
-        FreeAdversarialHook(eps=EPS).before_train(SimpleNamespace(seed=0, optim_wrapper=wrapper))
+    search = OptimWrapperDict(weights=OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)))
+    for refused in (wrapper, search):
+        with pytest.raises(TypeError, match='accumulative_counts'):
+            FreeAdversarialHook(eps=EPS).before_train(SimpleNamespace(seed=0, optim_wrapper=refused))
 
 
 def training(work_dir, least: float, iterations: int = 4, resume: bool = False, **monitor) -> Runner:

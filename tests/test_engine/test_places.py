@@ -11,7 +11,7 @@ import torch
 from helpers import generators_untouched
 from mmengine.dataset import DefaultSampler, InfiniteSampler, pseudo_collate
 from mmengine.runner import Runner
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Subset
 
 from paif_mm.engine.places import Draw, Places, batches_from, place
 from paif_mm.engine.runner import QuietRunner
@@ -64,6 +64,17 @@ def test_what_was_seen_is_not_read():
     loader = loader_of('infinite', 0)
     next(batches_from(loader, 5000))
     assert loader.dataset.read == 4
+
+
+def test_seen_batches_of_a_data_set_that_reads_batches_itself_are_loaded_at_once():
+    """Before a resumed training takes up its random states: loading them may draw random numbers."""
+    dataset = Noisy()
+    loader = DataLoader(Subset(dataset, range(10)), batch_size=2, collate_fn=pseudo_collate)
+    place(loader, 0)
+    assert not isinstance(loader.batch_sampler, Places)
+    batches = batches_from(loader, 3)
+    assert dataset.read == 6
+    assert list(next(batches)[0]) == [6, 7]
 
 
 def test_another_seed_draws_other_numbers_for_the_same_samples():

@@ -93,6 +93,12 @@ def test_pools_that_metrics_fork_meanwhile_end_when_they_are_told():
         pool.terminate()  # by SIGTERM
         worker.join(timeout=20)
         assert not worker.is_alive()
+        for _ in range(10):  # also as they start
+            pool = multiprocessing.get_context('fork').Pool(4)
+            pool.terminate()
+            for worker in pool._pool:
+                worker.join(timeout=20)
+                assert not worker.is_alive()
 
 
 def test_the_code_says_who_stopped_it(tmp_path):
