@@ -113,23 +113,22 @@ def main(args: list[str] | None = None) -> None:
     known = json.loads(data.read_text(encoding='utf-8'))['rows'] if data.is_file() else {}
     folder.mkdir(parents=True, exist_ok=True)
     for name in args.rows:
-        if 'passed' in known.get(name, {}) and not args.again:
-            continue
-        print(f'{name}: {" ".join(COMBINATIONS[name])}', flush=True)
-        known[name] = tried(COMBINATIONS[name], folder / name, keep=args.keep)
-        print(f'{name}: {summary(known[name])}', flush=True)
-        known = {name: known[name] for name in COMBINATIONS if name in known}
-        content = {'machine': f'{platform.system()} {platform.machine()}, CPU', 'rows': known}
-        write(data, json.dumps(content, indent=2) + '\n')
-        write(out, page(**content))
-    print(f'{out} and {data} hold {len(known)} of {len(COMBINATIONS)} combinations')
+        if 'passed' not in known.get(name, {}) or args.again:
+            print(f'{name}: {" ".join(COMBINATIONS[name])}', flush=True)
+            known[name] = tried(COMBINATIONS[name], folder / name, keep=args.keep)
+            print(f'{name}: {summary(known[name])}', flush=True)
+        save(known, out)
+    print(f'{out} and {out.with_suffix(".json")} hold {len(known)} of {len(COMBINATIONS)} combinations')
 
 
-def write(path: Path, text: str) -> None:
-    """After a crash there is the former file or the new one."""
-    partial = path.with_suffix('.partial')
-    partial.write_text(text, encoding='utf-8')
-    partial.replace(path)
+def save(rows: dict[str, dict], out: Path) -> None:
+    """Write page and JSON; after a crash there is the former file or the new one."""
+    rows = {name: rows[name] for name in COMBINATIONS if name in rows}
+    content = {'machine': f'{platform.system()} {platform.machine()}, CPU', 'rows': rows}
+    for path, text in ((out.with_suffix('.json'), json.dumps(content, indent=2) + '\n'), (out, page(**content))):
+        partial = path.with_suffix('.partial')
+        partial.write_text(text, encoding='utf-8')
+        partial.replace(path)
 
 
 # ------------------------------------------------------------------------------------------------- environments

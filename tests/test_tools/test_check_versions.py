@@ -45,6 +45,7 @@ def test_counts_and_reasons_are_those_of_pytest(tmp_path, monkeypatch):
 
 
 def test_tests_that_do_not_come_to_their_end_are_told_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(check_versions, 'REPO', tmp_path)
     monkeypatch.setattr(check_versions, 'TESTS', ['--no-such-flag'])
     with open(tmp_path / 'x.log', 'w') as log, pytest.raises(FailedError, match='pytest failed: .*'):
         check_versions.tested(sys.executable, tmp_path / 'x.xml', log)
