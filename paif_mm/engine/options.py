@@ -20,6 +20,8 @@ SECTIONS = {
     'optim_wrapper': ('type', 'optimizer', 'constructor', 'paramwise_cfg', 'clip_grad', 'accumulative_counts')
     + ('loss_scale', 'dtype', 'use_fp16'),
     'train_cfg': ('type', 'by_epoch', 'max_epochs', 'max_iters', 'val_interval', 'val_begin', 'dynamic_intervals'),
+    'randomness': ('seed', 'deterministic', 'diff_rank_seed'),
+    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
     'param_scheduler': ('convert_to_iter_based',),
 }
 LIKE = 0.75  # likeness of a key to a known one from which it counts as misspelt, where others may be right, too
@@ -90,6 +92,8 @@ def _unknown(node: Mapping, section: str, part: str, scope: str) -> str | None:
         if name.endswith(ending) and ends[0] == name:
             known += names
             closed |= 'type' not in node and ending != 'param_scheduler'
+    if ends[0] in ('custom_hooks', 'default_hooks') and len(ends) == 2:
+        known.append('priority')  # read by the runner, of any hook
     kind = _class_of(node.get('type'), scope)
     if kind is not None:
         arguments, more = known_arguments(kind)

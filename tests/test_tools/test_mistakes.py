@@ -13,8 +13,9 @@ import pytest
 import torch
 from conftest import REPO
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.registry import MODELS
+from mmengine.registry import HOOKS, MODELS
 from test_tools import commands, test_detection
 from test_tools.test_robustness import call, untrained
 from torch import nn
@@ -62,6 +63,12 @@ class HasAFault(GivesRGB):
         return {}['nothing']
 
 
+@HOOKS.register_module()
+class HasAFaultToo(Hook):
+    def before_train(self, runner):
+        return None + 1
+
+
 PIPELINE = """
 _base_ = '{segmentor}'
 train_dataloader = dict(num_workers=%d, persistent_workers=False, dataset=dict(pipeline=[
@@ -83,6 +90,9 @@ FILES = {
     % (1, 'LoadImageFromFile', f"dict(type='paif_mm.VisibleOnly', transforms=[{PHOTO}]),"),
     'text_in_hook.py': "_base_ = '{segmentor}'\ncustom_hooks = [dict(type='paif_mm.AdversarialAttackHook', attack=dict("
     "type='PGD', eps='4/255', steps=1))]\n",
+    'trades.py': "_base_ = '{detector}'\ncustom_hooks = [dict(type='paif_mm.AdversarialAttackHook', attack=dict("
+    "type='PGD', eps='4/255', steps=1), trades=6)]\n",
+    'fault.py': "_base_ = '{segmentor}'\ncustom_hooks = [dict(type='HasAFaultToo')]\n",
     'no_test.py': "_base_ = '{segmentor}'\ntest_dataloader = None\ntest_cfg = None\ntest_evaluator = None\n",
     'no_config.py': 'model = dict(\n',
     'no_base.py': "_base_ = './nothing.py'\n",
@@ -217,6 +227,28 @@ MISTAKES = [
     (f'{TRAIN} --launcher pytorch', '--launcher pytorch needs RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT in the envi'),
     (f'{ROBUSTNESS} --launcher pytorch', '--launcher pytorch needs RANK'),
     (f'{TRAIN} | load_from=/nothing.pth', 'checkpoint /nothing.pth can not be found'),
+    (f'{TRAIN} | randomness.deterministc=True', "no argument 'deterministc': did you mean deterministic?"),
+    (f'{TRAIN} | env_cfg.mp_cfg.start_method=spawn', "set_multi_processing has no argument 'start_method'"),
+    (f'{TRAIN} | optim_wrapper.clip_grad.max_nrm=1', "no argument 'max_nrm': did you mean max_norm?"),
+    # ------------------------------------------------------------------------------------------ OpenMMLab's own words
+    (f'{TRAIN} | train_dataloader.dataset.pipeline.3.crop_size=[40,40]', 'AssertionError: The expected crop_size is'),
+    (
+        'train {folder}/trades.py --work-dir {out}',
+        'trades of AdversarialAttackHook compares logits, which the decode head of',
+    ),
+    # --------------------------------------------------------------------------------------- configs shown, compared
+    ('print_config README.md', 'README.md is no config, whose name ends with .py'),
+    ('print_config /tmp', 'config /tmp is a folder: give the file'),
+    ('print_config {folder}/no_config.py', "config {folder}/no_config.py can't be read: SyntaxError"),
+    ('print_config {segmentor} | custom_hooks.9.x=3', '--cfg-options do not fit {segmentor}: KeyError: Index 9'),
+    ('print_config {segmentor} --out /proc/x.py', '--out: /proc can not be written'),
+    ('print_config {segmentor} --out {weights}/x.py', '--out: {weights} can not be written (a file is in its place)'),
+    ('print_config {segmentor} --out {folder}/x.txt', 'the name must end in one of .py'),
+    ('compare_configs {folder} {folder} --renamed /nothing', '/nothing: no such file or directory'),
+    ('compare_configs configs configs --renamed README.md', '--renamed README.md: '),
+    ('compare_configs configs configs --renamed {weights}', '--renamed {weights}: '),
+    ('compare_configs {weights} configs', '{weights} is not a folder'),
+    ('compare_configs {folder} {folder}', "no_base.py can't be read: "),
     # ---------------------------------------------------------------------------------------- own fusion networks
     (f'{TRAIN} | {FUSION}.type=mmengine.WantsRGB', 'and WantsRGB does not; given that, it says: Given groups=1'),
     (f'{TRAIN} | {FUSION}.type=mmengine.GivesRGB', 'and GivesRGB does not; it returns a tensor (2, 3, 48, 64)'),
@@ -237,7 +269,9 @@ def places(tmp_path_factory, synthetic_root) -> dict:
     found['detector'] = test_detection.config_file(boxes, synthetic_root, 'general', iters=1)
     for name, text in FILES.items():
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text.replace('{segmentor}', str(segmentor)))
+        for known in ('segmentor', 'detector'):
+            text = text.replace(f'{{{known}}}', str(found[known]))
+        (folder / name).write_text(text)
     return found
 
 
@@ -370,7 +404,10 @@ def test_every_flag_with_a_number_is_in_the_table(monkeypatch):
         ('optim_wrapper.optimiser.lr=2', 'optim_wrapper has no optimiser: did you mean optimizer?'),
         ('optim_wrapper.optimizer.learning_rate=2', 'optim_wrapper.optimizer has no learning_rate: '),
         ('model.test_cfg.moed=slide', 'model.test_cfg has no moed: did you mean mode?'),
+        ('randomness.sed=1', 'randomness has no sed: did you mean seed? Known are '),
         # What is new, and read.
+        ('custom_hooks.0.priority=LOW', None),
+        ('default_hooks.checkpoint.priority=LOW', None),
         ('model.data_preprocessor.fusion.compile=True', None),
         ('model.decode_head.loss_decode.loss_name=loss_x', None),
         ('model.test_cfg.crop_size=48,64', None),
@@ -455,6 +492,9 @@ def test_another_configs_training_is_not_taken_up(places, tmp_path):
 def test_faults_keep_their_traceback_and_debug_shows_that_of_mistakes(places, tmp_path, monkeypatch):
     with pytest.raises(KeyError, match='nothing'):
         type_it(f'{TRAIN} | {FUSION}.type=mmengine.HasAFault', {**places, 'out': tmp_path})
+    with pytest.raises(TypeError, match='unsupported operand') as caught:
+        type_it('train {folder}/fault.py --work-dir {out}', {**places, 'out': tmp_path})
+    assert not caught.value.__suppress_context__  # mmengine raises it anew, without the hook's line
     with pytest.raises(ValueError, match='is 5, but the data set has 9 classes'):
         type_it(f'{TRAIN} --debug | model.decode_head.num_classes=5', {**places, 'out': tmp_path})
 
