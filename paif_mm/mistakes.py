@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
+from urllib.error import URLError
 
 import torch
 
@@ -69,6 +70,8 @@ def explain(error: BaseException, tools: Path = PACKAGE) -> str | None:
         return None if raised.kind == 'AssertionError' else raised.message
     parts = Path(raised.file).parts
     library = next((name for name in LIBRARIES if name in parts), None)
+    if re.search('/torch/(utils/data|optim)/', Path(raised.file).as_posix()):  # which get values of the config
+        library = 'torch'
     if library is None:
         return None
     place = f'{"/".join(parts[parts.index(library) :])}, line {raised.line}; {DEBUG} shows the traceback'
@@ -155,6 +158,9 @@ def _argument_line(kind: Callable, message: str, given=None) -> str | None:
 
 
 def _refused_by_system(error: BaseException) -> str | None:
+    if isinstance(error, URLError):
+        asked = _innermost(error, lambda frame: isinstance(frame.f_locals.get('url'), str))
+        return f'{asked.f_locals["url"] if asked else "a file"} can not be downloaded: {error.reason}'
     if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
         return None
     return f'{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}'

@@ -119,6 +119,8 @@ TEST = 'test {segmentor} {weights} --work-dir {out}'
 ROBUSTNESS = 'robustness {segmentor} {weights} --out {out}'
 CRAFT = 'craft_attacks {segmentor} {weights} {out}'
 STUDY = 'study configs/study/table3.yaml --dry-run --work-dir {out}'
+HOOK = 'train {folder}/text_in_hook.py --work-dir {out}'
+DATA = 'train_dataloader.dataset'
 FUSION = 'model.data_preprocessor.fusion'
 
 MISTAKES = [
@@ -247,8 +249,49 @@ MISTAKES = [
     ('compare_configs {folder} {folder} --renamed /nothing', '/nothing: no such file or directory'),
     ('compare_configs configs configs --renamed README.md', '--renamed README.md: '),
     ('compare_configs configs configs --renamed {weights}', '--renamed {weights}: '),
+    ('check_versions --rows current --out {weights}/x.md', '{weights} can not be made (File exists): give another'),
+    ('check_versions --rows current --out {out}/x.md --folder {weights}/x', '{weights}/x can not be made (Not a dir'),
     ('compare_configs {weights} configs', '{weights} is not a folder'),
     ('compare_configs {folder} {folder}', "no_base.py can't be read: "),
+    # ----------------------------------------------------------------------------------------------- wrong values
+    (f'{TRAIN} | train_cfg.max_iters=0', 'train_cfg.max_iters must be a whole number from 1 on, not 0'),
+    (f'{TRAIN} | train_cfg.max_iters=-1', 'train_cfg.max_iters must be a whole number from 1 on, not -1'),
+    (f'{TRAIN} | train_cfg.max_iters=abc', "train_cfg.max_iters must be a whole number from 1 on, not 'abc'"),
+    (f'{TRAIN} | train_cfg.val_interval=0', 'train_cfg.val_interval must be a whole number from 1 on, not 0'),
+    (f'{TRAIN} | train_dataloader.batch_size=0', 'train_dataloader.batch_size must be a whole number from 1 on, not 0'),
+    (
+        f'{TRAIN} | train_dataloader.batch_size=abc',
+        "train_dataloader.batch_size must be a whole number from 1 on, not '",
+    ),
+    (f'{TRAIN} | train_dataloader.batch_size=2.5', 'must be a whole number from 1 on, not 2.5'),
+    (f'{TRAIN} | train_dataloader.batch_size=2.0', 'ValueError: batch_size should be a positive integer value'),
+    (f'{TRAIN} | train_dataloader.num_workers=-1', 'train_dataloader.num_workers must be a whole number from 0 on'),
+    (f'{TRAIN} | train_dataloader.num_workers=abc', 'train_dataloader.num_workers must be a whole number from 0 on'),
+    (f'{ROBUSTNESS} | test_dataloader.num_workers=abc', 'test_dataloader.num_workers must be a whole number from 0 on'),
+    (f'{TRAIN} | log_level=LOUD', "log_level: there is no level 'LOUD': Known are "),
+    (f'{TRAIN} | randomness.seed=abc', "randomness.seed must be a whole number from 0 on, not 'abc'"),
+    (f'{TRAIN} | optim_wrapper.optimizer.lr=abc', "optim_wrapper.optimizer.lr must be a number from 0 on, not 'abc'"),
+    (f'{TRAIN} | optim_wrapper.optimizer.weight_decay=-1', 'ValueError: Invalid weight_decay value: -1 (torch/optim/'),
+    (
+        f'{TRAIN} | custom_hooks.0.priority=LOWW',
+        "custom_hooks.0.priority: there is no priority 'LOWW': did you mean LOW",
+    ),
+    (f'{TRAIN} | load_from=http://nothing.invalid/x.pth', 'http://nothing.invalid/x.pth can not be downloaded: '),
+    (f'{HOOK} | custom_hooks.0.ratio=abc', "ratio: 'abc' is no number: write 8/255 or 0.031"),
+    (f'{HOOK} | custom_hooks.0.weight=abc', "weight: 'abc' is no number"),
+    (f'{HOOK} | custom_hooks.0.trades=abc', "trades: 'abc' is no number"),
+    (f'{HOOK} | custom_hooks.0.begin=abc', "begin must be a number of iterations, not 'abc'"),
+    (f'{HOOK} | custom_hooks.0.ramp=5', 'ramp must be a dict, e.g. dict(eps=2000), not 5'),
+    (f'{HOOK} | custom_hooks.0.ramp.eps=abc', 'ramp must be in iterations from 1 on: '),
+    (f'{HOOK} | custom_hooks.0.attack=PGD', "attack must be a dict(type=...), not 'PGD'"),
+    (f'{HOOK} | custom_hooks.0.attack=None', 'attack must be a dict(type=...), not None'),
+    (f'{HOOK} | custom_hooks.0.phases=5', "phases must be among ('train', 'val', 'test'), not 5"),
+    (f'{TRAIN} | {DATA}.pipeline.0.ir_range=5', 'ir_range must be (low, high) with low < high, not 5'),
+    (f'{TRAIN} | {DATA}.ann_file=[1,2]', 'ann_file must be the path of a file, not [1, 2]'),
+    (f'{TRAIN} | {DATA}.metainfo=[a,b]', "metainfo must be a dict, metainfo=dict(...), not ['a', 'b']"),
+    (f'{TRAIN} | {DATA}.names.img_path=None', 'names.img_path must be a text with a * for the id'),
+    (f'{TRAIN} | {DATA}.data_prefix=rgb', "data_prefix must be a dict, data_prefix=dict(...), not 'rgb'"),
+    (f'{TRAIN} | {DATA}.indices=abc', "indices must be a number of samples or a list of their places, not 'abc'"),
     # ---------------------------------------------------------------------------------------- own fusion networks
     (f'{TRAIN} | {FUSION}.type=mmengine.WantsRGB', 'and WantsRGB does not; given that, it says: Given groups=1'),
     (f'{TRAIN} | {FUSION}.type=mmengine.GivesRGB', 'and GivesRGB does not; it returns a tensor (2, 3, 48, 64)'),
@@ -380,7 +423,7 @@ def test_every_flag_with_a_number_is_in_the_table(monkeypatch):
         numbers = [a.option_strings[0] for a in parsers[tool]._actions if a.type is not None and a.option_strings]
         numbers = [flag for flag in numbers if flag not in ('--out',)]  # a path
         assert set(numbers) <= set(listed.get(tool, ())), tool
-        if tool not in DEMOS:
+        if tool not in (*DEMOS, 'check_versions'):  # which needs the standard library alone
             assert '--debug' in parsers[tool]._option_string_actions, tool
 
 
@@ -393,7 +436,7 @@ def test_every_flag_with_a_number_is_in_the_table(monkeypatch):
         ('max_iter=2', 'the config has no max_iter, and nothing reads it: did you mean train_cfg.max_iters?'),
         ('modell.x=2', 'the config has no modell, and nothing reads it: did you mean model.x?'),
         ('train_iterations=2', 'the config has no train_iterations, and nothing reads it: it may be misspelt'),
-        ('max_iters=2', 'was read, and now changes nothing: did you mean train_cfg.max_iters?'),
+        ('max_iters=2', 'the config has no max_iters, and nothing reads it: did you mean train_cfg.max_iters?'),
         ('data_root=/x', 'now changes nothing: did you mean train_dataloader.dataset.data_root or val_dataloader'),
         ('train_cfg.max_iter=2', 'train_cfg has no max_iter: did you mean max_iters?'),
         ('val_dataloader.batchsize=2', 'val_dataloader has no batchsize: did you mean batch_size?'),
@@ -452,6 +495,7 @@ def test_radii_may_be_texts_wherever_they_are_read_and_no_diagnostics_are_none_a
     attack = tmp_path / 'text.py'
     attack.write_text("attack = dict(type='PGD', eps=dict(ir='4/255', vis='0.5/255'), step_size='1/255', steps=1)\n")
     written = 'train {folder}/text_in_hook.py --work-dir {out} | custom_hooks.0.attack.step_size=2/255'
+    written += ' custom_hooks.0.ratio=1/2 custom_hooks.0.phases=train'
     type_it(written, {**places, 'out': tmp_path / 'a'})
     type_it(f'{TEST} --attack {attack}', {**places, 'out': tmp_path / 'b'})
     audit = commands.latest_results(tmp_path / 'b')['text']['audit']['max_delta_255']
@@ -485,6 +529,7 @@ def test_another_configs_training_is_not_taken_up(places, tmp_path):
         told = str(caught.value.code)
         assert told.startswith(f'--resume: {out}/iter_1.pth is of {places["segmentor"].name}, another training than')
         assert what in told
+    type_it(f'{TRAIN} --resume', {**places, 'out': out})  # which is done already
     type_it(f'train {longer} --work-dir {out} --resume', places)  # the same training by another name
     assert (out / 'iter_2.pth').is_file()
 
