@@ -421,7 +421,7 @@ def test_every_flag_with_a_number_is_in_the_table(monkeypatch):
         with pytest.raises(SystemExit):
             load_tool(tool).main()
         numbers = [a.option_strings[0] for a in parsers[tool]._actions if a.type is not None and a.option_strings]
-        numbers = [flag for flag in numbers if flag not in ('--out',)]  # a path
+        numbers = [flag for flag in numbers if flag not in ('--out', '--renamed')]  # paths
         assert set(numbers) <= set(listed.get(tool, ())), tool
         if tool not in (*DEMOS, 'check_versions'):  # which needs the standard library alone
             assert '--debug' in parsers[tool]._option_string_actions, tool
@@ -434,7 +434,8 @@ def test_every_flag_with_a_number_is_in_the_table(monkeypatch):
     ('setting', 'said'),
     [
         ('max_iter=2', 'the config has no max_iter, and nothing reads it: did you mean train_cfg.max_iters?'),
-        ('modell.x=2', 'the config has no modell, and nothing reads it: did you mean model.x?'),
+        ('modell.x=2', 'the config has no modell, and nothing reads it: did you mean model?'),
+        ('train_dataset.data_root=/x', 'did you mean train_dataloader.dataset.data_root?'),
         ('train_iterations=2', 'the config has no train_iterations, and nothing reads it: it may be misspelt'),
         ('max_iters=2', 'the config has no max_iters, and nothing reads it: did you mean train_cfg.max_iters?'),
         ('data_root=/x', 'now changes nothing: did you mean train_dataloader.dataset.data_root or val_dataloader'),
@@ -483,6 +484,19 @@ def test_settings_that_nobody_reads_are_told_with_the_nearest(setting, said, pla
         (line,) = lines
         assert line.startswith(f'--cfg-options {key}: ')
         assert said in line
+
+
+def test_settings_of_a_copy_and_of_a_search_are_told_by_their_place():
+    from paif_mm.engine.options import unread_options
+
+    quickstart = REPO / 'configs/quickstart'
+    copied = Config.fromfile(quickstart / 'segformer_sat_synthetic.py')
+    (line,) = unread_options(copied, {'adversarial_training.attack.steps': 1})
+    assert re.search(r'did you mean custom_hooks\.\d\.attack\.steps\?', line)
+    search = Config.fromfile(quickstart / 'segformer_hds_synthetic.py')
+    (line,) = unread_options(search, {'optim_wrapper.optimizer.lr': 1})
+    assert 'optim_wrapper has no optimizer: ' in line
+    assert 'weights' in line
 
 
 def test_a_setting_that_nobody_reads_is_told_and_the_training_goes_on(places, tmp_path, capsys):
