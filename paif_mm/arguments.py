@@ -93,6 +93,14 @@ def fraction(value: str | float) -> float:
     return number
 
 
+def named_fraction(name: str, value: str | float) -> float:
+    """A :func:`fraction`; the ValueError starts with the argument's name."""
+    try:
+        return fraction(value)
+    except ValueError as error:
+        raise ValueError(f'{name}: {error}') from None
+
+
 def radius(text: str) -> float:
     """An argparse type: a :func:`fraction` that is not negative."""
     try:

@@ -1,24 +1,73 @@
 """What is held against each other before a training or a test starts."""
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, Priority
 from torch import nn
 
 from paif_mm.data.splits import shared
+from paif_mm.spelling import choices
 
 #: Names of the heads whose ``num_classes`` are the data set's.
 HEADS = ('decode_head', 'auxiliary_head', 'bbox_head', 'mask_head', 'panoptic_head', 'head')
 #: Parts of a model whose classes are their own: objectness, identities, another model's.
 OTHERS = ('rpn_head', 'reid', 'track_head', 'teacher', 'language_model')
+#: Settings that are numbers: their dotted key, whether they must be whole, and from where on they make sense.
+NUMBERS = (
+    (r'train_cfg\.(max_iters|max_epochs|val_interval)', True, 1),
+    (r'(train|val|test)_dataloader\.batch_size', True, 1),
+    (r'(train|val|test)_dataloader\.num_workers', True, 0),
+    (r'randomness\.seed', True, 0),
+    (r'optim_wrapper\.(\w+\.)?optimizer\.lr', False, 0),
+)
+LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 SHOWN = 20  # classes in a message
 TRIES = 20  # of a pipeline that breaks pairs at random
 
 
 class ClassCountError(ValueError):
     """Classes of a model and its data sets differ; the message is one line for the user."""
+
+
+class SettingError(ValueError):
+    """A setting of a config has no value that it can have; the message is one line for the user."""
+
+
+def check_settings(config: Mapping) -> None:
+    """Check the numbers and words of a config that OpenMMLab and torch take as they are.
+
+    Raises:
+        SettingError: one is of another kind, or too small.
+    """
+    for key, value in _settings(config):
+        for pattern, whole, least in NUMBERS:
+            if value is not None and re.fullmatch(pattern, key) and not _is_number(value, whole, least):
+                raise SettingError(f'{key} must be a {"whole " if whole else ""}number from {least} on, not {value!r}')
+        named = isinstance(value, str) and value.upper() not in Priority.__members__
+        if named and re.fullmatch(r'(custom|default)_hooks\.\w+\.priority', key):
+            raise SettingError(f'{key}: there is no priority {value!r}: {choices(value, Priority.__members__)}')
+        if key == 'log_level' and isinstance(value, str) and not isinstance(logging.getLevelName(value), int):
+            raise SettingError(f'log_level: there is no level {value!r}: {choices(value, LEVELS)}')
+
+
+def _settings(node, path: str = '') -> Iterator[tuple[str, object]]:
+    """(dotted key, value) of all settings that hold no others."""
+    if isinstance(node, list | tuple):
+        node = {str(place): item for place, item in enumerate(node)}
+    if not isinstance(node, Mapping):
+        yield path, node
+        return
+    for key, value in node.items():
+        yield from _settings(value, f'{path}.{key}' if path else str(key))
+
+
+def _is_number(value, whole: bool, least: float) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value >= least and (not whole or value == int(value))
 
 
 def check_run(runner) -> None:

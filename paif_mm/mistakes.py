@@ -5,6 +5,7 @@ a registry does not know, a file that the system refuses, a GPU that is full; al
 with the place where they do. Everything else - an index, a key, an attribute that is not there - is taken for a fault.
 """
 
+import ast
 import functools
 import os
 import re
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
+from urllib.error import URLError
 
 import torch
 
@@ -22,8 +24,8 @@ from .spelling import choices, known_arguments
 PACKAGE = Path(__file__).resolve().parent
 LIBRARIES = ('mmengine', 'mmcv', 'mmseg', 'mmdet', 'mmpretrain')
 DEBUG = '--debug'
-#: How a traceback's text, as a data loader's worker sends it, shows a frame: file, line, and the statement.
-FRAME = re.compile(r'^ +File "(.+)", line (\d+), in .*\n +(.*)$', re.MULTILINE)
+#: How a traceback's text, as a data loader's worker sends it, shows a frame: file, line, and a line of the statement.
+FRAME = re.compile(r'^ +File "(.+)", line (\d+), in .*\n +.*$', re.MULTILINE)
 
 
 def reports_mistakes(main: Callable) -> Callable:
@@ -40,6 +42,7 @@ def reports_mistakes(main: Callable) -> Callable:
         except Exception as error:
             line = None if DEBUG in sys.argv else explain(error, Path(main.__code__.co_filename).parent)
             if line is None:
+                error.__suppress_context__ = False  # mmengine hides where a hook's TypeError comes from
                 raise
             rank = os.environ.get('RANK', '0')
             raise SystemExit(line if rank == '0' else f'process {rank}: {line}') from None
@@ -56,6 +59,7 @@ def explain(error: BaseException, tools: Path = PACKAGE) -> str | None:
     """
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return f'the GPU has too little memory: take a smaller batch size or smaller images ({_first_line(str(error))})'
+    error = _of_the_hook(error)
     line = explain_build(error) or _unknown_argument(error) or _no_optimizer(error) or _refused_by_system(error)
     if line:
         return line
@@ -66,6 +70,8 @@ def explain(error: BaseException, tools: Path = PACKAGE) -> str | None:
         return None if raised.kind == 'AssertionError' else raised.message
     parts = Path(raised.file).parts
     library = next((name for name in LIBRARIES if name in parts), None)
+    if re.search('/torch/(utils/data|optim)/', Path(raised.file).as_posix()):  # which get values of the config
+        library = 'torch'
     if library is None:
         return None
     place = f'{"/".join(parts[parts.index(library) :])}, line {raised.line}; {DEBUG} shows the traceback'
@@ -73,6 +79,14 @@ def explain(error: BaseException, tools: Path = PACKAGE) -> str | None:
     if missing and library == 'mmengine' and raised.kind in ('AttributeError', 'KeyError'):
         return f'the config has no setting {missing[1]!r}, which is needed here ({place})'
     return f'{raised.kind}: {raised.message} ({place})'
+
+
+def _of_the_hook(error: BaseException) -> BaseException:
+    """The error that mmengine's ``Runner.call_hook``, which raises every TypeError anew, got from a hook."""
+    frame = _innermost(error, lambda frame: True)
+    where = frame and (frame.f_globals.get('__name__'), frame.f_code.co_name)
+    anew = where == ('mmengine.runner.runner', 'call_hook') and isinstance(error, TypeError)
+    return error.__context__ if anew and error.__context__ else error
 
 
 def said(error: BaseException) -> str:
@@ -110,13 +124,14 @@ def _registered(registry) -> list[str]:
 
 
 def _unknown_argument(error: BaseException) -> str | None:
-    """The line for an argument that OpenMMLab hands from the config to a class without a registry, as DataLoader."""
-    found = re.match(r'(\w+)\.__init__\(\) got an unexpected', str(error)) if isinstance(error, TypeError) else None
+    """The line for an argument that OpenMMLab hands from the config to what has no registry, as DataLoader."""
+    found = re.match(r'([\w.]+)\(\) got an unexpected', str(error)) if isinstance(error, TypeError) else None
     frame = found and _innermost(error, lambda frame: True)
-    if not frame or not set(LIBRARIES) & set(Path(frame.f_code.co_filename).parts):
+    if not frame or not {*LIBRARIES, 'torch'} & set(Path(frame.f_code.co_filename).parts):
         return None
-    kind = frame.f_globals.get(found[1])
-    return _argument_line(kind, str(error)) if isinstance(kind, type) else None
+    first, *rest = found[1].removesuffix('.__init__').split('.')
+    kind = functools.reduce(lambda owner, name: getattr(owner, name, None), rest, frame.f_globals.get(first))
+    return _argument_line(kind, str(error)) if callable(kind) else None
 
 
 def _no_optimizer(error: BaseException) -> str | None:
@@ -143,6 +158,9 @@ def _argument_line(kind: Callable, message: str, given=None) -> str | None:
 
 
 def _refused_by_system(error: BaseException) -> str | None:
+    if isinstance(error, URLError):
+        asked = _innermost(error, lambda frame: isinstance(frame.f_locals.get('url'), str))
+        return f'{asked.f_locals["url"] if asked else "a file"} can not be downloaded: {error.reason}'
     if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
         return None
     return f'{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}'
@@ -155,11 +173,16 @@ class _Raised(NamedTuple):
     message: str
     file: str
     line: int
-    statement: str
 
     @property
     def deliberate(self) -> bool:
-        return self.statement.startswith(('raise', 'assert'))
+        """Whether the line belongs to a statement that raises, which may be of several lines."""
+        try:
+            nodes = ast.walk(ast.parse(Path(self.file).read_bytes()))
+        except (OSError, SyntaxError):
+            return False
+        raising = (node for node in nodes if isinstance(node, ast.Raise | ast.Assert))
+        return any(node.lineno <= self.line <= node.end_lineno for node in raising)
 
 
 def _raised(error: BaseException) -> _Raised | None:
@@ -170,7 +193,7 @@ def _raised(error: BaseException) -> _Raised | None:
     if not frames:
         return None
     last = frames[-1]
-    return _Raised(type(error).__name__, _one_line(text), last.filename, last.lineno or 0, last.line or '')
+    return _Raised(type(error).__name__, _one_line(text), last.filename, last.lineno or 0)
 
 
 def _raised_in_worker(text: str) -> _Raised | None:
@@ -180,10 +203,10 @@ def _raised_in_worker(text: str) -> _Raised | None:
         return None
     rest = re.sub(r'^\s.*\n', '', text[frames[-1].end() + 1 :], flags=re.MULTILINE)  # carets, further lines
     kind, _, message = rest.partition(': ')
-    file, line, statement = frames[-1].groups()
+    file, line = frames[-1].groups()
     if kind == 'KeyError':
         message = message.strip().strip('\'"')
-    return _Raised(kind.rpartition('.')[2], _one_line(message), file, int(line), statement)
+    return _Raised(kind.rpartition('.')[2], _one_line(message), file, int(line))
 
 
 def _innermost(error: BaseException, wanted: Callable[[FrameType], bool]) -> FrameType | None:

@@ -59,7 +59,12 @@ def build(registry: Registry, cfg: dict, **default_args):
         registry (Registry): one of this module's registries.
         cfg (dict | object): a config with ``type``; short names are ours. Built objects pass through.
         default_args: arguments that ``cfg`` may override.
+
+    Raises:
+        TypeError: ``cfg`` is neither, but a text, a number or None.
     """
+    if cfg is None or isinstance(cfg, str | int | float | list | tuple):
+        raise TypeError(f'{registry.name} must be a dict(type=...), not {cfg!r}')
     if not isinstance(cfg, dict):
         return cfg
     return registry.build({'_scope_': SCOPE, **cfg}, default_args=default_args or None)

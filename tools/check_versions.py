@@ -110,8 +110,12 @@ def main(args: list[str] | None = None) -> None:
     args = parse_args(args)
     out, folder = Path(args.out), Path(args.folder).resolve()
     data = out.with_suffix('.json')
+    try:
+        for needed in (out.parent, folder):
+            needed.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f'{error.filename} can not be made ({error.strerror}): give another folder') from None
     known = json.loads(data.read_text(encoding='utf-8'))['rows'] if data.is_file() else {}
-    folder.mkdir(parents=True, exist_ok=True)
     for name in args.rows:
         if 'passed' not in known.get(name, {}) or args.again:
             print(f'{name}: {" ".join(COMBINATIONS[name])}', flush=True)

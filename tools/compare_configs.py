@@ -12,8 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmengine.config import Config
 from mmengine.runner import Runner
+
+import paif_mm  # noqa: F401 (before any OpenMMLab model library)
+from paif_mm.arguments import Parser
+from paif_mm.engine.launch import read_config
+from paif_mm.mistakes import reports_mistakes
 
 #: What runners read, and what tools read beside it.
 READ = {*inspect.signature(Runner).parameters, 'attack', 'auto_scale_lr', 'custom_imports', 'runner_type'}
@@ -22,19 +26,20 @@ MISSING = '(missing)'
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Compare the resolved configs of two trees')
+    parser = Parser(description='Compare the resolved configs of two trees')
     parser.add_argument('old', type=Path, help='folder of configs, e.g. of another git worktree')
     parser.add_argument('new', type=Path, help='folder of configs')
     parser.add_argument('--renamed', type=Path, help="text file, a line for each renamed config: 'OLD.py NEW.py'")
     return parser.parse_args()
 
 
+@reports_mistakes
 def main() -> None:
     args = parse_args()
     for folder in (args.old, args.new):
         if not folder.is_dir():
             raise SystemExit(f'{folder} is not a folder')
-    renamed = dict(line.split() for line in args.renamed.read_text().splitlines()) if args.renamed else {}
+    renamed = renames(args.renamed) if args.renamed else {}
     old = {Path(renamed.get(str(path), path)): path for path in names(args.old)}
     new = set(names(args.new))
     read, variables = defaultdict(set), defaultdict(set)
@@ -58,6 +63,19 @@ def main() -> None:
     sys.exit(1 if differing or old.keys() - new else 0)
 
 
+def renames(path: Path) -> dict[str, str]:
+    """Old name -> new name.
+
+    Raises:
+        SystemExit: a line is no pair of names.
+    """
+    pairs = [line.split() for line in path.read_text(encoding='utf-8', errors='replace').splitlines() if line.strip()]
+    for pair in pairs:
+        if len(pair) != 2:
+            raise SystemExit(f"--renamed {path}: '{' '.join(pair)}' is no pair of names: write OLD.py NEW.py")
+    return dict(pairs)
+
+
 def names(folder: Path) -> list[Path]:
     """The configs of a tree, relative to it."""
     return [path.relative_to(folder) for path in folder.rglob('*.py') if '_base_' not in path.parts]
@@ -65,7 +83,7 @@ def names(folder: Path) -> list[Path]:
 
 def resolved(path: Path) -> dict:
     """A config with its bases merged. A ``_scope_`` that is the config's own, as mmengine notes it, says nothing."""
-    config = Config.fromfile(path).to_dict()
+    config = read_config(str(path)).to_dict()
     return without_scope(config, config.get('default_scope'))
 
 

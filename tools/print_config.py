@@ -3,31 +3,30 @@
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+import paif_mm  # noqa: F401 (before any OpenMMLab model library)
+from paif_mm.arguments import Parser, output_folder
+from paif_mm.engine.launch import read_config
+from paif_mm.mistakes import reports_mistakes
 
 SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Print the whole of a config, its bases merged')
-    parser.add_argument('config', type=Path, help='config file')
+    parser = Parser(description='Print the whole of a config, its bases merged')
+    parser.add_argument('config', help='config file')
     parser.add_argument('--out', type=Path, help='write it to this .py, .json or .yaml file instead')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override settings of the config, as tools/train.py does'
-    )
+    parser.add_config_options()
     return parser.parse_args()
 
 
+@reports_mistakes
 def main() -> None:
     args = parse_args()
-    if not args.config.is_file():
-        raise SystemExit(f'config {args.config} does not exist')
     if args.out and args.out.suffix not in SUFFIXES:
         raise SystemExit(f'--out {args.out}: the name must end in one of {", ".join(SUFFIXES)}')
-    config = Config.fromfile(args.config)
-    if args.cfg_options:
-        config.merge_from_dict(args.cfg_options)
+    config = read_config(args.config, args.cfg_options)
     if args.out:
+        output_folder(args.out.parent, '--out')
         config.dump(args.out)
         print(f'written to {args.out}')
     else:

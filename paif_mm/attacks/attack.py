@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paif_mm.arguments import fraction
+from paif_mm.arguments import named_fraction
 from paif_mm.data.colour import INFRARED, VISIBLE
 from paif_mm.randomness import kept_draws
 from paif_mm.registry import ATTACKS, OBJECTIVES, build
@@ -280,10 +280,7 @@ def _checked(name: str, value: float | str | dict, norm: str) -> float | dict:
     unknown = set(written) - set(MODALITIES)
     if unknown:
         raise ValueError(f'{name} knows the modalities ir and vis, not {", ".join(sorted(unknown))}')
-    try:
-        values = {key: fraction(number) for key, number in written.items()}
-    except ValueError as error:
-        raise ValueError(f'{name}: {error}') from None
+    values = {key: named_fraction(name, number) for key, number in written.items()}
     if any(number < 0 for number in values.values()):
         raise ValueError(f'{name} must not be negative: {value}')
     if norm == 'linf' and any(number > 1 for number in values.values()):

@@ -8,6 +8,7 @@ from mmengine.dist import all_gather, all_reduce, get_dist_info, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel
 
+from paif_mm.arguments import named_fraction
 from paif_mm.checks import check_run
 from paif_mm.engine.repeats import unrepeated
 from paif_mm.files import hash_seed
@@ -46,7 +47,7 @@ class AdversarialAttackHook(Hook):
         ratio (float): share of the training images that are attacked. Exact: 0.25 of 4 is always one image, and
             where it leaves a fraction, it is carried to the next iteration. Which images is drawn at random. Default:
             0.5, the paper's and the compromise of docs/results.md ("How much of each batch to attack").
-        phases (tuple[str]): of ``'train'``, ``'val'``, ``'test'``.
+        phases (tuple[str] | str): of ``'train'``, ``'val'``, ``'test'``.
         begin (int): training iterations on clean images before the first attack (a warm start). Default: 0.
         weight (float | None): lambda of Eq. 4: the training loss of a fused model becomes
             (L_clean + weight * L_attacked) / (1 + weight), each averaged over its own images. Default: None, the mean
@@ -67,17 +68,21 @@ class AdversarialAttackHook(Hook):
         self,
         attack: dict,
         ratio: float = 0.5,
-        phases: Sequence[str] = ('train',),
+        phases: Sequence[str] | str = ('train',),
         begin: int = 0,
         weight: float | None = None,
         trades: float | None = None,
         ramp: dict[str, int] | None = None,
     ):
+        ratio = named_fraction('ratio', ratio)
         if not 0 <= ratio <= 1:
             raise ValueError(f'ratio must be within [0, 1], not {ratio}')
-        unknown = set(phases) - set(PHASES)
+        phases = phases if isinstance(phases, list | tuple) else (phases,)
+        unknown = [str(phase) for phase in phases if phase not in PHASES]
         if unknown:
-            raise ValueError(f'phases must be among {PHASES}, not {", ".join(sorted(unknown))}')
+            raise ValueError(f'phases must be among {PHASES}, not {", ".join(unknown)}')
+        if not isinstance(begin, int) or begin < 0:
+            raise ValueError(f'begin must be a number of iterations, not {begin!r}')
         self.attack: Attack = build(ATTACKS, attack)
         if self.attack.for_training and set(phases) != {'train'}:
             raise ValueError(
@@ -86,6 +91,8 @@ class AdversarialAttackHook(Hook):
             )
         self.ratio = ratio
         self.phases = tuple(phases)
+        weight = None if weight is None else named_fraction('weight', weight)
+        trades = None if trades is None else named_fraction('trades', trades)
         if weight is not None and weight < 0:
             raise ValueError(f'weight must not be negative: {weight}')
         if trades is not None and (trades <= 0 or weight is not None):

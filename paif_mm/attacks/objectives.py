@@ -284,8 +284,9 @@ def require_annotations(data_samples: list) -> None:
     """Raises ValueError where a data sample holds no ground truth."""
     if not all(has_annotations(sample) for sample in data_samples):
         raise ValueError(
-            'the attack needs annotations, but the data samples hold none: add '
-            "dict(type='LoadAnnotations') before the Pack... transform of this dataloader's pipeline"
+            'the attack needs annotations, but the data samples hold none: load them in the pipeline of this '
+            "dataloader, by dict(type='LoadAnnotations') before the Pack... transform; a test set without labels has "
+            'none to load, and can not be attacked'
         )
 
 

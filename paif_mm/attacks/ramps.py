@@ -1,5 +1,6 @@
 """What grows over the first iterations of an adversarial training."""
 
+from collections.abc import Mapping
 from copy import copy
 
 from .attack import PGD
@@ -17,14 +18,16 @@ class Ramps:
 
     Raises:
         ValueError: another name, or a length below 1.
-        TypeError: an attack without a radius, or without several steps.
+        TypeError: no dict, an attack without a radius, or without several steps.
     """
 
     def __init__(self, attack, lengths: dict[str, int]):
+        if not isinstance(lengths, Mapping):
+            raise TypeError(f'ramp must be a dict, e.g. dict(eps=2000), not {lengths!r}')
         unknown = set(lengths) - set(RAMPS)
         if unknown:
             raise ValueError(f'ramp knows {", ".join(RAMPS)}, not {", ".join(sorted(unknown))}')
-        if any(length < 1 for length in lengths.values()):
+        if any(not isinstance(length, int) or length < 1 for length in lengths.values()):
             raise ValueError(f'ramp must be in iterations from 1 on: {dict(lengths)}')
         if {'eps', 'steps'} & set(lengths) and not isinstance(attack, PGD):
             raise TypeError(f'ramp of {", ".join(lengths)} needs an attack with a radius, not {type(attack).__name__}')

@@ -1,17 +1,32 @@
 """Arguments of data sets: each is used, or refused by its name."""
 
 from collections.abc import Collection, Mapping, Sequence
+from os import PathLike
 
 import numpy as np
 from mmengine import fileio
+from mmengine.config import Config
 
 from paif_mm.spelling import meant
 
 from .listing import read_lines
 
 
+def check_dict(what: str, given: object) -> None:
+    """Raise a ValueError where an argument is neither a dict nor None."""
+    if given is not None and not isinstance(given, Mapping | Config):
+        raise ValueError(f'{what} must be a dict, {what}=dict(...), not {given!r}')
+
+
+def check_list_file(ann_file: object) -> None:
+    """Raise a ValueError where ``ann_file`` is no path."""
+    if not isinstance(ann_file, str | PathLike | None):
+        raise ValueError(f'ann_file must be the path of a file, not {ann_file!r}')
+
+
 def check_keys(what: str, given: Mapping | None, known: Collection[str]) -> None:
-    """Raise a ValueError that names the first key which nobody reads."""
+    """Raise a ValueError where ``given`` is no dict, or that names the first key which nobody reads."""
+    check_dict(what, given)
     for key in given or ():
         if key not in known:
             raise ValueError(f'{what} has the unknown key {key!r}, which nothing reads: known are {listed(known, key)}')
@@ -51,6 +66,8 @@ def refuse(dataset: object, given: Mapping, reasons: Mapping[str, str]) -> None:
 
 def check_indices(indices: int | Sequence[int] | None, size: int, source: str) -> None:
     """Raise a ValueError where ``indices`` (a number of samples, or their places) go beyond ``size``."""
+    if isinstance(indices, str | float):
+        raise ValueError(f'indices must be a number of samples or a list of their places, not {indices!r}')
     if isinstance(indices, int):
         beyond = abs(indices) > size
     else:

@@ -7,8 +7,10 @@ from paif_mm.registry import DATASETS
 
 from .arguments import (
     NamedClasses,
+    check_dict,
     check_indices,
     check_keys,
+    check_list_file,
     choose_folders,
     class_names,
     listed,
@@ -84,6 +86,7 @@ class PairSegDataset(NamedClasses, BaseSegDataset):
         if lighting is not None and lighting not in LIGHTING:
             raise ValueError(f"lighting must be 'day', 'night' or None, not {lighting!r}")
         self.lighting = lighting
+        check_list_file(ann_file)
         folders = choose_folders(data_prefix, self.FOLDERS, self.ROLES)
         if 'seg_map_path' not in folders and not kwargs.get('test_mode'):
             raise ValueError(
@@ -144,6 +147,7 @@ class PairSegDataset(NamedClasses, BaseSegDataset):
         }
 
     def _load_metainfo(self, metainfo: dict | None = None) -> dict:
+        check_dict('metainfo', metainfo)
         given = dict(metainfo or {})
         if self._label_classes:
             given.setdefault('classes', self._label_classes)

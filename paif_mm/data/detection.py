@@ -10,7 +10,17 @@ from PIL import Image
 
 from paif_mm.registry import DATASETS
 
-from .arguments import NamedClasses, check_indices, check_keys, choose_folders, listed, random_palette, refuse
+from .arguments import (
+    NamedClasses,
+    check_dict,
+    check_indices,
+    check_keys,
+    check_list_file,
+    choose_folders,
+    listed,
+    random_palette,
+    refuse,
+)
 from .bbgt import bbgt_objects
 from .boxes import Boxed, check_box
 from .coco import read_coco
@@ -134,6 +144,8 @@ class PairVOCDataset(PairDetDataset, XMLDataset):
         test_mode: bool = False,
         **kwargs,
     ):
+        check_list_file(ann_file)
+        check_dict('others', others)
         folders = choose_folders(data_prefix, self.FOLDERS, self.ROLES)
         annotated = [role for role in ('xml_path', 'txt_path') if role in folders]
         if len(annotated) > 1 or not (annotated or test_mode):
@@ -277,9 +289,14 @@ class PairCocoDataset(PairDetDataset, CocoDataset):
         test_mode: bool = False,
         **kwargs,
     ):
+        check_list_file(ann_file)
         check_keys('data_prefix', data_prefix, ('img', 'ir', 'seg'))
         if 'img' not in data_prefix:
             raise ValueError(f'data_prefix {dict(data_prefix)} names no visible folder, img')
+        if ir_name is not None and not (
+            isinstance(ir_name, list | tuple) and len(ir_name) == 2 and all(isinstance(text, str) for text in ir_name)
+        ):
+            raise ValueError(f'ir_name must be two texts, what to replace and by what, not {ir_name!r}')
         if ir_name is not None and 'ir' not in data_prefix:
             raise ValueError(f'ir_name={ir_name} has no effect without an infrared folder: data_prefix=dict(ir=...)')
         if 'seg' not in data_prefix:

@@ -49,8 +49,8 @@ class LoadPairFromFile(BaseTransform):
     """
 
     def __init__(self, ir_range: tuple[float, float] | None = None, backend_args: dict | None = None):
-        if ir_range is not None and not ir_range[0] < ir_range[1]:
-            raise ValueError(f'ir_range must be (low, high) with low < high, not {ir_range}')
+        if ir_range is not None and not _is_range(ir_range):
+            raise ValueError(f'ir_range must be (low, high) with low < high, not {ir_range!r}')
         self.ir_range = ir_range
         self.backend_args = backend_args
 
@@ -241,6 +241,12 @@ class VisibleOnly(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(transforms={self.transforms})'
+
+
+def _is_range(given: object) -> bool:
+    if not isinstance(given, list | tuple) or len(given) != 2:
+        return False
+    return all(isinstance(value, int | float) for value in given) and given[0] < given[1]
 
 
 def _colour(visible: np.ndarray, path: str) -> np.ndarray:

@@ -27,6 +27,8 @@ class Naming:
     """
 
     def __init__(self, role: str, pattern: str = '*'):
+        if not isinstance(pattern, str):
+            raise ValueError(f'names.{role} must be a text with a * for the id, as *_RGB has, not {pattern!r}')
         self.role, self.pattern = role, pattern
         self.stem, self.endings = pattern, ENDINGS.get(role, IMAGES)
         given = ending_of(pattern, ANY)

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 
 from paif_mm.arguments import Parser, output_folder
+from paif_mm.checks import check_settings
 from paif_mm.compat import init_cpu_distributed
 from paif_mm.mistakes import said
 from paif_mm.spelling import choices
@@ -58,6 +59,7 @@ def read_config(path: str, options: Mapping | None = None) -> Config:
 
     Raises:
         ConfigError: there is no such file, it is no config, or the settings don't fit it.
+        SettingError: see :func:`~paif_mm.checks.check_settings`.
     """
     check_config_file(path)
     try:
@@ -75,6 +77,7 @@ def read_config(path: str, options: Mapping | None = None) -> Config:
             config.merge_from_dict(options)
         except (KeyError, TypeError, AssertionError, AttributeError) as error:
             raise ConfigError(f'--cfg-options do not fit {path}: {said(error)}') from error
+    check_settings(config.to_dict())
     return config
 
 

@@ -20,6 +20,8 @@ SECTIONS = {
     'optim_wrapper': ('type', 'optimizer', 'constructor', 'paramwise_cfg', 'clip_grad', 'accumulative_counts')
     + ('loss_scale', 'dtype', 'use_fp16'),
     'train_cfg': ('type', 'by_epoch', 'max_epochs', 'max_iters', 'val_interval', 'val_begin', 'dynamic_intervals'),
+    'randomness': ('seed', 'deterministic', 'diff_rank_seed'),
+    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
     'param_scheduler': ('convert_to_iter_based',),
 }
 LIKE = 0.75  # likeness of a key to a known one from which it counts as misspelt, where others may be right, too
@@ -65,8 +67,13 @@ def _top_level(config, key: str) -> str | None:
     named = [path for path in paths if path.rpartition('.')[2] == first]
     guess = meant(first, {path.rpartition('.')[2] for path in paths}, LIKE)
     section = meant(first, [name for name in _read_at_top() if name in config], LIKE)
-    if rest and section:
-        return f'{what}: did you mean {section}.{rest}?'
+    if rest:
+        sections = sorted({path.rpartition('.')[0] for path in paths} - {''})
+        copies = [path for path in sections if first in config and _at(config, path) == config[first]]
+        inside = [path for path in paths if section and path.startswith(f'{section}.') and path.endswith(f'.{rest}')]
+        meant_here = [f'{path}.{rest}' for path in copies] or sorted(inside, key=len)
+        if meant_here:
+            return f'{what}: did you mean {_some(meant_here)}?'
     found = named or [path for path in paths if guess and path.rpartition('.')[2] == guess] or (section and [section])
     return f'{what}: {f"did you mean {_some(found)}?" if found else "it may be misspelt"}'
 
@@ -98,9 +105,13 @@ def _unknown(node: Mapping, section: str, part: str, scope: str) -> str | None:
     ends = section.split('.')
     name = next((end for end in reversed(ends) if not end.isdigit()), '')
     for ending, names in SECTIONS.items():
-        if name.endswith(ending) and ends[0] == name:
+        if name == 'optim_wrapper' and 'optimizer' not in node:  # of a search, which has several
+            closed = True
+        elif name.endswith(ending) and ends[0] == name:
             known += names
             closed |= 'type' not in node and ending != 'param_scheduler'
+    if ends[0] in ('custom_hooks', 'default_hooks') and len(ends) == 2:
+        known.append('priority')  # read by the runner, of any hook
     kind = _class_of(node.get('type'), scope)
     if kind is not None:
         arguments, more = known_arguments(kind)
@@ -148,6 +159,12 @@ def _paths(node, path: str = '') -> Iterator[str]:
             here = f'{path}.{key}' if path else key
             yield here
             yield from _paths(value, here)
+
+
+def _at(config, path: str):
+    for part in path.split('.'):
+        config = config[int(part)] if isinstance(config, list | tuple) else config[part]
+    return config
 
 
 def _some(paths: list[str]) -> str:

@@ -13,8 +13,9 @@ import pytest
 import torch
 from conftest import REPO
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.registry import MODELS
+from mmengine.registry import HOOKS, MODELS
 from test_tools import commands, test_detection
 from test_tools.test_robustness import call, untrained
 from torch import nn
@@ -62,6 +63,12 @@ class HasAFault(GivesRGB):
         return {}['nothing']
 
 
+@HOOKS.register_module()
+class HasAFaultToo(Hook):
+    def before_train(self, runner):
+        return None + 1
+
+
 PIPELINE = """
 _base_ = '{segmentor}'
 train_dataloader = dict(num_workers=%d, persistent_workers=False, dataset=dict(pipeline=[
@@ -83,6 +90,9 @@ FILES = {
     % (1, 'LoadImageFromFile', f"dict(type='paif_mm.VisibleOnly', transforms=[{PHOTO}]),"),
     'text_in_hook.py': "_base_ = '{segmentor}'\ncustom_hooks = [dict(type='paif_mm.AdversarialAttackHook', attack=dict("
     "type='PGD', eps='4/255', steps=1))]\n",
+    'trades.py': "_base_ = '{detector}'\ncustom_hooks = [dict(type='paif_mm.AdversarialAttackHook', attack=dict("
+    "type='PGD', eps='4/255', steps=1), trades=6)]\n",
+    'fault.py': "_base_ = '{segmentor}'\ncustom_hooks = [dict(type='HasAFaultToo')]\n",
     'no_test.py': "_base_ = '{segmentor}'\ntest_dataloader = None\ntest_cfg = None\ntest_evaluator = None\n",
     'no_config.py': 'model = dict(\n',
     'no_base.py': "_base_ = './nothing.py'\n",
@@ -109,6 +119,8 @@ TEST = 'test {segmentor} {weights} --work-dir {out}'
 ROBUSTNESS = 'robustness {segmentor} {weights} --out {out}'
 CRAFT = 'craft_attacks {segmentor} {weights} {out}'
 STUDY = 'study configs/study/table3.yaml --dry-run --work-dir {out}'
+HOOK = 'train {folder}/text_in_hook.py --work-dir {out}'
+DATA = 'train_dataloader.dataset'
 FUSION = 'model.data_preprocessor.fusion'
 
 MISTAKES = [
@@ -217,6 +229,69 @@ MISTAKES = [
     (f'{TRAIN} --launcher pytorch', '--launcher pytorch needs RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT in the envi'),
     (f'{ROBUSTNESS} --launcher pytorch', '--launcher pytorch needs RANK'),
     (f'{TRAIN} | load_from=/nothing.pth', 'checkpoint /nothing.pth can not be found'),
+    (f'{TRAIN} | randomness.deterministc=True', "no argument 'deterministc': did you mean deterministic?"),
+    (f'{TRAIN} | env_cfg.mp_cfg.start_method=spawn', "set_multi_processing has no argument 'start_method'"),
+    (f'{TRAIN} | optim_wrapper.clip_grad.max_nrm=1', "no argument 'max_nrm': did you mean max_norm?"),
+    # ------------------------------------------------------------------------------------------ OpenMMLab's own words
+    (f'{TRAIN} | train_dataloader.dataset.pipeline.3.crop_size=[40,40]', 'AssertionError: The expected crop_size is'),
+    (
+        'train {folder}/trades.py --work-dir {out}',
+        'trades of AdversarialAttackHook compares logits, which the decode head of',
+    ),
+    # --------------------------------------------------------------------------------------- configs shown, compared
+    ('print_config README.md', 'README.md is no config, whose name ends with .py'),
+    ('print_config /tmp', 'config /tmp is a folder: give the file'),
+    ('print_config {folder}/no_config.py', "config {folder}/no_config.py can't be read: SyntaxError"),
+    ('print_config {segmentor} | custom_hooks.9.x=3', '--cfg-options do not fit {segmentor}: KeyError: Index 9'),
+    ('print_config {segmentor} --out /proc/x.py', '--out: /proc can not be written'),
+    ('print_config {segmentor} --out {weights}/x.py', '--out: {weights} can not be written (a file is in its place)'),
+    ('print_config {segmentor} --out {folder}/x.txt', 'the name must end in one of .py'),
+    ('compare_configs {folder} {folder} --renamed /nothing', '/nothing: no such file or directory'),
+    ('compare_configs configs configs --renamed README.md', '--renamed README.md: '),
+    ('compare_configs configs configs --renamed {weights}', '--renamed {weights}: '),
+    ('check_versions --rows current --out {weights}/x.md', '{weights} can not be made (File exists): give another'),
+    ('check_versions --rows current --out {out}/x.md --folder {weights}/x', '{weights}/x can not be made (Not a dir'),
+    ('compare_configs {weights} configs', '{weights} is not a folder'),
+    ('compare_configs {folder} {folder}', "no_base.py can't be read: "),
+    # ----------------------------------------------------------------------------------------------- wrong values
+    (f'{TRAIN} | train_cfg.max_iters=0', 'train_cfg.max_iters must be a whole number from 1 on, not 0'),
+    (f'{TRAIN} | train_cfg.max_iters=-1', 'train_cfg.max_iters must be a whole number from 1 on, not -1'),
+    (f'{TRAIN} | train_cfg.max_iters=abc', "train_cfg.max_iters must be a whole number from 1 on, not 'abc'"),
+    (f'{TRAIN} | train_cfg.val_interval=0', 'train_cfg.val_interval must be a whole number from 1 on, not 0'),
+    (f'{TRAIN} | train_dataloader.batch_size=0', 'train_dataloader.batch_size must be a whole number from 1 on, not 0'),
+    (
+        f'{TRAIN} | train_dataloader.batch_size=abc',
+        "train_dataloader.batch_size must be a whole number from 1 on, not '",
+    ),
+    (f'{TRAIN} | train_dataloader.batch_size=2.5', 'must be a whole number from 1 on, not 2.5'),
+    (f'{TRAIN} | train_dataloader.batch_size=2.0', 'ValueError: batch_size should be a positive integer value'),
+    (f'{TRAIN} | train_dataloader.num_workers=-1', 'train_dataloader.num_workers must be a whole number from 0 on'),
+    (f'{TRAIN} | train_dataloader.num_workers=abc', 'train_dataloader.num_workers must be a whole number from 0 on'),
+    (f'{ROBUSTNESS} | test_dataloader.num_workers=abc', 'test_dataloader.num_workers must be a whole number from 0 on'),
+    (f'{TRAIN} | log_level=LOUD', "log_level: there is no level 'LOUD': Known are "),
+    (f'{TRAIN} | randomness.seed=abc', "randomness.seed must be a whole number from 0 on, not 'abc'"),
+    (f'{TRAIN} | optim_wrapper.optimizer.lr=abc', "optim_wrapper.optimizer.lr must be a number from 0 on, not 'abc'"),
+    (f'{TRAIN} | optim_wrapper.optimizer.weight_decay=-1', 'ValueError: Invalid weight_decay value: -1 (torch/optim/'),
+    (
+        f'{TRAIN} | custom_hooks.0.priority=LOWW',
+        "custom_hooks.0.priority: there is no priority 'LOWW': did you mean LOW",
+    ),
+    (f'{TRAIN} | load_from=http://nothing.invalid/x.pth', 'http://nothing.invalid/x.pth can not be downloaded: '),
+    (f'{HOOK} | custom_hooks.0.ratio=abc', "ratio: 'abc' is no number: write 8/255 or 0.031"),
+    (f'{HOOK} | custom_hooks.0.weight=abc', "weight: 'abc' is no number"),
+    (f'{HOOK} | custom_hooks.0.trades=abc', "trades: 'abc' is no number"),
+    (f'{HOOK} | custom_hooks.0.begin=abc', "begin must be a number of iterations, not 'abc'"),
+    (f'{HOOK} | custom_hooks.0.ramp=5', 'ramp must be a dict, e.g. dict(eps=2000), not 5'),
+    (f'{HOOK} | custom_hooks.0.ramp.eps=abc', 'ramp must be in iterations from 1 on: '),
+    (f'{HOOK} | custom_hooks.0.attack=PGD', "attack must be a dict(type=...), not 'PGD'"),
+    (f'{HOOK} | custom_hooks.0.attack=None', 'attack must be a dict(type=...), not None'),
+    (f'{HOOK} | custom_hooks.0.phases=5', "phases must be among ('train', 'val', 'test'), not 5"),
+    (f'{TRAIN} | {DATA}.pipeline.0.ir_range=5', 'ir_range must be (low, high) with low < high, not 5'),
+    (f'{TRAIN} | {DATA}.ann_file=[1,2]', 'ann_file must be the path of a file, not [1, 2]'),
+    (f'{TRAIN} | {DATA}.metainfo=[a,b]', "metainfo must be a dict, metainfo=dict(...), not ['a', 'b']"),
+    (f'{TRAIN} | {DATA}.names.img_path=None', 'names.img_path must be a text with a * for the id'),
+    (f'{TRAIN} | {DATA}.data_prefix=rgb', "data_prefix must be a dict, data_prefix=dict(...), not 'rgb'"),
+    (f'{TRAIN} | {DATA}.indices=abc', "indices must be a number of samples or a list of their places, not 'abc'"),
     # ---------------------------------------------------------------------------------------- own fusion networks
     (f'{TRAIN} | {FUSION}.type=mmengine.WantsRGB', 'and WantsRGB does not; given that, it says: Given groups=1'),
     (f'{TRAIN} | {FUSION}.type=mmengine.GivesRGB', 'and GivesRGB does not; it returns a tensor (2, 3, 48, 64)'),
@@ -237,7 +312,9 @@ def places(tmp_path_factory, synthetic_root) -> dict:
     found['detector'] = test_detection.config_file(boxes, synthetic_root, 'general', iters=1)
     for name, text in FILES.items():
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text.replace('{segmentor}', str(segmentor)))
+        for known in ('segmentor', 'detector'):
+            text = text.replace(f'{{{known}}}', str(found[known]))
+        (folder / name).write_text(text)
     return found
 
 
@@ -344,9 +421,9 @@ def test_every_flag_with_a_number_is_in_the_table(monkeypatch):
         with pytest.raises(SystemExit):
             load_tool(tool).main()
         numbers = [a.option_strings[0] for a in parsers[tool]._actions if a.type is not None and a.option_strings]
-        numbers = [flag for flag in numbers if flag not in ('--out',)]  # a path
+        numbers = [flag for flag in numbers if flag not in ('--out', '--renamed')]  # paths
         assert set(numbers) <= set(listed.get(tool, ())), tool
-        if tool not in DEMOS:
+        if tool not in (*DEMOS, 'check_versions'):  # which needs the standard library alone
             assert '--debug' in parsers[tool]._option_string_actions, tool
 
 
@@ -357,9 +434,10 @@ def test_every_flag_with_a_number_is_in_the_table(monkeypatch):
     ('setting', 'said'),
     [
         ('max_iter=2', 'the config has no max_iter, and nothing reads it: did you mean train_cfg.max_iters?'),
-        ('modell.x=2', 'the config has no modell, and nothing reads it: did you mean model.x?'),
+        ('modell.x=2', 'the config has no modell, and nothing reads it: did you mean model?'),
+        ('train_dataset.data_root=/x', 'did you mean train_dataloader.dataset.data_root?'),
         ('train_iterations=2', 'the config has no train_iterations, and nothing reads it: it may be misspelt'),
-        ('max_iters=2', 'was read, and now changes nothing: did you mean train_cfg.max_iters?'),
+        ('max_iters=2', 'the config has no max_iters, and nothing reads it: did you mean train_cfg.max_iters?'),
         ('data_root=/x', 'now changes nothing: did you mean train_dataloader.dataset.data_root or val_dataloader'),
         ('train_cfg.max_iter=2', 'train_cfg has no max_iter: did you mean max_iters?'),
         ('val_dataloader.batchsize=2', 'val_dataloader has no batchsize: did you mean batch_size?'),
@@ -370,7 +448,10 @@ def test_every_flag_with_a_number_is_in_the_table(monkeypatch):
         ('optim_wrapper.optimiser.lr=2', 'optim_wrapper has no optimiser: did you mean optimizer?'),
         ('optim_wrapper.optimizer.learning_rate=2', 'optim_wrapper.optimizer has no learning_rate: '),
         ('model.test_cfg.moed=slide', 'model.test_cfg has no moed: did you mean mode?'),
+        ('randomness.sed=1', 'randomness has no sed: did you mean seed? Known are '),
         # What is new, and read.
+        ('custom_hooks.0.priority=LOW', None),
+        ('default_hooks.checkpoint.priority=LOW', None),
         ('model.data_preprocessor.fusion.compile=True', None),
         ('model.decode_head.loss_decode.loss_name=loss_x', None),
         ('model.test_cfg.crop_size=48,64', None),
@@ -405,6 +486,19 @@ def test_settings_that_nobody_reads_are_told_with_the_nearest(setting, said, pla
         assert said in line
 
 
+def test_settings_of_a_copy_and_of_a_search_are_told_by_their_place():
+    from paif_mm.engine.options import unread_options
+
+    quickstart = REPO / 'configs/quickstart'
+    copied = Config.fromfile(quickstart / 'segformer_sat_synthetic.py')
+    (line,) = unread_options(copied, {'adversarial_training.attack.steps': 1})
+    assert re.search(r'did you mean custom_hooks\.\d\.attack\.steps\?', line)
+    search = Config.fromfile(quickstart / 'segformer_hds_synthetic.py')
+    (line,) = unread_options(search, {'optim_wrapper.optimizer.lr': 1})
+    assert 'optim_wrapper has no optimizer: ' in line
+    assert 'weights' in line
+
+
 def test_a_setting_that_nobody_reads_is_told_and_the_training_goes_on(places, tmp_path, capsys):
     type_it(f'{TRAIN} | max_iter=3', {**places, 'out': tmp_path})
     assert capsys.readouterr().err.count('warning: --cfg-options max_iter: ') == 1
@@ -415,6 +509,7 @@ def test_radii_may_be_texts_wherever_they_are_read_and_no_diagnostics_are_none_a
     attack = tmp_path / 'text.py'
     attack.write_text("attack = dict(type='PGD', eps=dict(ir='4/255', vis='0.5/255'), step_size='1/255', steps=1)\n")
     written = 'train {folder}/text_in_hook.py --work-dir {out} | custom_hooks.0.attack.step_size=2/255'
+    written += ' custom_hooks.0.ratio=1/2 custom_hooks.0.phases=train'
     type_it(written, {**places, 'out': tmp_path / 'a'})
     type_it(f'{TEST} --attack {attack}', {**places, 'out': tmp_path / 'b'})
     audit = commands.latest_results(tmp_path / 'b')['text']['audit']['max_delta_255']
@@ -448,6 +543,7 @@ def test_another_configs_training_is_not_taken_up(places, tmp_path):
         told = str(caught.value.code)
         assert told.startswith(f'--resume: {out}/iter_1.pth is of {places["segmentor"].name}, another training than')
         assert what in told
+    type_it(f'{TRAIN} --resume', {**places, 'out': out})  # which is done already
     type_it(f'train {longer} --work-dir {out} --resume', places)  # the same training by another name
     assert (out / 'iter_2.pth').is_file()
 
@@ -455,6 +551,9 @@ def test_another_configs_training_is_not_taken_up(places, tmp_path):
 def test_faults_keep_their_traceback_and_debug_shows_that_of_mistakes(places, tmp_path, monkeypatch):
     with pytest.raises(KeyError, match='nothing'):
         type_it(f'{TRAIN} | {FUSION}.type=mmengine.HasAFault', {**places, 'out': tmp_path})
+    with pytest.raises(TypeError, match='unsupported operand') as caught:
+        type_it('train {folder}/fault.py --work-dir {out}', {**places, 'out': tmp_path})
+    assert not caught.value.__suppress_context__  # mmengine raises it anew, without the hook's line
     with pytest.raises(ValueError, match='is 5, but the data set has 9 classes'):
         type_it(f'{TRAIN} --debug | model.decode_head.num_classes=5', {**places, 'out': tmp_path})
 
