@@ -109,7 +109,6 @@ def main() -> None:
         if files:
             check_model_files(*files)
     config = read_config(args.config, args.cfg_options)
-    output_folder(args.out, '--out')
     rank, world = start(config, args)
     if args.transfer_from:  # known before other attacks have taken hours
         load_model(*args.transfer_from)
@@ -119,6 +118,7 @@ def main() -> None:
     bench = Bench(model, dataset, evenly(len(dataset), args.limit))
     fill_in(args, bench)
     cases = make_cases(args, bench)
+    output_folder(args.out, '--out')
     facts = collect_facts(args, config, bench)
     records = open_records(args, cases, facts, rank)
 

@@ -154,11 +154,11 @@ def test_amp_trains(trained, tmp_path):
         pytest.param(['train.py', '{config}', '--amp'], '--amp needs a GPU', marks=no_gpu),
         (['test.py', '{config}', 'x.pth'], 'checkpoint x.pth does not exist'),
         (['test.py', '{config}', 'x.pth', '--attack', 'pgd5_eps4', '--tta'], '--tta and --attack exclude each other'),
-        (['test.py', '{config}', 'x.pth', '--attack', 'pgd7'], 'attack pgd7 does not exist: .*pgd5_eps4'),
+        (['test.py', '{config}', '{run}/iter_6.pth', '--attack', 'pgd7'], 'attack pgd7 does not exist: .*pgd5_eps4'),
     ],
 )
 def test_bad_arguments_get_one_line(trained, args, message):
-    tool, *rest = [arg.format(config=trained[0]) for arg in args]
+    tool, *rest = [arg.format(config=trained[0], run=trained[1]) for arg in args]
     done = run(tool, *rest, check=False)
     assert done.returncode != 0
     assert len(done.stderr.strip().splitlines()) == 1
