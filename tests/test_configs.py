@@ -157,4 +157,4 @@ def test_a_recipe_whose_hook_is_left_out_is_told(tmp_path, capsys):
 
 def test_shipped_recipes_use_their_hooks():
     for path in COMPOSED:
-        assert unused_hooks(Config.fromfile(path)) == [], path
+        assert unused_hooks(read(path)) == [], path
