@@ -1,11 +1,13 @@
 """Adds the fusion loss to the losses of any model, without changing the model's class."""
 
+from dataclasses import replace
+
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from paif_mm.checks import check_run
 from paif_mm.data.colour import bgr_to_luma, split_pair
-from paif_mm.perception import PairFuser, find_fuser, require_fuser
+from paif_mm.perception import FusedGroup, PairFuser, find_fuser, require_fuser
 from paif_mm.registry import HOOKS, MODELS, build
 
 from .weighting import weighted_mean
@@ -69,10 +71,20 @@ def batch_fusion_loss(loss, fuser: PairFuser):
     """Mean of the fusion loss over all images of a batch, whatever their sizes, with the batch's image weights."""
     groups, weights = fuser.groups, fuser.image_weights
     if weights is not None:
+        groups = [part for group in groups if (part := _that_counts(group, weights)).index] or groups
         losses = [loss(*fusion_loss_inputs(group), reduction='none') for group in groups]
         return weighted_mean(losses, [group.index for group in groups], weights)
     images = sum(len(group.index) for group in groups)
     return sum(loss(*fusion_loss_inputs(group)) * len(group.index) for group in groups) / images
+
+
+def _that_counts(group: FusedGroup, weights: list[float]) -> FusedGroup:
+    """The images of a group that have a weight: attacked copies (TRADES) have none, and need no loss."""
+    places = [i for i, place in enumerate(group.index) if weights[place]]
+    if len(places) == len(group.index):
+        return group
+    index = [group.index[i] for i in places]
+    return replace(group, index=index, luma=group.luma[places], clean=group.clean[places])
 
 
 def fusion_loss_inputs(group):

@@ -118,8 +118,11 @@ def test_trades_adds_the_divergence_of_clean_and_attacked_predictions():
     assert batch['twins'].share == 1
     passed = []
     model.backbone.register_forward_pre_hook(lambda _, args: passed.append(len(args[0])))
+    compared = []
+    hooks[0].loss.register_forward_pre_hook(lambda _, args: compared.append(len(args[0])))
     losses = losses_of(model, batch)
     assert passed == [6]
+    assert compared == [4], 'attacked copies, which do not count, have no fusion loss'
     divergence = losses.pop('decode.loss_trades') / 6
     for name, value in losses.items():
         torch.testing.assert_close(value, before[name], msg=f'{name} is that of the clean images')
