@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from paif_mm.registry import MODELS, OPERATIONS
 from paif_mm.spelling import choices
 
+from .activation import PReLU
 from .network import FusionNetwork, channels_last
 from .operations import build_operation, conv
 from .rules import RULES
@@ -53,7 +54,7 @@ class FusionBaseline(FusionNetwork):
             return [build_operation(operation, channels) for _ in range(depth)]
 
         def encoder(inputs: int) -> nn.Module:
-            return nn.Sequential(conv(inputs, channels, 3), nn.PReLU(), *chain())
+            return nn.Sequential(conv(inputs, channels, 3), PReLU(), *chain())
 
         if rule == DIRECT:
             self.encoder = encoder(2)
@@ -61,7 +62,7 @@ class FusionBaseline(FusionNetwork):
             self.ir, self.vis = encoder(1), encoder(1)
             self.rule = RULES[rule](channels)
         self.decoder = nn.Sequential(*chain())
-        self.head = nn.Sequential(conv(channels, channels // 2, 3), conv(channels // 2, 1, 3), nn.PReLU(), nn.Tanh())
+        self.head = nn.Sequential(conv(channels, channels // 2, 3), conv(channels // 2, 1, 3), PReLU(), nn.Tanh())
         self.direct = rule == DIRECT
 
     def fuse(self, ir: Tensor, vis: Tensor) -> Tensor:

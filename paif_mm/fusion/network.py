@@ -14,10 +14,11 @@ from paif_mm.compat import load_checkpoint_file
 from paif_mm.registry import MODELS
 from paif_mm.weights import load_weights, state_of
 
+from .activation import PReLU
 from .genotype import CHAINS, load_genotype
 from .guided_filter import GuidedDecomposition
 from .inherit import derived_state
-from .operations import build_operation, conv
+from .operations import build_operation, conv, skip
 from .rules import AdaptiveAverage
 
 
@@ -100,7 +101,7 @@ class DecompositionFusion(FusionNetwork):
         self.vis = ModalityBranch(channels, chains['vis'])
         self.rule = AdaptiveAverage()
         self.chain = chains['fused']
-        self.head = nn.Sequential(conv(channels, channels // 2, 3), conv(channels // 2, 1, 3), nn.PReLU(), nn.Tanh())
+        self.head = nn.Sequential(conv(channels, channels // 2, 3), conv(channels // 2, 1, 3), PReLU(), nn.Tanh())
 
     def fuse(self, ir: Tensor, vis: Tensor) -> Tensor:
         """As :meth:`FusionNetwork.forward`; the head's tanh bounds the output to (-1, 1)."""
@@ -113,13 +114,13 @@ class ModalityBranch(nn.Module):
 
     def __init__(self, channels: int, chain: nn.Module):
         super().__init__()
-        self.stem = nn.Sequential(conv(1, channels, 3), nn.PReLU())
+        self.stem = nn.Sequential(conv(1, channels, 3), PReLU())
         self.decomposition = GuidedDecomposition(channels)
         self.chain = chain
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.stem(x)
-        return features + self.chain(self.decomposition(features))
+        return skip(features, self.chain(self.decomposition(features)))
 
 
 class Chain(nn.Sequential):
@@ -129,7 +130,7 @@ class Chain(nn.Sequential):
         super().__init__(*operations)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
+        return skip(x, super().forward(x))
 
 
 @MODELS.register_module()

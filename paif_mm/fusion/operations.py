@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from paif_mm.registry import OPERATIONS
 
+from .activation import PReLU
+
 KERNEL_SIZES = (3, 5, 7)
 
 
@@ -37,7 +39,7 @@ class Convolution(nn.Module):
     def __init__(self, channels: int, kernel_size: int = 3):
         super().__init__()
         self.conv = conv(channels, channels, kernel_size)
-        self.act = nn.PReLU()
+        self.act = PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.conv(x))
@@ -59,13 +61,13 @@ class DenseBlock(nn.Module):
         self.conv1 = conv(channels, channels, kernel_size)
         self.conv2 = conv(2 * channels, channels, kernel_size)
         self.conv3 = conv(3 * channels, channels, kernel_size)
-        self.act = nn.PReLU()
+        self.act = PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         x1 = self.act(self.conv1(x))
         x2 = self.act(conv_of_concatenation(self.conv2, x, x1))
         x3 = self.act(conv_of_concatenation(self.conv3, x, x1, x2))
-        return torch.add(x, x3, alpha=self.SCALE)
+        return skip(x, x3, self.SCALE)
 
 
 class DilatedConv(nn.Module):
@@ -88,7 +90,7 @@ class DilatedConv(nn.Module):
             # torch 2.14 on CPUs computes a wrong, at times NaN, weight gradient for a dilated depthwise convolution
             # in bfloat16 and channels-last layout; it is right in this layout.
             y = y.contiguous()
-        return x + self.norm(self.pointwise(self.depthwise(y)))
+        return skip(x, normalised(self.norm, self.pointwise, self.depthwise(y)))
 
 
 class ResidualBlock(nn.Module):
@@ -105,10 +107,10 @@ class ResidualBlock(nn.Module):
         self.dilated = conv(channels, channels, 3, dilation=2)
         self.pointwise = conv(channels, channels, 1)
         self.norm = nn.BatchNorm2d(channels)
-        self.act = nn.PReLU()
+        self.act = PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.act(self.norm(self.pointwise(self.dilated(self.conv(x)))))
+        return skip(x, self.act(normalised(self.norm, self.pointwise, self.dilated(self.conv(x)))))
 
 
 class ChannelAttention(nn.Module):
@@ -125,11 +127,11 @@ class ChannelAttention(nn.Module):
         self.conv1 = conv(channels, channels, 3)
         self.conv2 = conv(channels, channels, 3)
         self.gate = nn.Conv1d(1, 1, 3, padding=1, bias=False)  # slides over channels
-        self.act = nn.PReLU()
+        self.act = PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
-        y = self.conv2(self.act(x))
+        y = self.conv2(F.prelu(x, self.act.weight))  # x, which is added below, must not be overwritten
         return self.act(torch.addcmul(x, y, self.attention(y)))
 
     def attention(self, y: Tensor) -> Tensor:
@@ -212,6 +214,21 @@ def conv_of_concatenation(layer: nn.Conv2d, *inputs: Tensor) -> Tensor:
         part = F.conv2d(x, weight, layer.bias if out is None else None, layer.stride, layer.padding, layer.dilation)
         out = part if out is None else out.add_(part)
     return out
+
+
+def normalised(norm: nn.Module, layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """``norm(layer(x))`` for a batch norm and a convolution without bias; in eval mode they are one convolution."""
+    if norm.training:
+        return norm(layer(x))
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    weight, bias = layer.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+    return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation)
+
+
+def skip(x: Tensor, y: Tensor, scale: float = 1) -> Tensor:
+    """x + scale * y for a y that nobody reads afterwards: it is overwritten if no gradient is wanted."""
+    in_place = x.dtype == y.dtype and not (x.requires_grad or y.requires_grad)
+    return torch.add(x, y, alpha=scale, out=y if in_place else None)
 
 
 def build_operation(name: str, channels: int) -> nn.Module:
