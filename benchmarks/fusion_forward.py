@@ -138,13 +138,13 @@ class LearnedConvolutions(TorchFunctionMode):
             run_forward(network, ir, vis)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is F.conv2d and tuple(args[1].shape[1:]) != (1, 9, 9):  # not a box sum
-            self.calls.append((args, kwargs or {}))
+        if func in (F.conv2d, F.linear) and tuple(args[1].shape[1:]) != (1, 9, 9):  # not a box sum
+            self.calls.append((func, args, kwargs or {}))
         return func(*args, **(kwargs or {}))
 
     def __call__(self, *_) -> None:
-        for args, kwargs in self.calls:
-            F.conv2d(*args, **kwargs)
+        for func, args, kwargs in self.calls:
+            func(*args, **kwargs)
 
 
 if __name__ == '__main__':

@@ -23,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .channels import channel_dot, channel_max, channel_min, pointwise
+
 #: Whether box sums on a CPU are depthwise convolutions; switched off to count FLOPs.
 SUMS_AS_CONVOLUTIONS = torch.backends.mkldnn.is_available()
 
@@ -60,7 +62,7 @@ def guided_projection(x: Tensor, weight: Tensor, bias: Tensor, eps: Sequence[flo
         eps (Sequence[float]): eps_1 and eps_2.
         radius (int): the windows' radius in pixels.
     """
-    low1, low2, high1, high2 = weight.chunk(4, dim=1)
+    low1, low2, high1, high2 = weight.flatten(1).chunk(4, dim=1)
     w1, w2 = low1 - high1, low2 - high2
     guide = residual_guide(x)
     share = 1 / box_count(x, radius)  # (H, W)
@@ -70,20 +72,101 @@ def guided_projection(x: Tensor, weight: Tensor, bias: Tensor, eps: Sequence[flo
     guide_variance = square_mean - guide_mean * guide_mean
     gain1, gain2 = (share / (guide_variance + e) for e in eps)  # (N, 1, H, W) each
 
-    x_sum = box_sum(x, radius)
-    covariance_sum = box_sum(guide * x, radius).addcmul_(guide_mean, x_sum, value=-1)
-    p = F.conv2d(covariance_sum, w1).mul_(gain1).addcmul_(F.conv2d(covariance_sum, w2), gain2)
-    del covariance_sum
-    q = F.conv2d(x_sum, w1 + w2).mul_(share).addcmul_(guide_mean, p, value=-1)
-    del x_sum
+    inputs = x, guide, guide_mean, gain1, gain2, w1, w2, w1 + w2, high1 + high2, bias, share, radius
+    if torch.compiler.is_compiling():  # which derives, and fuses, a backward pass of its own
+        return mix(*inputs)[0]
+    return _Mix.apply(*inputs)
 
-    mixed = F.conv2d(x, high1 + high2, bias)
-    return mixed.addcmul_(box_sum(p, radius), guide * share).addcmul_(box_sum(q, radius), share)
+
+def mix(
+    x: Tensor,
+    guide: Tensor,
+    guide_mean: Tensor,
+    gain1: Tensor,
+    gain2: Tensor,
+    w1: Tensor,
+    w2: Tensor,
+    w: Tensor,
+    high: Tensor,
+    bias: Tensor,
+    share: Tensor,
+    radius: int,
+) -> tuple[Tensor, ...]:
+    """m(P) g + m(Q) + H F + bias, and what its backward pass reads: the sums of F, the covariances, P and its sums.
+
+    Features are (N, C, H, W), maps (N, 1, H, W), weights (C, C); ``gain_i`` is 1 / (n (variance + eps_i)), ``share``
+    1 / n.
+    """
+    x_sum = box_sum(x, radius)
+    covariance = box_sum(guide * x, radius).addcmul_(guide_mean, x_sum, value=-1)  # times n
+    p = pointwise(covariance, w1).mul_(gain1).addcmul_(pointwise(covariance, w2), gain2)
+    q = pointwise(x_sum, w).mul_(share).addcmul_(guide_mean, p, value=-1)
+    p_sum = box_sum(p, radius)
+    mixed = pointwise(x, high, bias).addcmul_(box_sum(q, radius), share).addcmul_(p_sum, guide * share)
+    return mixed, x_sum, covariance, p, p_sum
+
+
+class _Mix(torch.autograd.Function):
+    """:func:`mix` with a backward pass by hand, which needs fewer large tensors, in number and kept."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        mixed, *kept = mix(*inputs)
+        *tensors, ctx.radius = inputs
+        ctx.save_for_backward(*tensors, *kept)
+        return mixed
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(grad.device.type, enabled=False):
+            if torch.is_grad_enabled():  # the derivative is to be differentiated again
+                inputs = ctx.saved_tensors[:11]
+                wanted = [x for x, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
+                found = iter(torch.autograd.grad(mix(*inputs, ctx.radius)[0], wanted, grad, create_graph=True))
+                return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
+            return *_mix_gradients(grad, *ctx.saved_tensors, ctx.radius, any(ctx.needs_input_grad[5:10])), None, None
+
+
+def _mix_gradients(
+    grad, x, guide, guide_mean, gain1, gain2, w1, w2, w, high, bias, share, x_sum, covariance, p, p_sum, radius, weights
+) -> tuple[Tensor | None, ...]:
+    """Gradients of :func:`mix` in the order of its inputs, those of weights only if asked for.
+
+    A pixel's gain and a 1x1 convolution commute: sum_c dP (W_i C) = sum_c C (W_i^T dP), so that no W_i C is kept.
+    """
+    by_w1 = by_w2 = by_w = by_high = by_bias = None
+
+    by_q = box_sum(grad * share, radius)
+    by_p = box_sum(grad * (guide * share), radius).addcmul_(guide_mean, by_q, value=-1)
+    by_guide = channel_dot(grad, p_sum).mul_(share)
+    by_mean = channel_dot(by_q, p).neg_()
+    by_q.mul_(share)
+    by_x_sum = pointwise(by_q, w.t())
+
+    part1, part2 = pointwise(by_p, w1.t()), pointwise(by_p, w2.t())
+    by_gain1, by_gain2 = channel_dot(part1, covariance), channel_dot(part2, covariance)
+    by_covariance = part1.mul_(gain1).addcmul_(part2, gain2)
+    if weights:
+        by_w, by_high, by_bias = _outer(by_q, x_sum), _outer(grad, x), grad.sum((0, 2, 3))
+        by_w1, by_w2 = (_outer(by_p * gain, covariance) for gain in (gain1, gain2))
+
+    by_mean -= channel_dot(by_covariance, x_sum)
+    by_x_sum.addcmul_(guide_mean, by_covariance, value=-1)
+    by_product = box_sum(by_covariance, radius)  # of guide and x
+    by_guide += channel_dot(by_product, x)
+    by_x = pointwise(grad, high.t()).add_(box_sum(by_x_sum, radius)).addcmul_(by_product, guide)
+    return by_x, by_guide, by_mean, by_gain1, by_gain2, by_w1, by_w2, by_w, by_high, by_bias
+
+
+def _outer(a: Tensor, b: Tensor) -> Tensor:
+    """sum over all pixels of a b^T, (C, C)."""
+    a, b = (x.permute(0, 2, 3, 1).flatten(0, 2) for x in (a, b))
+    return a.t() @ b
 
 
 def residual_guide(x: Tensor) -> Tensor:
     """The residual map max_c F - min_c F of Eq. 3, (N, C, H, W) -> (N, 1, H, W)."""
-    return x.amax(1, keepdim=True) - x.amin(1, keepdim=True)
+    return channel_max(x) - channel_min(x)
 
 
 def box_sum(x: Tensor, radius: int) -> Tensor:
@@ -109,7 +192,8 @@ class _BoxSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return box_sum(grad, ctx.radius), None
+        with torch.autocast(grad.device.type, enabled=False):
+            return box_sum(grad, ctx.radius), None
 
 
 def box_count(x: Tensor, radius: int) -> Tensor:

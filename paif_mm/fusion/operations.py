@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from paif_mm.registry import OPERATIONS
 
 from .activation import PReLU
+from .channels import channel_max
 
 KERNEL_SIZES = (3, 5, 7)
 
@@ -156,7 +157,7 @@ class SpatialAttention(ChannelAttention):
 
     def attention(self, y: Tensor) -> Tensor:
         """One weight in (0, 1) per pixel: (N, C, H, W) -> (N, 1, H, W)."""
-        return self.gate(torch.cat([y.amax(1, keepdim=True), y.mean(1, keepdim=True)], 1)).sigmoid()
+        return self.gate(torch.cat([channel_max(y), y.mean(1, keepdim=True)], 1)).sigmoid()
 
 
 class TransformerBlock(nn.Module):
@@ -217,12 +218,11 @@ def conv_of_concatenation(layer: nn.Conv2d, *inputs: Tensor) -> Tensor:
 
 
 def normalised(norm: nn.Module, layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """``norm(layer(x))`` for a batch norm and a convolution without bias; in eval mode they are one convolution."""
+    """``norm(layer(x))`` for a batch norm and a 1x1 convolution without bias; in eval mode they are one convolution."""
     if norm.training:
         return norm(layer(x))
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    weight, bias = layer.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
-    return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation)
+    return F.conv2d(x, layer.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale)
 
 
 def skip(x: Tensor, y: Tensor, scale: float = 1) -> Tensor:

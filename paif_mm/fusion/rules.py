@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .channels import channel_max
 from .operations import conv
 
 
@@ -43,7 +44,7 @@ class AdaptiveAverage(nn.Module):
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Merge ``ir`` and ``vis``, each (N, C, H, W), into (N, C, H, W)."""
-        pooled = [pool for x in (ir, vis) for pool in (x.amax(1, keepdim=True), x.mean(1, keepdim=True))]
+        pooled = [pool for x in (ir, vis) for pool in (channel_max(x), x.mean(1, keepdim=True))]
         weight = self.conv(torch.cat(pooled, 1)).sigmoid()  # (N, 1, H, W)
         return torch.lerp(vis, ir, weight.to(ir.dtype))
 
