@@ -73,8 +73,8 @@ def guided_projection(x: Tensor, weight: Tensor, bias: Tensor, eps: Sequence[flo
     gain1, gain2 = (share / (guide_variance + e) for e in eps)  # (N, 1, H, W) each
 
     inputs = x, guide, guide_mean, gain1, gain2, w1, w2, w1 + w2, high1 + high2, bias, share, radius
-    if torch.compiler.is_compiling():  # which derives, and fuses, a backward pass of its own
-        return mix(*inputs)[0]
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():  # a compiler derives and fuses on its own
+        return mix(*inputs)
     return _Mix.apply(*inputs)
 
 
@@ -91,19 +91,26 @@ def mix(
     bias: Tensor,
     share: Tensor,
     radius: int,
-) -> tuple[Tensor, ...]:
-    """m(P) g + m(Q) + H F + bias, and what its backward pass reads: the sums of F, the covariances, P and its sums.
+    kept: list[Tensor] | None = None,
+) -> Tensor:
+    """m(P) g + m(Q) + H F + bias, (N, C, H, W).
 
     Features are (N, C, H, W), maps (N, 1, H, W), weights (C, C); ``gain_i`` is 1 / (n (variance + eps_i)), ``share``
-    1 / n.
+    1 / n. What the backward pass reads is added to ``kept``: the sums of F, n times the covariances, P and its sums.
     """
     x_sum = box_sum(x, radius)
-    covariance = box_sum(guide * x, radius).addcmul_(guide_mean, x_sum, value=-1)  # times n
+    covariance = box_sum(guide * x, radius).addcmul_(guide_mean, x_sum, value=-1)
     p = pointwise(covariance, w1).mul_(gain1).addcmul_(pointwise(covariance, w2), gain2)
     q = pointwise(x_sum, w).mul_(share).addcmul_(guide_mean, p, value=-1)
+    if kept is not None:
+        kept += x_sum, covariance, p
+    del x_sum, covariance
+    mixed = pointwise(x, high, bias).addcmul_(box_sum(q, radius), share)
+    del q
     p_sum = box_sum(p, radius)
-    mixed = pointwise(x, high, bias).addcmul_(box_sum(q, radius), share).addcmul_(p_sum, guide * share)
-    return mixed, x_sum, covariance, p, p_sum
+    if kept is not None:
+        kept.append(p_sum)
+    return mixed.addcmul_(p_sum, guide * share)
 
 
 class _Mix(torch.autograd.Function):
@@ -111,7 +118,8 @@ class _Mix(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *inputs):
-        mixed, *kept = mix(*inputs)
+        kept = []
+        mixed = mix(*inputs, kept)
         *tensors, ctx.radius = inputs
         ctx.save_for_backward(*tensors, *kept)
         return mixed
@@ -120,9 +128,10 @@ class _Mix(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         with torch.autocast(grad.device.type, enabled=False):
             if torch.is_grad_enabled():  # the derivative is to be differentiated again
-                inputs = ctx.saved_tensors[:11]
+                # Views, since the derivatives are partial: the guide is a function of x, and w of w1 and w2.
+                inputs = [tensor.view_as(tensor) for tensor in ctx.saved_tensors[:11]]
                 wanted = [x for x, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
-                found = iter(torch.autograd.grad(mix(*inputs, ctx.radius)[0], wanted, grad, create_graph=True))
+                found = iter(torch.autograd.grad(mix(*inputs, ctx.radius), wanted, grad, create_graph=True))
                 return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
             return *_mix_gradients(grad, *ctx.saved_tensors, ctx.radius, any(ctx.needs_input_grad[5:10])), None, None
 

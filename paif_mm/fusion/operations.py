@@ -66,9 +66,9 @@ class DenseBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x1 = self.act(self.conv1(x))
-        x2 = self.act(conv_of_concatenation(self.conv2, x, x1))
-        x3 = self.act(conv_of_concatenation(self.conv3, x, x1, x2))
-        return skip(x, x3, self.SCALE)
+        features = [x, x1, self.act(conv_of_concatenation(self.conv2, [x, x1]))]
+        del x1
+        return skip(x, self.act(conv_of_concatenation(self.conv3, features)), self.SCALE)
 
 
 class DilatedConv(nn.Module):
@@ -204,16 +204,16 @@ def _norm_channels(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     return norm(x.permute(0, 2, 3, 1)).to(x.dtype).permute(0, 3, 1, 2)
 
 
-def conv_of_concatenation(layer: nn.Conv2d, *inputs: Tensor) -> Tensor:
+def conv_of_concatenation(layer: nn.Conv2d, inputs: list[Tensor]) -> Tensor:
     """``layer(torch.cat(inputs, 1))`` without the concatenation: a convolution is linear in its input channels.
 
-    Saves writing the concatenation and, in backward, splitting its gradient.
+    Saves writing the concatenation and, in backward, splitting its gradient. The list is emptied, so that an input that
+    nobody else holds is freed as soon as it has been read.
     """
-    weights = layer.weight.split([x.shape[1] for x in inputs], dim=1)
-    out = None
-    for x, weight in zip(inputs, weights, strict=True):
-        part = F.conv2d(x, weight, layer.bias if out is None else None, layer.stride, layer.padding, layer.dilation)
-        out = part if out is None else out.add_(part)
+    weights = list(layer.weight.split([x.shape[1] for x in inputs], dim=1))
+    out = F.conv2d(inputs.pop(), weights.pop(), layer.bias, layer.stride, layer.padding, layer.dilation)
+    while inputs:
+        out.add_(F.conv2d(inputs.pop(), weights.pop(), None, layer.stride, layer.padding, layer.dilation))
     return out
 
 

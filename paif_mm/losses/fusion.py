@@ -23,8 +23,8 @@ def fusion_loss(
 ) -> Tensor:
     """How far a fused luminance u is from the salient parts of its **clean** sources x (infrared) and y (visible).
 
-    See :class:`FusionLoss` for the two forms. Computed in fp32, also under autocast. Only ``fused`` gets a gradient:
-    the sources say what the result ought to be.
+    See :class:`FusionLoss` for the two forms. Computed in fp32 or better, also under autocast, and never in TF32. Only
+    ``fused`` gets a gradient: the sources say what the result ought to be.
 
     Args:
         fused (Tensor): u, (N, 1, H, W).
@@ -49,7 +49,7 @@ def fusion_loss(
     if ssim_weight is None:
         ssim_weight = SSIM_WEIGHTS[form]
 
-    with torch.autocast(fused.device.type, enabled=False):  # SSIM subtracts nearly equal squares
+    with torch.autocast(fused.device.type, enabled=False):
         fused, ir, vis = fused.float(), ir.detach().float(), vis.detach().float()
         weight_ir, weight_vis = saliency_weights(ir, vis)
         shares = weight_ir * ir, weight_vis * vis
@@ -58,7 +58,7 @@ def fusion_loss(
             intensity = (fused - target).abs().mean((1, 2, 3))
         else:
             intensity = sum((fused - share).square().mean((1, 2, 3)) for share in shares)
-        structure = 1 - ssim(fused, target, data_range=1, size_average=False, win_size=WINDOW)
+        structure = (1 - ssim(*_exact(fused, target), data_range=1, size_average=False, win_size=WINDOW)).float()
         losses = intensity_weight * intensity + ssim_weight * structure  # (N,)
     return losses.mean() if reduction == 'mean' else losses
 
@@ -98,6 +98,12 @@ class FusionLoss(nn.Module):
     def forward(self, fused: Tensor, ir: Tensor, vis: Tensor, reduction: str = 'mean') -> Tensor:
         """Compute the loss; arguments, result and errors as in :func:`fusion_loss`."""
         return fusion_loss(fused, ir, vis, self.form, self.intensity_weight, self.ssim_weight, reduction)
+
+
+def _exact(*images: Tensor) -> list[Tensor]:
+    """What SSIM, which subtracts nearly equal squares, may be given: on CUDA, torch convolves fp32 in TF32 by default,
+    forwards and backwards, but never fp64, which costs little for a luminance; a CPU's fp32 is exact and faster."""
+    return [image.double() if image.is_cuda else image for image in images]
 
 
 def _check_choice(name: str, value: str, choices) -> None:

@@ -1,8 +1,24 @@
 import pytest
 import torch
 from test_fusion import textbook
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from paif_mm.fusion import guided_filter
 from paif_mm.fusion.guided_filter import GuidedDecomposition, box_count, box_sum, residual_guide
+
+
+class Operators(TorchDispatchMode):
+    """Notes every operator that runs inside, with its arguments."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls.append((func.overloadpacket.__name__, args))
+        return func(*args, **(kwargs or {}))
+
 
 PARTS = {'LF_1': 0, 'LF_2': 1, 'HF_1': 2, 'HF_2': 3}
 
@@ -26,6 +42,28 @@ def test_box_mean_equals_loop_over_windows(size, dtype):
         for j in range(size[1]):
             window = x[:, :, max(0, i - 4) : i + 5, max(0, j - 4) : j + 5]
             torch.testing.assert_close(mean[:, :, i, j], window.mean((2, 3)))
+
+
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last], ids=str)
+def test_box_sum_and_gradient_are_the_same_by_convolution_and_by_pooling(layout, monkeypatch):
+    x = torch.rand(2, 3, 12, 7).contiguous(memory_format=layout).requires_grad_()
+    results = []
+    for switch in (True, False):
+        monkeypatch.setattr(guided_filter, 'SUMS_AS_CONVOLUTIONS', switch)
+        y = box_sum(x, 4)
+        results.append([y, *torch.autograd.grad((y * torch.arange(7)).sum(), x)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_sums_on_cuda_are_columns_then_rows_and_no_convolution():
+    """torch runs convolutions on CUDA in TF32 by default, which would spoil variances; 18 values are read, not 81."""
+    with FakeTensorMode(), Operators() as seen, torch.no_grad():
+        x, weight, bias = (torch.rand(shape, device='cuda') for shape in [(1, 4, 12, 10), (4, 16, 1, 1), (4,)])
+        guided_filter.guided_projection(x, weight, bias, (1e-3, 1e-4), radius=4)
+    sums = [args for name, args in seen.calls if name == 'avg_pool2d']
+    assert {tuple(args[1]) for args in sums} == {(9, 1), (1, 9)}
+    assert not [name for name, _ in seen.calls if 'convolution' in name]
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
@@ -60,6 +98,28 @@ def test_gradients_equal_numerical_ones():
     layer = GuidedDecomposition(2).double()
     x = torch.randn(1, 2, 6, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(layer, x)
+    assert torch.autograd.gradgradcheck(layer, x)
+
+
+def test_second_derivatives_towards_features_and_weights_equal_the_textbooks():
+    layer = GuidedDecomposition(3).double()
+    p = {f'd.project.{k}': v for k, v in layer.project.named_parameters()}
+    x = torch.randn(2, 3, 9, 12, dtype=torch.float64, requires_grad=True)
+    wanted, results = [x, *layer.parameters()], []
+    for form in (layer, lambda x: textbook.decomposition(p, 'd', x)):
+        first = torch.autograd.grad(form(x).pow(2).sum(), wanted, create_graph=True)
+        results.append([*first, *torch.autograd.grad(sum(g.pow(2).sum() for g in first), wanted)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_autocast_around_the_backward_pass_changes_no_gradient():
+    layer, x = GuidedDecomposition(4), torch.randn(1, 4, 16, 16, requires_grad=True)
+    expected = torch.autograd.grad(layer(x).sum(), [x, *layer.parameters()])
+    with torch.autocast('cpu', torch.bfloat16):
+        inside = torch.autograd.grad(layer(x).sum(), [x, *layer.parameters()])
+    for a, b in zip(inside, expected, strict=True):
+        assert torch.equal(a, b)
 
 
 def test_single_precision_is_closer_to_double_than_the_textbook():

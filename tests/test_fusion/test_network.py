@@ -33,13 +33,52 @@ def values_and_gradients(form, net, ir, vis):
     return [fused.detach(), *torch.autograd.grad(loss, inputs)]
 
 
+@pytest.mark.parametrize('train', [False, True], ids=['eval', 'train'])
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=str)
-def test_output_and_gradients_equal_the_textbook(dtype, tolerance):
-    net, (ir, vis) = network(dtype=dtype), pair(2, 1, 23, 18, dtype=dtype)
+def test_output_and_gradients_equal_the_textbook(dtype, tolerance, train):
+    net, (ir, vis) = network(dtype=dtype).train(train), pair(2, 1, 23, 18, dtype=dtype)
     ours = values_and_gradients(net, net, ir, vis)
     theirs = values_and_gradients(lambda *inputs: textbook_fusion(net, *inputs), net, ir, vis)
     for a, b in zip(ours, theirs, strict=True):
         assert (a - b).abs().max() <= tolerance * max(1, b.abs().max())
+
+
+@pytest.mark.parametrize('train', [False, True], ids=['eval', 'train'])
+def test_second_derivatives_equal_the_textbooks(train):
+    """Meta-learning and gradient alignment differentiate gradients towards weights and towards pixels."""
+    net, (ir, vis) = network(channels=4).train(train), pair(2, 1, 14, 11)
+    wanted, results = [ir.requires_grad_(), vis.requires_grad_(), *net.parameters()], []
+    for form in (net, lambda *inputs: textbook_fusion(net, *inputs)):
+        first = torch.autograd.grad(form(ir, vis).square().sum(), wanted, create_graph=True)
+        results.append(torch.autograd.grad(sum(g.square().sum() for g in first), wanted))
+    for a, b in zip(*results, strict=True):
+        assert (a - b).abs().max() <= 1e-7 * max(1, b.abs().max())
+
+
+def test_changed_weights_and_statistics_count_at_once():
+    """What eval mode folds into convolutions is never that of an earlier pass."""
+    net, (ir, vis) = network(channels=4), pair(1, 1, 12, 10)
+    net(ir, vis)
+    with torch.no_grad():
+        for value in [*net.parameters(), *(b for b in net.buffers() if b.is_floating_point())]:
+            value.mul_(1.1)
+        torch.testing.assert_close(net(ir, vis), textbook_fusion(net, ir, vis))
+
+
+def test_the_backward_pass_keeps_little_of_what_the_textbooks_keeps():
+    net, (ir, vis), kept = network(), pair(1, 1, 24, 32), []
+    for form in (net, lambda *inputs: textbook_fusion(net, *inputs)):
+        sizes = {}
+
+        def pack(tensor, sizes=sizes):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            fused = form(ir, vis)
+        kept.append(sum(sizes.values()))
+        del fused
+    assert kept[0] < 0.6 * kept[1]
 
 
 def test_gradients_equal_numerical_ones():

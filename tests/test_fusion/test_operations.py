@@ -44,7 +44,7 @@ def test_split_convolution_equals_convolution_of_concatenation(bias):
     torch.manual_seed(0)
     layer = torch.nn.Conv2d(9, 5, 3, padding=2, dilation=2, bias=bias).double()
     parts = [torch.randn(2, c, 8, 7, dtype=torch.float64, requires_grad=True) for c in (4, 2, 3)]
-    split, whole = conv_of_concatenation(layer, *parts), layer(torch.cat(parts, 1))
+    split, whole = conv_of_concatenation(layer, [*parts]), layer(torch.cat(parts, 1))
     torch.testing.assert_close(split, whole)
     inputs = [*parts, *layer.parameters()]
     for a, b in zip(*(torch.autograd.grad(y.square().sum(), inputs) for y in (split, whole)), strict=True):

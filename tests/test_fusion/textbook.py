@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 
 def textbook_fusion(network: nn.Module, ir: Tensor, vis: Tensor) -> Tensor:
-    """The output of ``network(ir, vis)``, (N, 1, H, W), with the network's parameters; BatchNorm in eval mode."""
-    p = dict(network.named_parameters()) | dict(network.named_buffers())
+    """The output of ``network(ir, vis)``, (N, 1, H, W), with the network's parameters, in its mode."""
+    p = dict(network.named_parameters()) | dict(network.named_buffers()) | {'training': network.training}
     ir = branch(p, 'ir', ir, dense_block, dilated_conv)
     vis = branch(p, 'vis', vis, dense_block, dense_block)
     x = adaptive_average(p, ir, vis)
@@ -88,8 +88,8 @@ def channel_attention(p: dict, name: str, x: Tensor) -> Tensor:
 
 
 def batch_norm(p: dict, name: str, x: Tensor) -> Tensor:
-    statistics = p[f'{name}.running_mean'], p[f'{name}.running_var']
-    return F.batch_norm(x, *statistics, p[f'{name}.weight'], p[f'{name}.bias'])
+    statistics = (p[f'{name}.{statistic}'].clone() for statistic in ('running_mean', 'running_var'))
+    return F.batch_norm(x, *statistics, p[f'{name}.weight'], p[f'{name}.bias'], p.get('training', False))
 
 
 def conv(x: Tensor, weight: Tensor, dilation: int = 1, groups: int = 1) -> Tensor:

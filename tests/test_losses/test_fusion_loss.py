@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from paif_mm.losses import FusionLoss, fusion_loss, saliency_weights
 from paif_mm.registry import MODELS, build
@@ -126,3 +128,25 @@ def test_what_cannot_be_computed_is_refused():
         FusionLoss(form='literal')
     with pytest.raises(ValueError, match='sum'):
         FusionLoss()(image, image, image, reduction='sum')
+
+
+@pytest.mark.parametrize(('device', 'dtype'), [('cpu', torch.float32), ('cuda', torch.float64)])
+def test_ssim_is_convolved_in_a_precision_that_is_never_cut(device, dtype):
+    """On CUDA torch runs fp32 convolutions in TF32 by default."""
+    with FakeTensorMode(), Convolutions() as seen:
+        loss = fusion_loss(*torch.rand(3, 2, 1, 16, 20, device=device))
+    assert seen.dtypes == {dtype}
+    assert loss.dtype == torch.float32
+
+
+class Convolutions(TorchDispatchMode):
+    """Notes the data types of convolutions that run inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if 'convolution' in func.overloadpacket.__name__:
+            self.dtypes.add(args[0].dtype)
+        return func(*args, **(kwargs or {}))
