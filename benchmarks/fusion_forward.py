@@ -1,11 +1,13 @@
 """Speed, memory and accuracy of the fusion network against its straightforward form, on a CPU (Linux).
 
-    python benchmarks/fusion_forward.py [--size 480x640] [--repeats 3] [--threads 2]
+    python benchmarks/fusion_forward.py [--size 480x640] [--repeats 5] [--threads 1]
 
-Prints medians of interleaved repetitions, each form's peak memory, and the share of the eager forward's time that its
-learned convolutions take when run alone. The last line is JSON: ``forward_ratio``, ``compiled_forward_ratio`` and
-``forward_backward_ratio`` (gradients to inputs and parameters) are times relative to the straightforward form in
-``tests/test_fusion/textbook.py``; the errors are the largest absolute differences from its float64 output.
+Prints each form's median time and peak memory over interleaved repetitions, and its ratio to the straightforward form
+in ``tests/test_fusion/textbook.py`` in each repetition: smallest, median, largest. With one thread, times are those of
+the process on its core, which other programs disturb least. The last line is JSON: the medians of the ratios of
+``forward``, ``compiled_forward`` and ``forward_backward`` (gradients to inputs and parameters) and of peak memory, the
+share of the eager forward's time that its learned convolutions take when run alone, and the largest absolute
+differences from the straightforward form's float64 output.
 """
 
 import argparse
@@ -42,19 +44,22 @@ def main() -> None:
     convolutions = partial(run_forward, LearnedConvolutions(forms['eager'], ir, vis), ir, vis)
     for run in (*forward.values(), convolutions):
         run()  # compiles, loads kernels
-    seconds = report('forward', forward | {'convolutions': convolutions}, args.repeats)
+    times, memory = report('forward', forward | {'convolutions': convolutions}, args)
     both = {form: partial(run_forward_backward, forms[form], ir, vis) for form in ('textbook', 'eager')}
-    seconds_both = report('forward + backward to inputs and parameters', both, args.repeats)
+    times_both, memory_both = report('forward + backward to inputs and parameters', both, args)
     attack = {form: partial(run, parameters=False) for form, run in both.items()}
-    report('forward + backward to inputs only, as in an attack', attack, repeats=1)
+    times_attack, _ = report('forward + backward to inputs only, as in an attack', attack, args)
 
     truth = run_forward(partial(textbook_fusion, copy.deepcopy(forms['eager']).double()), ir.double(), vis.double())
     errors = {form: (run().double() - truth).abs().max().item() for form, run in forward.items()}
     result = {
-        'forward_ratio': seconds['eager'] / seconds['textbook'],
-        'compiled_forward_ratio': seconds['compiled'] / seconds['textbook'],
-        'forward_backward_ratio': seconds_both['eager'] / seconds_both['textbook'],
-        'conv_share': seconds['convolutions'] / seconds['eager'],
+        'forward_ratio': times['eager'],
+        'compiled_forward_ratio': times['compiled'],
+        'forward_backward_ratio': times_both['eager'],
+        'attack_ratio': times_attack['eager'],
+        'memory_ratio': memory['eager'],
+        'forward_backward_memory_ratio': memory_both['eager'],
+        'conv_share': times['convolutions'] / times['eager'],
         'error_vs_float64': max(errors['eager'], errors['compiled']),
         'textbook_error_vs_float64': errors['textbook'],
     }
@@ -64,8 +69,8 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--size', default='480x640', help='height x width of the pair')
-    parser.add_argument('--repeats', type=int, default=3)
-    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--repeats', type=int, default=5)
+    parser.add_argument('--threads', type=int, default=1)
     return parser.parse_args()
 
 
@@ -96,24 +101,27 @@ def run_forward_backward(form: Callable, ir: Tensor, vis: Tensor, parameters: bo
     network.requires_grad_(True)
 
 
-def report(title: str, runs: dict[str, Callable], repeats: int) -> dict[str, float]:
-    """Print and return each run's median seconds; repetitions alternate between the runs."""
-    seconds, peaks = {name: [] for name in runs}, {}
-    for _ in range(repeats):
+def report(title: str, runs: dict[str, Callable], args: argparse.Namespace) -> tuple[dict, dict]:
+    """Print each run's figures; return the medians of its time and peak memory relative to the textbook form's."""
+    clock = time.process_time if args.threads == 1 else time.perf_counter
+    seconds, peaks = ({name: [] for name in runs} for _ in range(2))
+    for _ in range(args.repeats):
         for name, run in runs.items():
             memory = peak_memory()
-            start = time.perf_counter()
+            start = clock()
             run()
-            seconds[name].append(time.perf_counter() - start)
-            peaks[name] = memory()
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+            seconds[name].append(clock() - start)
+            peaks[name].append(memory())
     print(title)
-    for name, value in medians.items():
-        print(
-            f'  {name:12} {value:6.2f} s  {value / medians["textbook"]:.2f}x  peak memory {peaks[name]:5.0f} MiB',
-            flush=True,
-        )
-    return medians
+    medians = []
+    for values in (seconds, peaks):
+        ratios = {name: [a / b for a, b in zip(values[name], values['textbook'], strict=True)] for name in runs}
+        medians.append({name: statistics.median(ratio) for name, ratio in ratios.items()})
+        for name, ratio in ratios.items():
+            unit = 's' if values is seconds else 'MiB'
+            spread = f'{min(ratio):.3f} {statistics.median(ratio):.3f} {max(ratio):.3f}'
+            print(f'  {name:12} {statistics.median(values[name]):8.2f} {unit:3}  x {spread}', flush=True)
+    return medians[0], medians[1]
 
 
 def peak_memory() -> Callable[[], float]:
