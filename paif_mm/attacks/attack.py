@@ -188,7 +188,7 @@ class PGD(Attack):
         if not any(budget.eps for budget in budgets):
             return AttackResult(index, [image.clone() for image in clean], clean, None)
         questions = Questions(self.objective, model, [sample.to(device) for sample in samples], clean, training)
-        with frozen(model, self.dtype):
+        with frozen(model, dtype=self.dtype):
             images, found = self.optimise(questions, clean, budgets, rng)
         exact = self.dtype == torch.float32 and not getattr(self.objective, 'scheduled', False)
         return AttackResult(index, images, clean, found.loss if found and exact else None, questions.blind)

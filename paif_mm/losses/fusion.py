@@ -1,5 +1,7 @@
 """The fusion loss L_F (Eq. 6)."""
 
+from functools import cache
+
 import torch
 from pytorch_msssim import ssim
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from paif_mm.registry import MODELS
 from .saliency import saliency_weights
 
 SSIM_WEIGHTS = {'target': 1.1, 'paper': 1.0}  # default of each form
-WINDOW = 11  # of SSIM's Gaussian, pixels (Wang et al. 2004)
+WINDOW, DEVIATION = 11, 1.5  # of SSIM's Gaussian, pixels (Wang et al. 2004)
 
 
 def fusion_loss(
@@ -58,7 +60,7 @@ def fusion_loss(
             intensity = (fused - target).abs().mean((1, 2, 3))
         else:
             intensity = sum((fused - share).square().mean((1, 2, 3)) for share in shares)
-        structure = 1 - ssim(fused, target, data_range=1, size_average=False, win_size=WINDOW)
+        structure = 1 - ssim(fused, target, data_range=1, size_average=False, win=_window(fused.device))
         losses = intensity_weight * intensity + ssim_weight * structure  # (N,)
     return losses.mean() if reduction == 'mean' else losses
 
@@ -98,6 +100,13 @@ class FusionLoss(nn.Module):
     def forward(self, fused: Tensor, ir: Tensor, vis: Tensor, reduction: str = 'mean') -> Tensor:
         """Compute the loss; arguments, result and errors as in :func:`fusion_loss`."""
         return fusion_loss(fused, ir, vis, self.form, self.intensity_weight, self.ssim_weight, reduction)
+
+
+@cache
+def _window(device: torch.device) -> Tensor:
+    """SSIM's Gaussian, (1, 1, 1, 11), made once a device: on its way to a GPU, each iteration would wait for it."""
+    weights = torch.exp(-((torch.arange(WINDOW, dtype=torch.float) - WINDOW // 2) ** 2) / (2 * DEVIATION**2))
+    return (weights / weights.sum()).view(1, 1, 1, WINDOW).to(device)
 
 
 def _check_choice(name: str, value: str, choices) -> None:
