@@ -10,11 +10,10 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import torch
-from attack_overhead import gradient_by_hand
+from attack_overhead import clock, gradient_by_hand
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
@@ -98,14 +97,6 @@ def measured(bench: Bench, cases, folder: Path, counts: dict, found: dict, share
     records.close()
     found |= {(case, image): record for case, images in records.found.items() for image, record in images.items()}
     return seconds
-
-
-def clock() -> float:
-    """Seconds; on a CPU those of this process alone, as others disturb the ratios."""
-    if not torch.cuda.is_available():
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def bare(model, batch: dict, repeats: int = 7) -> tuple[float, float]:
