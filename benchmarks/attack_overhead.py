@@ -75,24 +75,24 @@ def build(args):
     return model.to(device), {'inputs': [torch.randint(0, 256, (4, height, width)).float()], 'data_samples': [sample]}
 
 
-def gradient_by_hand(model, batch) -> torch.Tensor:
-    """d cross-entropy / d pixels, as anyone would write it."""
+def gradient_by_hand(model, batch) -> tuple[torch.Tensor, ...]:
+    """d cross-entropy / d pixels of each image, as anyone would write it."""
     device = next(model.parameters()).device
-    pixels = batch['inputs'][0].to(device, torch.float32, copy=True).requires_grad_()
-    label = batch['data_samples'][0].gt_sem_seg.data.to(device)
+    pixels = [image.to(device, torch.float32, copy=True).requires_grad_() for image in batch['inputs']]
     with frozen(model):
-        logits = model(**model.data_preprocessor({'inputs': [pixels], 'data_samples': None}), mode='tensor')
-        loss = F.cross_entropy(F.interpolate(logits, label.shape[-2:], mode='bilinear'), label)
-        return torch.autograd.grad(loss, pixels)[0]
+        return torch.autograd.grad(loss_by_hand(model, pixels, batch), pixels)
 
 
+@torch.no_grad()
 def look_by_hand(model, batch) -> torch.Tensor:
     """Cross-entropy of the pixels, without a gradient."""
-    device = next(model.parameters()).device
-    pixels, label = batch['inputs'][0].to(device), batch['data_samples'][0].gt_sem_seg.data.to(device)
-    with frozen(model), torch.no_grad():
-        logits = model(**model.data_preprocessor({'inputs': [pixels], 'data_samples': None}), mode='tensor')
-        return F.cross_entropy(F.interpolate(logits, label.shape[-2:], mode='bilinear'), label)
+    return loss_by_hand(model, [image.to(next(model.parameters()).device) for image in batch['inputs']], batch)
+
+
+def loss_by_hand(model, pixels: list[torch.Tensor], batch) -> torch.Tensor:
+    label = torch.cat([sample.gt_sem_seg.data.to(pixels[0].device) for sample in batch['data_samples']])
+    logits = model(**model.data_preprocessor({'inputs': pixels, 'data_samples': None}), mode='tensor')
+    return F.cross_entropy(F.interpolate(logits, label.shape[-2:], mode='bilinear'), label)
 
 
 def clock() -> float:

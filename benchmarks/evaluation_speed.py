@@ -1,9 +1,9 @@
 """What a suite costs beyond its passes: ``python benchmarks/evaluation_speed.py [--steps 20] [--images 4]``.
 
 Runs the suite ``strong`` as tools/robustness.py does (attacks, predictions, scores, quality of the fused images,
-records), counts the forward passes with and without gradients that the model makes, and compares the time with as many
-bare ones, measured between the images in the same run. Then it evaluates in batches and one by one, and counts the
-results that differ. Ends with one JSON line. With --config and --checkpoint, a trained model on its own test set.
+records), one by one and in batches, counts the forward passes with and without gradients that the model makes, and
+compares the time with as many bare ones, measured in between in the same run. It also counts the results that differ.
+Ends with one JSON line. With --config and --checkpoint, a trained model on its own test set.
 """
 
 import argparse
@@ -40,28 +40,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = build(args, Path(folder))
         cases = make_suite('strong', bench.score.name, [args.eps], steps=args.steps, fused=True, pairs=True)
-        item = bench.batch([bench.dataset[bench.images[0]]])
-        counts, one_by_one, seconds, bares = {True: 0, False: 0}, {}, 0.0, []
-        for place in range(len(bench.images)):  # image by image, bare passes in between
-            bares.append(bare(bench.model, item))
-            seconds += measured(bench, cases, Path(folder) / 'single', counts, one_by_one, (place, len(bench.images)))
-        bares.append(bare(bench.model, item))
-        with_gradient, without = (statistics.mean(times) for times in zip(*bares, strict=True))
-        expected = counts[True] * with_gradient + counts[False] * without
-        batched = {}
-        measured(bench, cases, Path(folder) / 'batched', {True: 0, False: 0}, batched, (0, 1), args.batch_size)
+        one_by_one, batched = {}, {}
+        ratio = compared(bench, cases, Path(folder) / 'single', one_by_one, 1)
+        batch_ratio = compared(bench, cases, Path(folder) / 'batched', batched, args.batch_size)
         different = [place for place in one_by_one if one_by_one[place]['score'] != batched[place]['score']]
         drift = max(difference(bench, one_by_one[place], batched[place]) for place in one_by_one)
 
-    print(f'suite strong, {len(bench.images)} images, {args.steps} steps, {torch.get_num_threads()} threads')
-    print(
-        f'{counts[True]} passes with gradients of {with_gradient:.4f} s and {counts[False]} without of {without:.4f} s'
-    )
-    print(f'suite: {seconds:.2f} s = {seconds / expected:.3f} x the passes')
     share = len(different) / len(one_by_one)
     print(f'batches of {args.batch_size}: {share:.1%} of {len(one_by_one)} results differ')
     print(f'largest difference of an accuracy: {drift:.5f}')
-    print(json.dumps({'suite_ratio': round(seconds / expected, 4), 'differing_share': share, 'accuracy_drift': drift}))
+    figures = {'suite_ratio': ratio, 'batch_ratio': batch_ratio, 'differing_share': share, 'accuracy_drift': drift}
+    print(json.dumps(figures))
 
 
 def build(args, folder: Path) -> Bench:
@@ -80,6 +69,24 @@ def build(args, folder: Path) -> Bench:
         model = MODELS.build(config.model).to('cuda' if torch.cuda.is_available() else 'cpu').eval()
         dataset = DATASETS.build({**config.test_dataloader.dataset, 'data_root': str(folder / 'scenes')})
     return Bench(model, dataset, evenly(len(dataset), args.images))
+
+
+def compared(bench: Bench, cases, folder: Path, found: dict, batch_size: int) -> float:
+    """Time of an evaluation in batches / time of its passes, which are measured before, between and after batches."""
+    turns = max(len(bench.images) // batch_size, 1)
+    batch = bench.batch([bench.dataset[image] for image in bench.images[::turns]])
+    counts, seconds, bares = {True: 0, False: 0}, 0.0, [bare(bench.model, batch)]
+    for turn in range(turns):
+        seconds += measured(bench, cases, folder, counts, found, (turn, turns), batch_size)
+        bares.append(bare(bench.model, batch))
+    with_gradient, without = (statistics.mean(times) / len(batch['inputs']) for times in zip(*bares, strict=True))
+    expected = counts[True] * with_gradient + counts[False] * without
+    print(f'suite strong, {len(bench.images)} images in batches of {batch_size}, {torch.get_num_threads()} threads')
+    print(
+        f'{counts[True]} passes of {with_gradient:.4f} s an image, {counts[False]} without gradients of {without:.4f}'
+    )
+    print(f'suite: {seconds:.2f} s = {seconds / expected:.3f} x the passes')
+    return round(seconds / expected, 4)
 
 
 def measured(bench: Bench, cases, folder: Path, counts: dict, found: dict, share, batch_size: int = 1) -> float:
