@@ -1,7 +1,9 @@
 """What PGD-k costs beyond its k gradients: ``python benchmarks/attack_overhead.py [--size 240x320] [--steps 5]``.
 
 Compares the attack, as the test tool runs it, with k forward and backward passes to the inputs of the same model,
-written down by hand and run in a row. Interleaved in one run; medians over the repeats. Ends with one JSON line.
+written down by hand and run in a row, and with the passes that it makes itself: keeping the worst iterate takes one
+more forward pass. Interleaved in one run; medians over the repeats of the ratios, on a CPU of the time of this process.
+Ends with one JSON line.
 """
 
 import argparse
@@ -9,6 +11,7 @@ import json
 import statistics
 import time
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
@@ -33,16 +36,30 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     model, batch = build(args)
     attacks = {keep: PGD(eps=8 / 255, steps=args.steps, keep=keep) for keep in ('worst', 'last')}
-    forms = {'bare': lambda: [gradient_by_hand(model, batch) for _ in range(args.steps)]}
-    forms.update({keep: lambda attack=attack: attack(model, batch) for keep, attack in attacks.items()})
-    seconds = interleaved(forms, args.repeats)
+    forms = {
+        'bare': lambda: [gradient_by_hand(model, batch) for _ in range(args.steps)],
+        'look': lambda: look_by_hand(model, batch),
+        **{keep: lambda attack=attack: attack(model, batch) for keep, attack in attacks.items()},
+    }
+    seconds = {name: np.array(values) for name, values in rounds(forms, args.repeats, clock).items()}
 
     bare = seconds['bare']
-    print(f'PGD-{args.steps} on {args.config} at 1x{args.size}, {args.threads} threads, medians of {args.repeats}')
-    print(f'{args.steps} forward and backward passes to the inputs: {bare:.3f} s')
-    for keep, what in (('worst', 'worst iterate kept, one more forward (default)'), ('last', 'last iterate kept')):
-        print(f'attack, {what}: {seconds[keep]:.3f} s = {seconds[keep] / bare:.3f} x the passes')
-    print(json.dumps({'overhead': round(seconds['worst'] / bare, 4)}))
+    ratios = {
+        'overhead': seconds['worst'] / bare,
+        'overhead_of_own_passes': seconds['worst'] / (bare + seconds['look']),
+        'overhead_of_last': seconds['last'] / bare,
+        'forward_share': args.steps * seconds['look'] / bare,
+    }
+    what = (
+        f'attack that keeps the worst iterate (default) / {args.steps} forward and backward passes',
+        'the same / these passes and the forward pass that looks at the last iterate',
+        f'attack that keeps the last iterate / {args.steps} forward and backward passes',
+        'forward pass / forward and backward pass',
+    )
+    print(f'PGD-{args.steps} on {args.config} at 1x{args.size}, {args.threads} threads, {args.repeats} repeats')
+    for words, values in zip(what, ratios.values(), strict=True):
+        print(f'{words}: {values.min():.3f} / {np.median(values):.3f} / {values.max():.3f} (min, median, max)')
+    print(json.dumps({name: round(float(np.median(values)), 4) for name, values in ratios.items()}))
 
 
 def build(args):
@@ -58,29 +75,51 @@ def build(args):
     return model.to(device), {'inputs': [torch.randint(0, 256, (4, height, width)).float()], 'data_samples': [sample]}
 
 
-def gradient_by_hand(model, batch) -> torch.Tensor:
-    """d cross-entropy / d pixels, as anyone would write it."""
+def gradient_by_hand(model, batch) -> tuple[torch.Tensor, ...]:
+    """d cross-entropy / d pixels of each image, as anyone would write it."""
     device = next(model.parameters()).device
-    pixels = batch['inputs'][0].to(device, torch.float32, copy=True).requires_grad_()
-    label = batch['data_samples'][0].gt_sem_seg.data.to(device)
+    pixels = [image.to(device, torch.float32, copy=True).requires_grad_() for image in batch['inputs']]
     with frozen(model):
-        logits = model(**model.data_preprocessor({'inputs': [pixels], 'data_samples': None}), mode='tensor')
-        loss = F.cross_entropy(F.interpolate(logits, label.shape[-2:], mode='bilinear'), label)
-        return torch.autograd.grad(loss, pixels)[0]
+        return torch.autograd.grad(loss_by_hand(model, pixels, batch), pixels)
+
+
+@torch.no_grad()
+def look_by_hand(model, batch) -> torch.Tensor:
+    """Cross-entropy of the pixels, without a gradient."""
+    return loss_by_hand(model, [image.to(next(model.parameters()).device) for image in batch['inputs']], batch)
+
+
+def loss_by_hand(model, pixels: list[torch.Tensor], batch) -> torch.Tensor:
+    label = torch.cat([sample.gt_sem_seg.data.to(pixels[0].device) for sample in batch['data_samples']])
+    logits = model(**model.data_preprocessor({'inputs': pixels, 'data_samples': None}), mode='tensor')
+    return F.cross_entropy(F.interpolate(logits, label.shape[-2:], mode='bilinear'), label)
+
+
+def clock() -> float:
+    """Seconds; on a CPU those of this process alone, as others disturb the ratios."""
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def interleaved(forms: dict, repeats: int) -> dict[str, float]:
     """Median seconds of each form, all forms once per repeat, after one warm-up."""
+    return {name: statistics.median(values) for name, values in rounds(forms, repeats, time.perf_counter).items()}
+
+
+def rounds(forms: dict, repeats: int, clock) -> dict[str, list[float]]:
+    """Seconds of each form by a clock, all forms once per repeat, after one warm-up."""
     times = {name: [] for name in forms}
     for repeat in range(repeats + 1):
         for name, form in forms.items():
-            start = time.perf_counter()
+            start = clock()
             form()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if repeat:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+                times[name].append(clock() - start)
+    return times
 
 
 if __name__ == '__main__':

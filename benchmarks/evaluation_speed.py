@@ -1,20 +1,19 @@
 """What a suite costs beyond its passes: ``python benchmarks/evaluation_speed.py [--steps 20] [--images 4]``.
 
 Runs the suite ``strong`` as tools/robustness.py does (attacks, predictions, scores, quality of the fused images,
-records), counts the forward passes with and without gradients that the model makes, and compares the time with as many
-bare ones, measured between the images in the same run. Then it evaluates in batches and one by one, and counts the
-results that differ. Ends with one JSON line. With --config and --checkpoint, a trained model on its own test set.
+records), one by one and in batches, counts the forward passes with and without gradients that the model makes, and
+compares the time with as many bare ones, measured in between in the same run. It also counts the results that differ.
+Ends with one JSON line. With --config and --checkpoint, a trained model on its own test set.
 """
 
 import argparse
 import json
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import torch
-from attack_overhead import gradient_by_hand
+from attack_overhead import clock, gradient_by_hand
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
@@ -41,28 +40,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = build(args, Path(folder))
         cases = make_suite('strong', bench.score.name, [args.eps], steps=args.steps, fused=True, pairs=True)
-        item = bench.batch([bench.dataset[bench.images[0]]])
-        counts, one_by_one, seconds, bares = {True: 0, False: 0}, {}, 0.0, []
-        for place in range(len(bench.images)):  # image by image, bare passes in between
-            bares.append(bare(bench.model, item))
-            seconds += measured(bench, cases, Path(folder) / 'single', counts, one_by_one, (place, len(bench.images)))
-        bares.append(bare(bench.model, item))
-        with_gradient, without = (statistics.mean(times) for times in zip(*bares, strict=True))
-        expected = counts[True] * with_gradient + counts[False] * without
-        batched = {}
-        measured(bench, cases, Path(folder) / 'batched', {True: 0, False: 0}, batched, (0, 1), args.batch_size)
+        one_by_one, batched = {}, {}
+        ratio = compared(bench, cases, Path(folder) / 'single', one_by_one, 1)
+        batch_ratio = compared(bench, cases, Path(folder) / 'batched', batched, args.batch_size)
         different = [place for place in one_by_one if one_by_one[place]['score'] != batched[place]['score']]
         drift = max(difference(bench, one_by_one[place], batched[place]) for place in one_by_one)
 
-    print(f'suite strong, {len(bench.images)} images, {args.steps} steps, {torch.get_num_threads()} threads')
-    print(
-        f'{counts[True]} passes with gradients of {with_gradient:.4f} s and {counts[False]} without of {without:.4f} s'
-    )
-    print(f'suite: {seconds:.2f} s = {seconds / expected:.3f} x the passes')
     share = len(different) / len(one_by_one)
     print(f'batches of {args.batch_size}: {share:.1%} of {len(one_by_one)} results differ')
     print(f'largest difference of an accuracy: {drift:.5f}')
-    print(json.dumps({'suite_ratio': round(seconds / expected, 4), 'differing_share': share, 'accuracy_drift': drift}))
+    figures = {'suite_ratio': ratio, 'batch_ratio': batch_ratio, 'differing_share': share, 'accuracy_drift': drift}
+    print(json.dumps(figures))
 
 
 def build(args, folder: Path) -> Bench:
@@ -83,6 +71,24 @@ def build(args, folder: Path) -> Bench:
     return Bench(model, dataset, evenly(len(dataset), args.images))
 
 
+def compared(bench: Bench, cases, folder: Path, found: dict, batch_size: int) -> float:
+    """Time of an evaluation in batches / time of its passes, which are measured before, between and after batches."""
+    turns = max(len(bench.images) // batch_size, 1)
+    batch = bench.batch([bench.dataset[image] for image in bench.images[::turns]])
+    counts, seconds, bares = {True: 0, False: 0}, 0.0, [bare(bench.model, batch)]
+    for turn in range(turns):
+        seconds += measured(bench, cases, folder, counts, found, (turn, turns), batch_size)
+        bares.append(bare(bench.model, batch))
+    with_gradient, without = (statistics.mean(times) / len(batch['inputs']) for times in zip(*bares, strict=True))
+    expected = counts[True] * with_gradient + counts[False] * without
+    print(f'suite strong, {len(bench.images)} images in batches of {batch_size}, {torch.get_num_threads()} threads')
+    print(
+        f'{counts[True]} passes of {with_gradient:.4f} s an image, {counts[False]} without gradients of {without:.4f}'
+    )
+    print(f'suite: {seconds:.2f} s = {seconds / expected:.3f} x the passes')
+    return round(seconds / expected, 4)
+
+
 def measured(bench: Bench, cases, folder: Path, counts: dict, found: dict, share, batch_size: int = 1) -> float:
     """Seconds of an evaluation; adds its forward passes with and without gradients, and its records."""
 
@@ -98,14 +104,6 @@ def measured(bench: Bench, cases, folder: Path, counts: dict, found: dict, share
     records.close()
     found |= {(case, image): record for case, images in records.found.items() for image, record in images.items()}
     return seconds
-
-
-def clock() -> float:
-    """Seconds; on a CPU those of this process alone, as others disturb the ratios."""
-    if not torch.cuda.is_available():
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def bare(model, batch: dict, repeats: int = 7) -> tuple[float, float]:

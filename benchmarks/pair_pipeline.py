@@ -1,13 +1,14 @@
 """Loading pairs against loading visible images alone: ``python benchmarks/pair_pipeline.py``.
 
 Both pipelines are a detector's for training (load, annotations, resize with kept ratio, flip, pack); ours reads pairs
-of two files, mmdet's own the visible file alone. They take turns on the same synthetic street scenes. The last line is
-JSON: ``{"pipeline_ratio": ...}``, the median over rounds of ours / mmdet's time.
+of two files and lays them out for packing as configs/_base_/datasets/m3fd.py does, mmdet's own reads the visible file
+alone. They take turns on the same synthetic street scenes. The last line is JSON: ``{"pipeline_ratio": ...,
+"cpu_ratio": ...}``, the medians over rounds of ours / mmdet's time, and of the time of all threads together, which
+counts where every core is busy.
 """
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -36,16 +37,17 @@ def main() -> None:
         root = args.data or Path(folder)
         if args.data is None:
             write_pairs(root, args.pairs, tuple(args.size), args.suffix)
-        visible, pair = (dataset(root, load, tuple(args.scale)) for load in ('LoadImageFromFile', 'LoadPairFromFile'))
-        ratios, shares = [], []
-        for _ in range(args.rounds + 1):
-            times = [seconds(data) for data in (visible, pair)]
-            ratios.append(times[1] / times[0])
-            shares.append(times)
-    ratios, shares = ratios[1:], shares[1:]  # the first round warms the caches
-    for name, values in zip(('visible', 'pair'), zip(*shares, strict=True), strict=True):
-        print(f'{name}: {1000 * statistics.median(values) / len(pair):.2f} ms an item')
-    print(json.dumps({'pipeline_ratio': round(statistics.median(ratios), 3)}))
+        visible = dataset(root, tuple(args.scale), 'LoadImageFromFile')
+        pair = dataset(root, tuple(args.scale), 'paif_mm.LoadPairFromFile', 'paif_mm.PlanarLayout')
+        rounds = np.array([[seconds(data) for data in (visible, pair)] for _ in range(args.rounds + 1)])
+    rounds = rounds[1:]  # the first round warms the caches; (rounds, pipelines, clocks)
+    for name, (wall, cpu) in zip(('visible', 'pair'), 1000 * np.median(rounds, 0) / len(pair), strict=True):
+        print(f'{name}: {wall:.2f} ms an item, {cpu:.2f} ms of all threads')
+    ratios = rounds[:, 1] / rounds[:, 0]
+    for name, values in zip(('time', 'time of all threads'), ratios.T, strict=True):
+        print(f'ratio of {name}: {values.min():.3f} / {np.median(values):.3f} / {values.max():.3f} (min, median, max)')
+    wall, cpu = np.median(ratios, 0).round(3).tolist()
+    print(json.dumps({'pipeline_ratio': wall, 'cpu_ratio': cpu}))
 
 
 def write_pairs(root: Path, count: int, size: tuple[int, int], suffix: str) -> None:
@@ -63,24 +65,26 @@ def write_pairs(root: Path, count: int, size: tuple[int, int], suffix: str) -> N
     (root / 'boxes.json').write_text(json.dumps(content))
 
 
-def dataset(root: Path, load: str, scale: tuple[int, int]) -> PairCocoDataset:
+def dataset(root: Path, scale: tuple[int, int], load: str, *layout: str) -> PairCocoDataset:
     pipeline = [
-        {'type': load if load == 'LoadImageFromFile' else f'paif_mm.{load}'},
+        {'type': load},
         {'type': 'LoadAnnotations', 'with_bbox': True},
         {'type': 'Resize', 'scale': scale, 'keep_ratio': True},
         {'type': 'RandomFlip', 'prob': 0.5},
+        *({'type': name} for name in layout),
         {'type': 'PackDetInputs'},
     ]
     prefix = {'img': 'vi', 'ir': 'ir'}
     return PairCocoDataset(data_root=str(root), ann_file='boxes.json', data_prefix=prefix, pipeline=pipeline)
 
 
-def seconds(data: PairCocoDataset) -> float:
+def seconds(data: PairCocoDataset) -> tuple[float, float]:
+    """Of the clock on the wall, and of all threads of this process."""
     np.random.seed(0)  # both pipelines flip alike
-    begin = time.perf_counter()
+    begin = time.perf_counter(), time.process_time()
     for i in range(len(data)):
         data[i]
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin[0], time.process_time() - begin[1]
 
 
 if __name__ == '__main__':

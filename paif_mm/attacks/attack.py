@@ -19,6 +19,7 @@ from .objectives import Questions
 from .square import square_attack
 
 MODALITIES = {'vis': VISIBLE, 'ir': INFRARED}
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
 
 
 @dataclass
@@ -113,6 +114,9 @@ class PGD(Attack):
             Default: 0, none.
         restarts_at_once (int): restarts that share a batch: faster on a GPU, same results. Default: 1.
         objective (dict): what is maximised. Default: the model's own loss, ``dict(type='TaskLoss')``.
+        dtype (str): of the model's passes: ``'float32'``, also in a training with mixed precision, or ``'bfloat16'``,
+            which is faster on a GPU and somewhat weaker (docs/training.md). The perturbations themselves, and so the
+            budgets, are always those of fp32. Default: ``'float32'``.
     """
 
     def __init__(
@@ -129,9 +133,15 @@ class PGD(Attack):
         smoothing: int = 0,
         restarts_at_once: int = 1,
         objective: dict | None = None,
+        dtype: str = 'float32',
     ):
         super().__init__(objective)
         check_settings(norm, keep, input_diversity)
+        if dtype not in DTYPES:
+            raise ValueError(
+                f"dtype of an attack must be 'float32' or 'bfloat16', not {dtype!r}: in half precision, gradients of "
+                'single pixels underflow to 0'
+            )
         if smoothing and smoothing % 2 == 0:
             raise ValueError(f'smoothing must be odd or 0, not {smoothing}')
         self.eps = _checked('eps', eps, norm)
@@ -158,6 +168,7 @@ class PGD(Attack):
         self.input_diversity = input_diversity
         self.smoothing = smoothing
         self.restarts_at_once = restarts_at_once
+        self.dtype = DTYPES[dtype]
 
     def __call__(
         self,
@@ -177,10 +188,10 @@ class PGD(Attack):
         if not any(budget.eps for budget in budgets):
             return AttackResult(index, [image.clone() for image in clean], clean, None)
         questions = Questions(self.objective, model, [sample.to(device) for sample in samples], clean, training)
-        with frozen(model):
+        with frozen(model, dtype=self.dtype):
             images, found = self.optimise(questions, clean, budgets, rng)
-        known = found is not None and not getattr(self.objective, 'scheduled', False)
-        return AttackResult(index, images, clean, found.loss if known else None, questions.blind)
+        exact = self.dtype == torch.float32 and not getattr(self.objective, 'scheduled', False)
+        return AttackResult(index, images, clean, found.loss if found and exact else None, questions.blind)
 
     def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget], rng: Generators):
         """Attacked images, and their :class:`~.functional.Losses` where they are known."""
@@ -224,7 +235,8 @@ class APGD(PGD):
     """Auto-PGD (Croce and Hein, ICML 2020): chooses its own steps, and keeps the iterate of highest harm per image.
 
     Args:
-        eps (float | str | dict), norm (str), restarts, restarts_at_once (int), objective (dict): see :class:`PGD`.
+        eps (float | str | dict), norm, dtype (str), restarts, restarts_at_once (int), objective (dict): see
+            :class:`PGD`.
         steps (int): gradient steps per restart. Default: 100.
         large_radii (bool): search balls of 2 eps and 1.5 eps first, for .3 of the steps each (SEA, ECCV 2024); for
             long runs. Default: False.
@@ -239,9 +251,16 @@ class APGD(PGD):
         restarts_at_once: int = 1,
         large_radii: bool = False,
         objective: dict | None = None,
+        dtype: str = 'float32',
     ):
         super().__init__(
-            eps, steps=steps, norm=norm, restarts=restarts, restarts_at_once=restarts_at_once, objective=objective
+            eps,
+            steps=steps,
+            norm=norm,
+            restarts=restarts,
+            restarts_at_once=restarts_at_once,
+            objective=objective,
+            dtype=dtype,
         )
         self.stages = ((0.3, 2.0), (0.3, 1.5), (0.4, 1.0)) if large_radii else ((1.0, 1.0),)
 

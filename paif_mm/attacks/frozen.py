@@ -19,22 +19,25 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no parameter gradients, fp32, gradients towards inputs allowed; all restored on exit.
+def frozen(model: nn.Module, dtype: torch.dtype = torch.float32) -> Iterator[None]:
+    """Evaluation mode, no parameter gradients, gradients towards inputs allowed; all restored on exit.
 
     Batch-norm statistics and dropout stay untouched, each module gets its own former mode back, and so after an
-    exception. Activation checkpoints (``with_cp=True``) save memory as before, but allow ``torch.autograd.grad``.
+    exception. Passes are in fp32, also inside the autocast of a training with mixed precision, or in autocast to
+    another ``dtype``. Activation checkpoints (``with_cp=True``) save memory as before, but allow
+    ``torch.autograd.grad``.
     """
     modes = [(module, module.training) for module in model.modules()]
     required = [parameter for parameter in model.parameters() if parameter.requires_grad]
     device = next((p.device.type for p in model.parameters()), 'cpu')
+    precision = torch.autocast(device, dtype, enabled=dtype != torch.float32)
     outermost = model not in _ASKED
     try:
         _ASKED.setdefault(model)
         _set_modes((module, False) for module, _ in modes)
         for parameter in required:
             parameter.requires_grad_(False)
-        with torch.enable_grad(), torch.autocast(device, enabled=False), checkpoints_without_reentry():
+        with torch.enable_grad(), precision, checkpoints_without_reentry():
             yield
     finally:
         _set_modes(modes)

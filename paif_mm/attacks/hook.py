@@ -251,7 +251,7 @@ class AdversarialAttackHook(Hook):
 
 def replace(model, data_batch: dict, result: AttackResult) -> None:
     """Put attacked images in the place of the clean ones; these stay as ``clean_inputs`` of a fused model."""
-    inputs = list(data_batch['inputs'])
+    inputs = _beside(data_batch['inputs'], result)
     if find_fuser(unwrap(model)) is not None:
         data_batch['clean_inputs'] = list(inputs)
     for place, image in zip(result.index, result.images, strict=True):
@@ -264,12 +264,17 @@ def join(data_batch: dict, result: AttackResult, share: float) -> None:
 
     ``share`` is that of :class:`~paif_mm.losses.trades.Twins`.
     """
-    inputs, samples, copies = list(data_batch['inputs']), list(data_batch['data_samples']), result.index
+    inputs, samples, copies = _beside(data_batch['inputs'], result), list(data_batch['data_samples']), result.index
     data_batch['clean_inputs'] = inputs + [inputs[i] for i in copies]
     data_batch['data_samples'] = samples + [samples[i] for i in copies]
     data_batch['image_weights'] = [(len(inputs) + len(copies)) / len(inputs)] * len(inputs) + [0.0] * len(copies)
     data_batch['twins'] = Twins(copies, share)
     _put(data_batch, inputs + result.images, result)
+
+
+def _beside(inputs, result: AttackResult) -> list:
+    """A batch's images where the attacked ones are: those that are also ``clean_inputs`` go there once."""
+    return [image.to(result.images[0].device) for image in inputs]
 
 
 def _put(data_batch: dict, inputs: list, result: AttackResult) -> None:

@@ -333,6 +333,7 @@ def pixel_logits(model: nn.Module, inputs: list[Tensor], data_samples: list, tra
         logits = model(**data, mode='tensor')  # (N, K, h, w)
     else:
         logits = model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']])
+    logits = logits.float()  # of an attack with passes in bf16, whose losses are in fp32 all the same
     if logits.size(1) == 1:  # one channel of foreground above a threshold, as two
         threshold = torch.as_tensor(model.decode_head.threshold)
         logits = torch.cat([torch.zeros_like(logits), logits - threshold.logit()], 1)

@@ -26,8 +26,10 @@ def balanced_cross_entropy(logits: Tensor, labels: Tensor, progress: float) -> T
 
     A pixel weighs H W / (classes in the image x pixels of its class): 1 on average.
     """
-    counts = torch.stack([label.flatten().bincount(minlength=logits.size(1)) for label in labels])  # (N, K)
-    share = counts.gather(1, labels.flatten(1)).view_as(labels)
+    flat = labels.flatten(1)
+    counts = torch.zeros(logits.shape[:2], dtype=torch.long, device=flat.device)  # (N, K); bincount would synchronise
+    counts.scatter_add_(1, flat, torch.ones_like(flat, dtype=torch.long))
+    share = counts.gather(1, flat).view_as(labels)
     present = (counts > 0).sum(1).view(-1, 1, 1)
     weight = labels[0].numel() / (present * share)
     return masked_cross_entropy(logits, labels, progress) * weight
@@ -89,7 +91,7 @@ def _margin(logits: Tensor, labels: Tensor) -> Tensor:
 @torch.no_grad()
 def right(logits: Tensor, labels: Tensor) -> Tensor:
     """Which pixels are classified rightly, (N, H, W) bool."""
-    return logits.argmax(1) == labels
+    return logits.max(1).indices == labels  # argmax takes four times as long on a CPU
 
 
 PIXEL_LOSSES = {

@@ -21,13 +21,20 @@ class NFGSM(PGD):
         eps (float | dict): radius to defend, in [0, 1] units; see :class:`PGD`.
         noise (float): of the uniform noise, in radii. Default: 2.
         step (float): in radii. Default: 1.
-        objective (dict): see :class:`PGD`.
+        objective (dict), dtype (str): see :class:`PGD`.
     """
 
     for_training = True
 
-    def __init__(self, eps: float | dict, noise: float = 2.0, step: float = 1.0, objective: dict | None = None):
-        super().__init__(eps, step_size=eps, steps=1, keep='last', objective=objective)
+    def __init__(
+        self,
+        eps: float | dict,
+        noise: float = 2.0,
+        step: float = 1.0,
+        objective: dict | None = None,
+        dtype: str = 'float32',
+    ):
+        super().__init__(eps, step_size=eps, steps=1, keep='last', objective=objective, dtype=dtype)
         if noise < 0 or step <= 0:
             raise ValueError(f'noise must not be negative and step must be positive, not {noise} and {step}')
         self.noise, self.step = noise, step

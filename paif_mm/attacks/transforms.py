@@ -46,7 +46,8 @@ def smooth_gradient(gradient: Tensor, side: int) -> Tensor:
         side: of the Gaussian's window, odd; its standard deviation is a sixth of it.
     """
     reach = side // 2
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / (side / 6)) ** 2).to(gradient)
+    offsets = torch.arange(-reach, reach + 1, device=gradient.device, dtype=gradient.dtype)
+    kernel = torch.exp(-0.5 * (offsets / (side / 6)) ** 2)
     kernel = kernel / kernel.sum()
     rows = F.conv2d(gradient[:, None], kernel.view(1, 1, 1, -1), padding=(0, reach))
     return F.conv2d(rows, kernel.view(1, 1, -1, 1), padding=(reach, 0))[:, 0]

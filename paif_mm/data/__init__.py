@@ -3,9 +3,17 @@
 from importlib.util import find_spec
 
 from .datasets import MFNetDataset, MSRSDataset, PairSegDataset
-from .loading import LoadPairAnnotations, LoadPairFromFile, VisibleOnly
+from .loading import LoadPairAnnotations, LoadPairFromFile, PlanarLayout, VisibleOnly
 
-__all__ = ['LoadPairAnnotations', 'LoadPairFromFile', 'MFNetDataset', 'MSRSDataset', 'PairSegDataset', 'VisibleOnly']
+__all__ = [
+    'LoadPairAnnotations',
+    'LoadPairFromFile',
+    'MFNetDataset',
+    'MSRSDataset',
+    'PairSegDataset',
+    'PlanarLayout',
+    'VisibleOnly',
+]
 
 if find_spec('mmdet'):  # an optional dependency
     from .detection import M3FDDataset, PairCocoDataset, PairVOCDataset

@@ -17,6 +17,7 @@ from PIL import Image
 
 from paif_mm.registry import TRANSFORMS
 
+from .colour import VISIBLE
 from .listing import warn
 
 JPEG = b'\xff\xd8'
@@ -233,14 +234,34 @@ class VisibleOnly(BaseTransform):
                     f'a transform inside VisibleOnly set {key!r}: geometric transforms belong outside, where they '
                     'move both modalities'
                 )
-        # Channel by channel in memory, as tensors are: packing, usually next, is then free instead of a slow copy.
         planes = np.empty((4, *pair.shape[:2]), pair.dtype)
-        cv2.mixChannels([_saturated(changed, pair.dtype), pair], list(planes), [0, 0, 1, 1, 2, 2, 6, 3])
-        results['img'] = planes.transpose(1, 2, 0)
+        cv2.split(_saturated(changed, pair.dtype), list(planes[VISIBLE]))
+        cv2.extractChannel(pair, 3, planes[3])
+        results['img'] = planes.transpose(1, 2, 0)  # in planar layout
         return results
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(transforms={self.transforms})'
+
+
+@TRANSFORMS.register_module()
+class PlanarLayout(BaseTransform):
+    """Lay an image out channel by channel in memory, as tensors are. It stays what it was: HxWxC, with the same values.
+
+    Packing then copies nothing. What it would do instead, pixel by pixel, takes several times as long; so this belongs
+    just before the packing of a training pipeline. :class:`VisibleOnly` returns images in this layout, too.
+    """
+
+    def transform(self, results: dict) -> dict:
+        image = results['img']
+        if image.ndim == 3 and image.strides[2] == image.itemsize:
+            planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
+            cv2.split(_packed(image), list(planes))
+            results['img'] = planes.transpose(1, 2, 0)
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'
 
 
 def _is_range(given: object) -> bool:
@@ -328,11 +349,11 @@ def _join(visible: np.ndarray, infrared: np.ndarray) -> np.ndarray:
     return pair
 
 
-def _packed(pair: np.ndarray) -> np.ndarray:
-    """The pair in contiguous memory. mmcv flips by negative strides: copying whole pixels is then 15 times as fast."""
-    if pair.flags.c_contiguous or pair.strides[2] != pair.itemsize:
-        return np.ascontiguousarray(pair)
-    return np.ascontiguousarray(pair.view(f'V{4 * pair.itemsize}')).view(pair.dtype)
+def _packed(image: np.ndarray) -> np.ndarray:
+    """HxWxC in contiguous memory. mmcv flips by negative strides: copying whole pixels is then 15 times as fast."""
+    if image.flags.c_contiguous or image.strides[2] != image.itemsize:
+        return np.ascontiguousarray(image)
+    return np.ascontiguousarray(image.view(f'V{image.shape[2] * image.itemsize}')).view(image.dtype)
 
 
 def _saturated(image: np.ndarray, dtype) -> np.ndarray:

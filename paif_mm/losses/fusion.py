@@ -1,5 +1,7 @@
 """The fusion loss L_F (Eq. 6)."""
 
+from functools import cache
+
 import torch
 from pytorch_msssim import ssim
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from paif_mm.registry import MODELS
 from .saliency import saliency_weights
 
 SSIM_WEIGHTS = {'target': 1.1, 'paper': 1.0}  # default of each form
-WINDOW = 11  # of SSIM's Gaussian, pixels (Wang et al. 2004)
+WINDOW, DEVIATION = 11, 1.5  # of SSIM's Gaussian, pixels (Wang et al. 2004)
 
 
 def fusion_loss(
@@ -58,7 +60,8 @@ def fusion_loss(
             intensity = (fused - target).abs().mean((1, 2, 3))
         else:
             intensity = sum((fused - share).square().mean((1, 2, 3)) for share in shares)
-        structure = (1 - ssim(*_exact(fused, target), data_range=1, size_average=False, win_size=WINDOW)).float()
+        win = _window(fused.device)
+        structure = (1 - ssim(*_exact(fused, target), data_range=1, size_average=False, win=win)).float()
         losses = intensity_weight * intensity + ssim_weight * structure  # (N,)
     return losses.mean() if reduction == 'mean' else losses
 
@@ -104,6 +107,13 @@ def _exact(*images: Tensor) -> list[Tensor]:
     """What SSIM, which subtracts nearly equal squares, may be given: on CUDA, torch convolves fp32 in TF32 by default,
     forwards and backwards, but never fp64, which costs little for a luminance; a CPU's fp32 is exact and faster."""
     return [image.double() if image.is_cuda else image for image in images]
+
+
+@cache
+def _window(device: torch.device) -> Tensor:
+    """SSIM's Gaussian, (1, 1, 1, 11), made once a device: on its way to a GPU, each iteration would wait for it."""
+    weights = torch.exp(-((torch.arange(WINDOW, dtype=torch.float) - WINDOW // 2) ** 2) / (2 * DEVIATION**2))
+    return (weights / weights.sum()).view(1, 1, 1, WINDOW).to(device)
 
 
 def _check_choice(name: str, value: str, choices) -> None:

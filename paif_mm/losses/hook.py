@@ -10,7 +10,7 @@ from paif_mm.data.colour import bgr_to_luma, split_pair
 from paif_mm.perception import FusedGroup, PairFuser, find_fuser, require_fuser
 from paif_mm.registry import HOOKS, MODELS, build
 
-from .weighting import weighted_mean
+from .weighting import rows, weighted_mean
 
 
 @HOOKS.register_module()
@@ -84,7 +84,7 @@ def _that_counts(group: FusedGroup, weights: list[float]) -> FusedGroup:
     if len(places) == len(group.index):
         return group
     index = [group.index[i] for i in places]
-    return replace(group, index=index, luma=group.luma[places], clean=group.clean[places])
+    return replace(group, index=index, luma=rows(group.luma, places), clean=rows(group.clean, places))
 
 
 def fusion_loss_inputs(group):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .logits import around_losses
+from .weighting import rows
 
 
 class Twins(NamedTuple):
@@ -43,7 +44,7 @@ class Trades:
             first = len(samples) - len(twins.places)
             labels = torch.stack([samples[place].gt_sem_seg.data for place in twins.places])  # (n, 1, H, W)
             seen = F.interpolate(labels.float(), logits.shape[-2:], mode='nearest')[:, 0] != self._head.ignore_index
-            divergence = pixel_divergence(logits[twins.places], logits[first:], seen).mean()
+            divergence = pixel_divergence(rows(logits, twins.places), logits[first:], seen).mean()
             losses['loss_trades'] = self._beta * twins.share * divergence
         return losses
 

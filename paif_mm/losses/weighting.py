@@ -55,7 +55,7 @@ class ImageWeights:
         total = {}
         for index in counted:
             share = weights[index[0]] * len(index) / len(weights)
-            for name, value in losses_of(logits[index], [samples[i] for i in index]).items():
+            for name, value in losses_of(rows(logits, index), [samples[i] for i in index]).items():
                 total[name] = _plus(total[name], _times(share, value)) if name in total else _times(share, value)
         return total
 
@@ -65,7 +65,7 @@ class ImageWeights:
             return None
         groups = []
         for index in passes(weights):
-            part = {**kwargs, 'inputs': kwargs['inputs'][index]}
+            part = {**kwargs, 'inputs': rows(kwargs['inputs'], index)}
             part['data_samples'] = [kwargs['data_samples'][i] for i in index]
             groups.append((weights[index[0]] * len(index) / len(weights), part))
         (self._share, first), *self._others = groups
@@ -118,5 +118,10 @@ def weighted_mean(losses: list[Tensor], index: list[list[int]], weights: list[fl
     """sum_i w_i L_i / N of groups of per-image losses (n,), whose places in the batch are in ``index``."""
     total = 0.0
     for values, places in zip(losses, index, strict=True):
-        total = total + (values * torch.tensor([weights[i] for i in places]).to(values)).sum()
+        total = total + sum(weights[place] * value for place, value in zip(places, values, strict=True))
     return total / len(weights)
+
+
+def rows(values: Tensor, places: list[int]) -> Tensor:
+    """``values[places]``, which would wait for a GPU to take the list over."""
+    return torch.stack([values[place] for place in places])

@@ -25,7 +25,7 @@ class FusionDataPreprocessor(PairFuser, BaseDataPreprocessor):
         fusion (dict): the fusion network, e.g. ``dict(type='FusionNet')``: ``(ir, vis_luma) -> luma``,
             each (n, 1, H, W) in [0, 1].
         task (dict): the preprocessor config that the model had before, e.g. ``dict(type='SegDataPreProcessor', ...)``.
-            It receives the fused image as (3, H, W) B,G,R in [0, 255].
+            It receives the fused image as (3, H, W) in [0, 255], in the order of channels that it would convert to.
         stretch (bool): stretch each fused image linearly to [0, 1]. Checkpoints of the authors' release need it
             (theirs stretches the whole batch, the same at batch size 1). Default: False.
         grey (bool): show T the fused luminance without the visible image's colours, as for a model of infrared images
@@ -38,6 +38,7 @@ class FusionDataPreprocessor(PairFuser, BaseDataPreprocessor):
         super().__init__()
         self.hold(fusion, stretch, grey)
         self.task = MMENGINE_MODELS.build({**task_defaults, **task})
+        self._converts = _take_conversion(self.task)
 
     def init_weights(self) -> None:
         """Initialise the fusion network; the model's own ``init_weights`` calls it, as it does its other children's."""
@@ -59,5 +60,18 @@ class FusionDataPreprocessor(PairFuser, BaseDataPreprocessor):
         inputs, clean = data['inputs'], data.pop('clean_inputs', None)
         canvas = (getattr(self.task, 'size', None) or (0, 0)) if training else None
         fused = self.fuse(inputs, clean, canvas)
+        if self._converts:
+            fused = [image.flip(0) for image in fused]
         data['inputs'] = torch.stack(fused) if isinstance(inputs, Tensor) else fused
         return self.task(data, training)
+
+
+def _take_conversion(task) -> bool:
+    """Whether a preprocessor turns B,G,R to R,G,B; from now on it leaves that to its caller.
+
+    The libraries' own way, indexing by a list, makes a GPU's queue run empty in every forward pass.
+    """
+    names = [name for name in ('channel_conversion', '_channel_conversion') if getattr(task, name, False)]
+    for name in names:
+        setattr(task, name, False)
+    return bool(names)

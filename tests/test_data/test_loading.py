@@ -9,7 +9,7 @@ from mmcv.transforms import Compose
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from paif_mm.data import LoadPairAnnotations, LoadPairFromFile, VisibleOnly
+from paif_mm.data import LoadPairAnnotations, LoadPairFromFile, PlanarLayout, VisibleOnly
 
 GENERATOR = np.random.default_rng(0)
 VISIBLE = GENERATOR.integers(0, 256, (30, 40, 3), np.uint8)
@@ -199,6 +199,36 @@ def test_visible_only_takes_flipped_and_cropped_views(view, dtype):
     out = VisibleOnly([])({'img': pair})['img']
     assert out.dtype == dtype
     assert np.array_equal(out, pair)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
+@pytest.mark.parametrize('channels', [1, 3, 4])
+@pytest.mark.parametrize(
+    'view', [np.s_[:], np.s_[:, ::-1], np.s_[::-1], np.s_[5:20, 3:30], np.s_[:, :, ::-1], np.s_[:, :, :2]], ids=str
+)
+def test_the_planar_layout_keeps_every_value_and_makes_packing_free(view, channels, dtype):
+    image = np.dstack([VISIBLE, INFRARED]).astype(dtype)[..., :channels].copy()[view]
+    before = image.copy()
+    out = PlanarLayout()({'img': image})['img']
+    assert out.dtype == dtype
+    assert np.array_equal(out, before)
+    assert np.array_equal(image, before)
+    if view != np.s_[:, :, ::-1]:
+        assert out.transpose(2, 0, 1).flags.c_contiguous
+
+
+@pytest.mark.parametrize('pack', ['mmseg.PackSegInputs', 'mmdet.PackDetInputs', 'mmpretrain.PackInputs'])
+def test_packing_copies_nothing_of_an_image_in_planar_layout(pack):
+    import mmdet.datasets  # noqa: F401
+    import mmpretrain.datasets  # noqa: F401
+
+    results = {'img': np.dstack([VISIBLE, INFRARED]), 'img_id': 1, 'gt_label': 1}
+    plain = Compose([{'type': pack}])(dict(results))['inputs']
+    for layout in ({'type': 'paif_mm.PlanarLayout'}, {'type': 'paif_mm.VisibleOnly', 'transforms': []}):
+        laid_out = Compose([layout])(dict(results))
+        packed = Compose([{'type': pack}])(laid_out)['inputs']
+        assert np.shares_memory(packed.numpy(), laid_out['img'])
+        assert packed.equal(plain)
 
 
 def test_visible_only_brings_values_back_into_range():

@@ -9,6 +9,7 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
+    dict(type='paif_mm.PlanarLayout'),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
