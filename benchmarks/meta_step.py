@@ -7,7 +7,6 @@ line: ``first_order_ratio``, ``second_order_ratio``.
 """
 
 import argparse
-import ctypes
 import json
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import torch
 from attack_overhead import interleaved
-from fusion_forward import peak_memory
+from memory import peak_of, prepared_device
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
@@ -42,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     size = tuple(map(int, args.size.split('x')))
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    device = prepared_device()
     network = FusionNet(channels=args.channels).train().to(device)
     weights = dict(network.named_parameters())
     images = torch.rand(4, args.batch, 1, *size, device=device)
@@ -76,20 +75,6 @@ def main() -> None:
     print(f'waiting for the bank: {waiting(args, size, seconds["first order"]):.4f} of a first-order step')
     ratios = {f'{order}_order_ratio': seconds[f'{order} order'] / seconds['plain'] for order in ('first', 'second')}
     print(json.dumps({name: round(value, 4) for name, value in ratios.items()}))
-
-
-def peak_of(step) -> float:
-    """Rise of memory while a step runs, MiB."""
-    step()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier steps freed must not hide what this one takes
-    peak = peak_memory()
-    step()
-    return peak()
 
 
 def waiting(args, size: tuple[int, int], step_seconds: float) -> float:
