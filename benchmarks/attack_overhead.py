@@ -11,6 +11,7 @@ import time
 
 import torch
 import torch.nn.functional as F
+from memory import peak_of, prepared_device, synchronize
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
@@ -42,17 +43,18 @@ def main() -> None:
     print(f'{args.steps} forward and backward passes to the inputs: {bare:.3f} s')
     for keep, what in (('worst', 'worst iterate kept, one more forward (default)'), ('last', 'last iterate kept')):
         print(f'attack, {what}: {seconds[keep]:.3f} s = {seconds[keep] / bare:.3f} x the passes')
+    print('peak memory, MiB: ' + ', '.join(f'{name} {peak_of(form):.0f}' for name, form in forms.items()))
     print(json.dumps({'overhead': round(seconds['worst'] / bare, 4)}))
 
 
 def build(args):
     config = Config.fromfile(args.config)
     init_default_scope(config.get('default_scope', 'mmseg'))
-    if not torch.cuda.is_available():
+    device = prepared_device()
+    if device.type == 'cpu':
         config.model.decode_head.norm_cfg.type = 'BN'  # the synchronised one needs a GPU
     torch.manual_seed(0)
     model = MODELS.build(config.model).eval()
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
     height, width = map(int, args.size.split('x'))
     sample = SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, 9, (1, height, width))))
     return model.to(device), {'inputs': [torch.randint(0, 256, (4, height, width)).float()], 'data_samples': [sample]}
@@ -76,8 +78,7 @@ def interleaved(forms: dict, repeats: int) -> dict[str, float]:
         for name, form in forms.items():
             start = time.perf_counter()
             form()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            synchronize()
             if repeat:
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}

@@ -164,7 +164,7 @@ def search_loop(args, size: tuple[int, int], folder: str):
     config.merge_from_dict(args.cfg_options)
     config.model.data_preprocessor.fusion.channels = args.channels
     config.model.data_preprocessor.task.size = size
-    if not torch.cuda.is_available():
+    if args.device.type == 'cpu':
         config.model.decode_head.norm_cfg.type = 'BN'  # the synchronised one needs a GPU
     config.custom_hooks[1].begin = 0
     config.default_hooks.checkpoint = None
