@@ -93,7 +93,9 @@ class QuietRunner(Runner):
         for name, wrapper in optim_wrapper.items() if several else [('', optim_wrapper)]:
             effective = batch * wrapper._accumulative_counts
             of = f' of the {name}' if name else ''
-            self.logger.info(f'learning rate{of} scaled by {effective / base:g}: batches of {effective}, made for {base}')
+            self.logger.info(
+                f'learning rate{of} scaled by {effective / base:g}: batches of {effective}, made for {base}'
+            )
             for group in wrapper.optimizer.param_groups:
                 group['lr'] *= effective / base
 

@@ -5,13 +5,21 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from mmengine.dist import all_gather_object, all_reduce, all_reduce_params, get_rank, get_world_size, is_main_process
+from mmengine.dist import (
+    all_gather_object,
+    all_reduce,
+    all_reduce_params,
+    barrier,
+    get_rank,
+    get_world_size,
+    is_main_process,
+)
 from mmengine.hooks import Hook
 from mmengine.registry import OPTIMIZERS
 from torch import Tensor
 
 from paif_mm.attacks import AttackBank
-from paif_mm.attacks.bank import MANIFEST
+from paif_mm.attacks.bank import MANIFEST, PIXELS
 from paif_mm.attacks.frozen import unwrap
 from paif_mm.compat import load_checkpoint_file
 from paif_mm.data.colour import bgr_to_luma, split_pair
@@ -119,6 +127,7 @@ class AATMetaInitHook(Hook):
         bank = AttackBank(self.bank)
         self.signature = self._signature(bank)
         if not self._take_up_result():
+            self._unpack(bank)
             self._stages(bank)
 
     def _stages(self, bank: AttackBank) -> None:
@@ -140,6 +149,24 @@ class AATMetaInitHook(Hook):
             self._write(RESULT, {'state_dict': self.network.state_dict(), 'meta': meta})
             (self.folder / STATE).unlink(missing_ok=True)
             self.runner.logger.info(f"theta' written to {self.folder / RESULT}")
+
+    def _unpack(self, bank: AttackBank) -> None:
+        """Of several processes one decodes the bank, and all of them map it."""
+        if is_main_process():
+            self._unpacked(bank)
+        barrier()
+        if not is_main_process():
+            self._unpacked(bank)
+
+    def _unpacked(self, bank: AttackBank) -> None:
+        begun = time.time()
+        try:
+            if bank.unpack():
+                self.runner.logger.info(f'{bank.folder} decoded to {PIXELS} in {time.time() - begun:.0f} s')
+        except OSError as error:
+            self.runner.logger.warning(
+                f'{bank.folder / PIXELS} can not be written ({error.strerror}): every crop decodes its image'
+            )
 
     def _batches(self, bank: AttackBank, inner_steps: int, length: int) -> MetaBatches:
         return MetaBatches(
