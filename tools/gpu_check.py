@@ -25,6 +25,7 @@ from typing import NamedTuple
 REPO = Path(__file__).resolve().parent.parent
 GRACE = 15  # seconds for a training that is told to stop to write its checkpoint
 FOR_TEST = 60  # seconds that the training leaves for its test
+SLOWER = 6  # times the limits of a rehearsal are those of a GPU
 LEAST = 5  # seconds; with less left, a step is not begun
 SAT = 'configs/quickstart/segformer_sat_synthetic.py'
 B3 = (
@@ -85,13 +86,15 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Check and measure paif_mm on a GPU')
     parser.add_argument('--out', default='work_dirs/gpu_check', help='folder of results (default: work_dirs/gpu_check)')
     parser.add_argument('--wheels', help='folder of wheels to install first, all of them, for this check alone')
-    parser.add_argument('--minutes', type=float, default=9, help='for everything (default: 9)')
+    parser.add_argument('--minutes', type=float, help='for everything (default: 9; of a rehearsal 60)')
     parser.add_argument('--reserve', type=float, default=100, help='seconds of these for the training (default: 100)')
     parser.add_argument('--train-config', default=SAT, help=f'what is trained at the end (default: {SAT})')
     parser.add_argument('--data-root', help='its data (default: synthetic street scenes, made on the spot)')
     parser.add_argument('--attack', default='pgd5_eps4', help='by which it is tested (default: pgd5_eps4)')
     parser.add_argument('--rehearse', action='store_true', help='the same with tiny sizes, on a CPU if need be')
-    return parser.parse_args(args)
+    args = parser.parse_args(args)
+    args.minutes = args.minutes or (60 if args.rehearse else 9)
+    return args
 
 
 def main(args: list[str] | None = None) -> int:
@@ -113,7 +116,7 @@ def main(args: list[str] | None = None) -> int:
     if 'CUDA' not in check.results['device']['figures'] and not args.rehearse:
         raise SystemExit('torch finds no GPU here; --rehearse runs on a CPU')
     for step in steps(args, out):
-        check.run(step)
+        check.run(step._replace(limit=SLOWER * step.limit) if args.rehearse else step)
     print(f'\n{check.page.read_text(encoding="utf-8")}\nwritten to {check.page}')
     return int(any(result['status'] != 'passed' for result in check.results.values()))
 
@@ -273,6 +276,7 @@ def steps(args: argparse.Namespace, out: Path) -> Iterator[Step]:
     network = ['--channels', '4' if tiny else '32']
     repeats = ['--repeats', '1' if tiny else '3']
     forms = ['bf16'] if tiny else ['compiled', 'bf16']
+    threads = ['--threads', '1'] if tiny else []
     backbone = [] if tiny else ['--cfg-options', *B3]
     batches = ['--batch-sizes', *(['1', '2'] if tiny else ['1', '4', '16'])]
     few = ['--images', '2', '--steps', '1'] if tiny else ['--images', '16', '--steps', '5']
@@ -281,7 +285,7 @@ def steps(args: argparse.Namespace, out: Path) -> Iterator[Step]:
     yield gpu_tests(tiny)
     yield two_ranks(out, scenes)
     for name, title, limit, file, *words in (
-        ('fusion', 'Fusion network', 110, 'fusion_forward', '--forms', *forms, '--backward', *forms),
+        ('fusion', 'Fusion network', 110, 'fusion_forward', *threads, '--forms', *forms, '--backward', *forms),
         ('sat', 'Adversarial training, a step', 70, 'adversarial_step', '--config', model),
         ('hds', 'Search, a step', 100, 'search_step', *search, *network),
         ('aat', 'Meta-initialisation, a step', 60, 'meta_step', *network, '--inner-steps', '2'),
@@ -366,7 +370,8 @@ def training(args: argparse.Namespace, out: Path, scenes: Path) -> Iterator[Step
     folder = out / 'training'
     options = ['--cfg-options', *data_options(Path(args.data_root).resolve() if args.data_root else scenes)]
     train = [sys.executable, 'tools/train.py', args.train_config, '--work-dir', folder, *options]
-    limit = 30 if args.rehearse else 600
+    options.append('default_hooks.logger.interval=10')
+    limit = 10 if args.rehearse else 600
     yield Step(
         'training', 'Adversarial training', [train], limit, None, lambda _: last_loss(folder), FOR_TEST, stoppable=True
     )
