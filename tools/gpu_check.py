@@ -185,7 +185,7 @@ def ran(step: Step, limit: float, out: Path) -> dict:
     said = outputs[0].read_text(encoding='utf-8', errors='replace')
     result = {'status': 'passed', 'why': '', 'seconds': round(time.monotonic() - begun, 1)}
     if step.figures is None:  # a benchmark, whose every line is a result
-        result['lines'] = [line for line in said.splitlines() if not line.startswith('{')]
+        result['lines'] = [line for line in said.splitlines() if line[:1] != '{' and ' - INFO - ' not in line]
     if None in codes and not step.stoppable:
         result |= {'status': 'stopped', 'why': f'it took more than {limit:.0f} s'}
     elif any(code for code in codes if code is not None):
@@ -369,8 +369,8 @@ def training(args: argparse.Namespace, out: Path, scenes: Path) -> Iterator[Step
     """An adversarial training, stopped when its time is up, and the attacked test of what it has reached."""
     folder = out / 'training'
     options = ['--cfg-options', *data_options(Path(args.data_root).resolve() if args.data_root else scenes)]
-    train = [sys.executable, 'tools/train.py', args.train_config, '--work-dir', folder, *options]
     options.append('default_hooks.logger.interval=10')
+    train = [sys.executable, 'tools/train.py', args.train_config, '--work-dir', folder, *options]
     limit = 10 if args.rehearse else 600
     yield Step(
         'training', 'Adversarial training', [train], limit, None, lambda _: last_loss(folder), FOR_TEST, stoppable=True
@@ -378,7 +378,12 @@ def training(args: argparse.Namespace, out: Path, scenes: Path) -> Iterator[Step
 
     def scores(_: str) -> dict:
         rows = json.loads(max(folder.glob('*/results.json')).read_text(encoding='utf-8'))['results']
-        return {f'{name} {metric}': value for name, row in rows.items() for metric, value in row['metrics'].items()}
+        return {
+            f'{metric}, {name}': value
+            for name, row in rows.items()
+            for metric, value in row['metrics'].items()
+            if '/' not in metric  # of single classes
+        }
 
     latest = folder / 'last_checkpoint'
     if latest.is_file():
@@ -408,7 +413,9 @@ def block(command: list[str], results: dict[str, dict], rehearsed: bool) -> str:
             lines += ['```', *result['lines'], '```', '']
         if result.get('figures'):
             lines += ['| figure | value |', '|---|---|']
-            lines += [f'| {plain(key)} | {value} |' for key, value in result['figures'].items()]
+            for key, value in result['figures'].items():
+                shown = f'{value:.4g}' if isinstance(value, float) else value
+                lines.append(f'| {plain(key)} | {shown} |')
     return '\n'.join(lines) + '\n'
 
 

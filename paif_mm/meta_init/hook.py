@@ -16,7 +16,7 @@ from mmengine.dist import (
 )
 from mmengine.hooks import Hook
 from mmengine.registry import OPTIMIZERS
-from torch import Tensor
+from torch import Tensor, nn
 
 from paif_mm.attacks import AttackBank
 from paif_mm.attacks.bank import MANIFEST, PIXELS
@@ -57,7 +57,8 @@ class AATMetaInitHook(Hook):
     their gradients.
 
     Args:
-        bank (str): folder of the attack bank, as ``tools/craft_attacks.py`` writes it.
+        bank (str): folder of the attack bank, as ``tools/craft_attacks.py`` writes it; decoded to one file there, see
+            :meth:`~paif_mm.attacks.AttackBank.unpack`.
         iters (int): meta-iterations.
         inner_steps (int): gradient steps per scene. Default: 10, the paper's.
         inner_lr (float): their length. Default: 1e-4, the paper's.
@@ -121,6 +122,11 @@ class AATMetaInitHook(Hook):
             runner.logger.info('meta-initialisation skipped: training goes on from a checkpoint')
             return
         self.network = require_fuser(unwrap(runner.model), 'AATMetaInitHook').fusion.train()
+        if self.second_order and get_world_size() > 1 and any(map(_is_synchronised, self.network.modules())):
+            raise TypeError(
+                'second_order=True of AATMetaInitHook differentiates twice, which synchronised batch norms of several '
+                "processes can't: leave out sync_bn, or set second_order=False"
+            )
         self.runner = runner
         self.device = next(self.network.parameters()).device
         self.folder = Path(runner.work_dir)
@@ -309,3 +315,7 @@ class AATMetaInitHook(Hook):
                 'processes': get_world_size(),
             }
         )
+
+
+def _is_synchronised(module: nn.Module) -> bool:
+    return isinstance(module, nn.SyncBatchNorm)
