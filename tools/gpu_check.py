@@ -88,8 +88,11 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--wheels', help='folder of wheels to install first, all of them, for this check alone')
     parser.add_argument('--minutes', type=float, help='for everything (default: 9; of a rehearsal 60)')
     parser.add_argument('--reserve', type=float, default=100, help='seconds of these for the training (default: 100)')
-    parser.add_argument('--train-config', default=SAT, help=f'what is trained at the end (default: {SAT})')
-    parser.add_argument('--data-root', help='its data (default: synthetic street scenes, made on the spot)')
+    parser.add_argument(
+        '--train-config', default=SAT, help=f'what is trained at the end (default: {SAT}, on scenes made on the spot)'
+    )
+    parser.add_argument('--data-root', help='folder of its data sets, for configs that read $PAIF_MM_DATA')
+    parser.add_argument('--train-options', nargs='+', default=[], help='other settings of it, key=value')
     parser.add_argument('--attack', default='pgd5_eps4', help='by which it is tested (default: pgd5_eps4)')
     parser.add_argument('--rehearse', action='store_true', help='the same with tiny sizes, on a CPU if need be')
     args = parser.parse_args(args)
@@ -368,12 +371,13 @@ def last_loss(work_dir: Path) -> dict:
 def training(args: argparse.Namespace, out: Path, scenes: Path) -> Iterator[Step]:
     """An adversarial training, stopped when its time is up, and the attacked test of what it has reached."""
     folder = out / 'training'
-    options = ['--cfg-options', *data_options(Path(args.data_root).resolve() if args.data_root else scenes)]
-    options.append('default_hooks.logger.interval=10')
+    data = data_options(scenes) if args.train_config == SAT else []
+    options = ['--cfg-options', 'default_hooks.logger.interval=10', *data, *args.train_options]
+    where = [{'PAIF_MM_DATA': str(Path(args.data_root).resolve())}] if args.data_root else None
     train = [sys.executable, 'tools/train.py', args.train_config, '--work-dir', folder, *options]
     limit = 10 if args.rehearse else 600
     yield Step(
-        'training', 'Adversarial training', [train], limit, None, lambda _: last_loss(folder), FOR_TEST, stoppable=True
+        'training', 'Adversarial training', [train], limit, where, lambda _: last_loss(folder), FOR_TEST, stoppable=True
     )
 
     def scores(_: str) -> dict:
@@ -389,7 +393,7 @@ def training(args: argparse.Namespace, out: Path, scenes: Path) -> Iterator[Step
     if latest.is_file():
         test = [sys.executable, 'tools/test.py', args.train_config, latest.read_text(encoding='utf-8').strip()]
         test += ['--work-dir', folder, '--attack', args.attack, *options]
-        yield Step('attacked', 'Its attacked test', [test], 600, figures=scores, leaves=0)
+        yield Step('attacked', 'Its attacked test', [test], 600, where, scores, leaves=0)
 
 
 # ----------------------------------------------------------------------------------------------------------- page

@@ -12,8 +12,6 @@ import pytest
 from conftest import REPO
 from gpu_check import Check, Step
 
-QUIET = {'output': '', 'log': ''}
-
 
 def python(code: str) -> list[str]:
     return [sys.executable, '-c', code]
@@ -164,6 +162,39 @@ def test_what_can_not_run_is_told(tmp_path, args, message, monkeypatch):
     monkeypatch.setattr(gpu_check, 'DEVICE', 'print(\'{"device": "none"}\')')
     with pytest.raises(SystemExit, match=message):
         gpu_check.main([arg.format(tmp=tmp_path) for arg in args])
+
+
+@pytest.mark.parametrize(
+    ('args', 'data', 'variables'),
+    [
+        ([], ['train_dataloader.dataset.data_root={out}/scenes'], None),
+        (
+            ['--train-config', 'configs/msrs_half/segformer_sat_msrs.py', '--data-root', '/d'],
+            [],
+            {'PAIF_MM_DATA': '/d'},
+        ),
+        (['--train-config', 'x.py', '--train-options', 'a.b=1'], ['a.b=1'], None),
+    ],
+)
+def test_the_training_is_the_one_asked_for_and_tested_as_far_as_it_came(tmp_path, args, data, variables):
+    asked = gpu_check.parse_args(args)
+    steps = gpu_check.training(asked, tmp_path, tmp_path / 'scenes')
+    training = next(steps)
+    assert training.commands[0][2] == asked.train_config
+    assert [word for word in map(str, training.commands[0]) if '=' in word and 'logger' not in word][:1] == [
+        word.format(out=tmp_path) for word in data
+    ]
+    assert training.environments == (variables and [variables])
+    (tmp_path / 'training').mkdir()
+    (tmp_path / 'training' / 'last_checkpoint').write_text('iter_7.pth')
+    tested = next(steps)
+    assert tested.commands[0][2:4] == [asked.train_config, 'iter_7.pth']
+    assert tested.environments == training.environments
+    assert next(steps, None) is None
+
+
+def test_without_a_checkpoint_nothing_is_tested(tmp_path):
+    assert len(list(gpu_check.training(gpu_check.parse_args([]), tmp_path, tmp_path))) == 1
 
 
 @pytest.mark.slow
