@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import torch
 import torch.nn.functional as F
 from attack_overhead import CONFIG, interleaved
+from memory import peak_of, prepared_device
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, init_default_scope
@@ -73,6 +74,8 @@ def main() -> None:
         overheads[name] = seconds[name] / passes
         cost = f'{seconds[name]:.3f} s = {seconds[name] / plain:.2f} x plain'
         print(f'{name:14} {cost} = {overheads[name]:.3f} x its passes')
+    peaks = {name: peak_of(forms[name]) for name in ('plain', *found)}
+    print('peak memory, MiB: ' + ', '.join(f'{name} {peak:.0f}' for name, peak in peaks.items()))
     ratios = {name: round(seconds[name] / plain, 3) for name in found}
     print(json.dumps({'worst_overhead': round(max(overheads.values()), 3), **ratios}))
 
@@ -81,8 +84,8 @@ def build(args) -> tuple[SimpleNamespace, dict]:
     """What the hooks need of a runner, and a batch of random pairs."""
     config = Config.fromfile(args.config)
     init_default_scope(config.get('default_scope', 'mmseg'))
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    if device == 'cpu':
+    device = prepared_device()
+    if device.type == 'cpu':
         config.model.decode_head.norm_cfg.type = 'BN'  # the synchronised one needs a GPU
     height, width = map(int, args.size.split('x'))
     config.model.data_preprocessor.task.size = (height, width)

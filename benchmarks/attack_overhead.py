@@ -14,6 +14,7 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
+from memory import peak_of, prepared_device, synchronize
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
@@ -59,17 +60,18 @@ def main() -> None:
     print(f'PGD-{args.steps} on {args.config} at 1x{args.size}, {args.threads} threads, {args.repeats} repeats')
     for words, values in zip(what, ratios.values(), strict=True):
         print(f'{words}: {values.min():.3f} / {np.median(values):.3f} / {values.max():.3f} (min, median, max)')
+    print('peak memory, MiB: ' + ', '.join(f'{name} {peak_of(form):.0f}' for name, form in forms.items()))
     print(json.dumps({name: round(float(np.median(values)), 4) for name, values in ratios.items()}))
 
 
 def build(args):
     config = Config.fromfile(args.config)
     init_default_scope(config.get('default_scope', 'mmseg'))
-    if not torch.cuda.is_available():
+    device = prepared_device()
+    if device.type == 'cpu':
         config.model.decode_head.norm_cfg.type = 'BN'  # the synchronised one needs a GPU
     torch.manual_seed(0)
     model = MODELS.build(config.model).eval()
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
     height, width = map(int, args.size.split('x'))
     sample = SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, 9, (1, height, width))))
     return model.to(device), {'inputs': [torch.randint(0, 256, (4, height, width)).float()], 'data_samples': [sample]}
@@ -115,8 +117,7 @@ def rounds(forms: dict, repeats: int, clock) -> dict[str, list[float]]:
         for name, form in forms.items():
             start = clock()
             form()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            synchronize()
             if repeat:
                 times[name].append(clock() - start)
     return times

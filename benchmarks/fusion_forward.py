@@ -1,4 +1,4 @@
-"""Speed, memory and accuracy of the fusion network against its straightforward form, on a CPU (Linux).
+"""Speed, memory and accuracy of the fusion network against its straightforward form, on a GPU or a CPU (Linux).
 
     python benchmarks/fusion_forward.py [--size 480x640] [--repeats 5] [--threads 1]
 
@@ -28,11 +28,12 @@ from torch.overrides import TorchFunctionMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'test_fusion')]
 
+from memory import peak_memory, prepared_device, synchronize  # noqa: E402
 from textbook import textbook_fusion  # noqa: E402
 
 from paif_mm.fusion import FusionNet  # noqa: E402
 
-FORMS = ('textbook', 'eager', 'compiled')
+FORMS = ('textbook', 'eager', 'compiled', 'bf16')  # the first two are always measured
 
 
 def main() -> None:
@@ -40,29 +41,35 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     forms, ir, vis = build(args.size)
 
-    forward = {form: partial(run_forward, forms[form], ir, vis) for form in FORMS}
+    forward = {form: partial(run_forward, forms[form], ir, vis) for form in args.forms}
     convolutions = partial(run_forward, LearnedConvolutions(forms['eager'], ir, vis), ir, vis)
     for run in (*forward.values(), convolutions):
         run()  # compiles, loads kernels
+    synchronize()
     times, memory = report('forward', forward | {'convolutions': convolutions}, args)
-    both = {form: partial(run_forward_backward, forms[form], ir, vis) for form in ('textbook', 'eager')}
+    both = {form: partial(run_forward_backward, forms[form], ir, vis) for form in args.backward}
+    for run in both.values():
+        run()
+    synchronize()
     times_both, memory_both = report('forward + backward to inputs and parameters', both, args)
-    attack = {form: partial(run, parameters=False) for form, run in both.items()}
+    attack = {form: partial(both[form], parameters=False) for form in ('textbook', 'eager')}
     times_attack, _ = report('forward + backward to inputs only, as in an attack', attack, args)
 
     truth = run_forward(partial(textbook_fusion, copy.deepcopy(forms['eager']).double()), ir.double(), vis.double())
     errors = {form: (run().double() - truth).abs().max().item() for form, run in forward.items()}
-    result = {
-        'forward_ratio': times['eager'],
-        'compiled_forward_ratio': times['compiled'],
-        'forward_backward_ratio': times_both['eager'],
-        'attack_ratio': times_attack['eager'],
-        'memory_ratio': memory['eager'],
-        'forward_backward_memory_ratio': memory_both['eager'],
-        'conv_share': times['convolutions'] / times['eager'],
-        'error_vs_float64': max(errors['eager'], errors['compiled']),
-        'textbook_error_vs_float64': errors['textbook'],
-    }
+    result = {}
+    for form, name in (('eager', ''), ('compiled', 'compiled_'), ('bf16', 'bf16_')):
+        for passes, ratios in (('forward', times), ('forward_backward', times_both)):
+            if form in ratios:
+                result[f'{name}{passes}_ratio'] = ratios[form]
+    result['attack_ratio'] = times_attack['eager']
+    result['memory_ratio'] = memory['eager']
+    result['forward_backward_memory_ratio'] = memory_both['eager']
+    result['conv_share'] = times['convolutions'] / times['eager']
+    result['error_vs_float64'] = max(error for form, error in errors.items() if form in ('eager', 'compiled'))
+    result['textbook_error_vs_float64'] = errors['textbook']
+    if 'bf16' in errors:
+        result['bf16_error_vs_float64'] = errors['bf16']
     print(json.dumps({key: float(f'{value:.3g}') for key, value in result.items()}))
 
 
@@ -71,20 +78,36 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--size', default='480x640', help='height x width of the pair')
     parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--threads', type=int, default=1)
-    return parser.parse_args()
+    parser.add_argument('--forms', nargs='+', choices=FORMS, default=FORMS[:3], help='of the forward pass')
+    parser.add_argument('--backward', nargs='+', choices=FORMS, default=FORMS[:2], help='of forward and backward')
+    args = parser.parse_args()
+    for name in ('forms', 'backward'):
+        chosen = {*getattr(args, name), 'textbook', 'eager'}
+        setattr(args, name, [form for form in FORMS if form in chosen])
+    return args
 
 
 def build(size: str) -> tuple[dict[str, Callable[[Tensor, Tensor], Tensor]], Tensor, Tensor]:
-    """The three forms with the same weights, and a pair of smooth images with fine noise."""
+    """The forms with the same weights, and a pair of smooth images with fine noise."""
+    device = prepared_device()
     torch.manual_seed(0)
-    eager = FusionNet().eval()
-    compiled = FusionNet(compile=True).eval()
+    eager = FusionNet().eval().to(device)
+    compiled = FusionNet(compile=True).eval().to(device)
     compiled.load_state_dict(eager.state_dict())
     height, width = map(int, size.split('x'))
     coarse = torch.rand(2, 1, max(1, height // 40), max(1, width // 40))
     smooth = F.interpolate(coarse, (height, width), mode='bilinear')
-    ir, vis = (0.95 * smooth + 0.05 * torch.rand_like(smooth)).split(1)
-    return {'textbook': partial(textbook_fusion, eager), 'eager': eager, 'compiled': compiled}, ir, vis
+    ir, vis = (0.95 * smooth + 0.05 * torch.rand_like(smooth)).to(device).split(1)
+    return (
+        dict(zip(FORMS, (partial(textbook_fusion, eager), eager, compiled, partial(in_bf16, eager)), strict=True)),
+        ir,
+        vis,
+    )
+
+
+def in_bf16(network: FusionNet, ir: Tensor, vis: Tensor) -> Tensor:
+    with torch.autocast(ir.device.type, torch.bfloat16):
+        return network(ir, vis)
 
 
 def run_forward(form: Callable, ir: Tensor, vis: Tensor) -> Tensor:
@@ -110,6 +133,7 @@ def report(title: str, runs: dict[str, Callable], args: argparse.Namespace) -> t
             memory = peak_memory()
             start = clock()
             run()
+            synchronize()
             seconds[name].append(clock() - start)
             peaks[name].append(memory())
     print(title)
@@ -122,18 +146,6 @@ def report(title: str, runs: dict[str, Callable], args: argparse.Namespace) -> t
             spread = f'{min(ratio):.3f} {statistics.median(ratio):.3f} {max(ratio):.3f}'
             print(f'  {name:12} {statistics.median(values[name]):8.2f} {unit:3}  x {spread}', flush=True)
     return medians[0], medians[1]
-
-
-def peak_memory() -> Callable[[], float]:
-    """Start watching this process's memory (Linux); the returned function gives the rise to its peak, in MiB."""
-    Path('/proc/self/clear_refs').write_text('5')  # resets the high-water mark
-    before = _memory('VmRSS')
-    return lambda: (_memory('VmHWM') - before) / 1024
-
-
-def _memory(field: str) -> int:
-    lines = Path('/proc/self/status').read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field))  # kB
 
 
 class LearnedConvolutions(TorchFunctionMode):

@@ -1,32 +1,31 @@
 """What a meta-step costs beyond its passes: ``python benchmarks/meta_step.py [--size 128x160] [--inner-steps 10]``.
 
 Compares one meta-gradient over the scenes, first and second order, with scenes x (inner steps + 1) plain forward and
-backward passes of the fusion network on the same batches, and the reading of a bank with the step that it feeds.
-Interleaved in one run; medians over the repeats; peak memory at two numbers of inner steps (Linux). Ends with one JSON
-line: ``first_order_ratio``, ``second_order_ratio``.
+backward passes of the fusion network on the same batches. Interleaved in one run; medians over the repeats; peak memory
+at two numbers of inner steps (Linux). Then it reads the batches of a meta-iteration from a bank of pairs of twice the
+height and width, from its images and from their decoded pixels. Ends with one JSON line: ``first_order_ratio``,
+``second_order_ratio``, and ``bank_ratio``, the time of reading pixels to that of reading images.
 """
 
 import argparse
-import ctypes
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 from attack_overhead import interleaved
-from fusion_forward import peak_memory
+from memory import peak_of, prepared_device
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
 
 from test_meta_init.banks import noise_bank  # noqa: E402
 
+from paif_mm.attacks import AttackBank  # noqa: E402
 from paif_mm.fusion import FusionNet  # noqa: E402
 from paif_mm.losses import FusionLoss  # noqa: E402
 from paif_mm.meta_init import MetaBatches, Scene, functional_loss, meta_gradient  # noqa: E402
-from paif_mm.meta_init.batches import iterate  # noqa: E402
 
 
 def main() -> None:
@@ -42,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     size = tuple(map(int, args.size.split('x')))
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    device = prepared_device()
     network = FusionNet(channels=args.channels).train().to(device)
     weights = dict(network.named_parameters())
     images = torch.rand(4, args.batch, 1, *size, device=device)
@@ -73,36 +72,25 @@ def main() -> None:
         print(
             f'{order} order, peak memory with 1 and {args.inner_steps} inner steps: {peaks[0]:.0f}, {peaks[1]:.0f} MiB'
         )
-    print(f'waiting for the bank: {waiting(args, size, seconds["first order"]):.4f} of a first-order step')
+    reading = bank_seconds(args, size)
+    for form, value in reading.items():
+        print(f'reading the bank, {form}: {value:.4f} s = {value / seconds["first order"]:.4f} of a first-order step')
     ratios = {f'{order}_order_ratio': seconds[f'{order} order'] / seconds['plain'] for order in ('first', 'second')}
+    ratios['bank_ratio'] = reading['pixels'] / reading['images']
     print(json.dumps({name: round(value, 4) for name, value in ratios.items()}))
 
 
-def peak_of(step) -> float:
-    """Rise of memory while a step runs, MiB."""
-    step()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier steps freed must not hide what this one takes
-    peak = peak_memory()
-    step()
-    return peak()
-
-
-def waiting(args, size: tuple[int, int], step_seconds: float) -> float:
-    """Share of a step that the loop waits for batches of a bank on disk, read by one worker."""
+def bank_seconds(args, size: tuple[int, int]) -> dict[str, float]:
+    """Median seconds in which one process reads the batches of a meta-iteration, in both ways."""
     with tempfile.TemporaryDirectory() as folder:
-        bank = noise_bank(Path(folder), count=12, size=(2 * size[0], 2 * size[1]))
-        batches = MetaBatches(bank, args.inner_steps, args.batch, size, False, length=4)
-        waited, begun = [], time.perf_counter()
-        for _ in iterate(batches, 0, num_workers=1):
-            waited.append(time.perf_counter() - begun)
-            time.sleep(step_seconds)  # the step; the worker goes on reading
-            begun = time.perf_counter()
-        return sum(waited[1:]) / len(waited[1:]) / step_seconds  # the first batch is never there yet
+        images = noise_bank(Path(folder), count=12, size=(2 * size[0], 2 * size[1]))
+        pixels = AttackBank(folder)
+        pixels.unpack()
+        forms = {}
+        for name, bank in (('images', images), ('pixels', pixels)):
+            batches = MetaBatches(bank, args.inner_steps, args.batch, size, args.scenes > 3, length=1)
+            forms[name] = lambda batches=batches: batches[0]
+        return interleaved(forms, args.repeats)
 
 
 if __name__ == '__main__':

@@ -13,16 +13,14 @@ Also prints each step's peak memory, with and without ``checkpoint_candidates`` 
 """
 
 import argparse
-import ctypes
 import json
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 from attack_overhead import gradient_by_hand, interleaved
-from fusion_forward import peak_memory
-from mmengine.config import Config
+from memory import peak_of, prepared_device
+from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
@@ -39,6 +37,7 @@ CONFIG = Path(__file__).resolve().parents[1] / 'configs' / 'msrs_half' / 'segfor
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--config', default=str(CONFIG), help='config of a search')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='other settings, key=value')
     parser.add_argument('--size', default='128x160', help='height x width of the pairs')
     parser.add_argument('--batch', type=int, default=4)
     parser.add_argument('--channels', type=int, default=8, help='channels of the supernet')
@@ -46,6 +45,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    args.device = prepared_device()
     size = tuple(map(int, args.size.split('x')))
     print(
         f'{args.batch} pairs of {args.size}, {args.channels} channels, {args.threads} threads, {args.repeats} repeats'
@@ -62,8 +62,8 @@ def main() -> None:
 
 def supernet_ratio(args, size: tuple[int, int]) -> float:
     torch.manual_seed(0)
-    supernet = FusionSupernet(channels=args.channels).train()
-    pair = torch.rand(2, args.batch, 1, *size)
+    supernet = FusionSupernet(channels=args.channels).train().to(args.device)
+    pair = torch.rand(2, args.batch, 1, *size, device=args.device)
     inputs = inputs_of_places(supernet, pair)
     operations = [(op, inputs[name]) for name, place in supernet.places().items() for op in place.candidates.values()]
 
@@ -148,9 +148,9 @@ def step_ratios(args, size: tuple[int, int], folder: str) -> dict[str, float]:
         for place in loop.supernet.places().values():
             place.checkpoint_candidates = checkpointed
         steps = {'weight': weight_step, 'best_response': lambda: architecture_step('best_response')}
-        for name, (peak, time_) in {name: peak_of(step) for name, step in steps.items()}.items():
+        for name, step in steps.items():
             note = 'with checkpoint_candidates' if checkpointed else 'plain'
-            print(f'{name:14} step, {note}: peak memory {peak:.0f} MiB, {time_:.2f} s')
+            print(f'{name:14} step, {note}: peak memory {peak_of(step):.0f} MiB', flush=True)
     return {
         'weight_step_ratio': seconds['weight'] / seconds['weight parts'],
         'arch_step_ratio': seconds['best_response'] / seconds['plain'],
@@ -161,9 +161,10 @@ def step_ratios(args, size: tuple[int, int], folder: str) -> dict[str, float]:
 def search_loop(args, size: tuple[int, int], folder: str):
     """The loop of the config on random pairs, ready for its first iteration."""
     config = Config.fromfile(args.config)
+    config.merge_from_dict(args.cfg_options)
     config.model.data_preprocessor.fusion.channels = args.channels
     config.model.data_preprocessor.task.size = size
-    if not torch.cuda.is_available():
+    if args.device.type == 'cpu':
         config.model.decode_head.norm_cfg.type = 'BN'  # the synchronised one needs a GPU
     config.custom_hooks[1].begin = 0
     config.default_hooks.checkpoint = None
@@ -202,22 +203,6 @@ def random_loader(batch: int, size: tuple[int, int]) -> DataLoader:
         return {'inputs': [x for x, _ in drawn], 'data_samples': [sample for _, sample in drawn]}
 
     return DataLoader(items, batch_size=batch, collate_fn=collate)
-
-
-def peak_of(step) -> tuple[float, float]:
-    """Rise of memory while a step runs (MiB), and its seconds."""
-    step()
-    start = time.perf_counter()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        torch.cuda.synchronize()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20, time.perf_counter() - start
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier steps freed must not hide what this one takes
-    peak = peak_memory()
-    step()
-    return peak(), time.perf_counter() - start
 
 
 if __name__ == '__main__':

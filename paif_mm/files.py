@@ -5,17 +5,29 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file, its folder included; after a crash there is the former file or the new one."""
+    with writing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[BinaryIO]:
+    """Write a file piece by piece; see :func:`write_bytes`. Nothing is left of it where that fails."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'{path.name}.{os.getpid()}.partial')  # others may be writing it, too
-    partial.write_bytes(content)
-    partial.replace(path)
+    try:
+        with open(partial, 'wb') as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, content: Mapping) -> None:

@@ -133,6 +133,13 @@ def test_schedules_end_with_their_training(path):
         assert schedulers[0].end == poly[0].begin < poly[0].end
 
 
+@pytest.mark.parametrize('path', COMPOSED, ids=lambda p: f'{p.parent.name}/{p.stem}')
+def test_learning_rates_are_made_for_the_batch(path):
+    """So that --auto-scale-lr changes nothing on one process."""
+    config = read(path)
+    assert config.auto_scale_lr == {'enable': False, 'base_batch_size': config.train_dataloader.batch_size}
+
+
 def test_nothing_is_written_twice():
     """No two places of the configs share six lines; comments and lone brackets do not count."""
     places = defaultdict(set)

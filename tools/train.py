@@ -17,6 +17,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('--resume', action='store_true', help='go on from the latest checkpoint in the work dir')
     parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale learning rates with the batch of all processes, relative to the config's auto_scale_lr",
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -28,6 +33,8 @@ def main() -> None:
     config.resume = args.resume
     if args.amp:
         enable_amp(config)
+    if args.auto_scale_lr:
+        enable_auto_scale_lr(config)
     build_runner(config).train()
 
 
@@ -39,6 +46,15 @@ def enable_amp(config) -> None:
         raise SystemExit(f'--amp needs optim_wrapper.type OptimWrapper, not {wrapper.type}')
     wrapper.type = 'AmpOptimWrapper'
     wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def enable_auto_scale_lr(config) -> None:
+    if 'base_batch_size' not in (config.get('auto_scale_lr') or {}):
+        raise SystemExit(
+            '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=N) in the config: the batch, of all processes '
+            'together, that its learning rates are made for'
+        )
+    config.auto_scale_lr.enable = True
 
 
 def build_runner(config) -> Runner:

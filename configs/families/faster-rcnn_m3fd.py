@@ -10,3 +10,4 @@ _base_.model.roi_head.bbox_head.num_classes = _base_.num_classes
 _base_.model.data_preprocessor = dict(
     type='paif_mm.FusionDataPreprocessor', fusion=dict(type='FusionNet'), task=_base_.model.data_preprocessor
 )
+_base_.auto_scale_lr.base_batch_size = 4

@@ -3,7 +3,7 @@
 _base_ = './resnet18_general_msrs.py'
 
 _base_.model.data_preprocessor.fusion = dict(type='AverageFusion')
-_base_.train_dataloader.batch_size = 8
+_base_.train_dataloader.batch_size = _base_.auto_scale_lr.base_batch_size = 8
 _base_.optim_wrapper.optimizer.lr = 1e-3
 _base_.param_scheduler[0].end = _base_.param_scheduler[1].begin = 100
 _base_.param_scheduler[1].end = _base_.train_cfg.max_iters = _base_.train_cfg.val_interval = 2500

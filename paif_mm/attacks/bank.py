@@ -1,7 +1,8 @@
 """The offline attack bank: pairs that were attacked once, through one source model, at several strengths.
 
 On disk: ``clean/NAME.png`` and ``<level>/NAME.png``, 8-bit RGBA with infrared as the fourth channel (MFNet's kind, as
-LoadPairFromFile reads), and ``manifest.json`` with what they are and a hash of each.
+LoadPairFromFile reads), and ``manifest.json`` with what they are and a hash of each. :meth:`AttackBank.unpack` adds
+``pixels.bin``, the same pairs decoded, and ``pixels.json``, where in it each begins; both may be deleted at any time.
 """
 
 import json
@@ -13,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paif_mm.files import file_hash, write_bytes
+from paif_mm.files import file_hash, write_bytes, write_json, writing
 
 from .functional import Budget
 
 MANIFEST = 'manifest.json'
 CLEAN = 'clean'
 VERSION = 1
+PIXELS, PLACES = 'pixels.bin', 'pixels.json'
 
 
 class AttackBank:
@@ -39,6 +41,7 @@ class AttackBank:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        self._unpacked: Unpacked | None = None
         path = self.folder / MANIFEST
         if not path.is_file():
             raise FileNotFoundError(
@@ -61,8 +64,77 @@ class AttackBank:
 
     def read(self, level: str, name: str) -> tuple[Tensor, Tensor]:
         """(attacked, clean), each (4, H, W) B,G,R,IR uint8; ``level='clean'`` gives the clean pair twice."""
-        clean = read_pair(self.folder / CLEAN / f'{name}.png')
-        return (clean if level == CLEAN else read_pair(self.folder / level / f'{name}.png')), clean
+        clean = self._pair(CLEAN, name)
+        return (clean if level == CLEAN else self._pair(level, name)), clean
+
+    def unpack(self) -> bool:
+        """Read pairs from decoded pixels from now on, of which a crop touches its own rows alone.
+
+        They are one file in the bank's folder, 4 H W bytes a pair and level, made by whoever asks first. It is mapped
+        into memory, so that workers and processes share it, and what is read often stays there.
+
+        Returns:
+            Whether it was made now.
+
+        Raises:
+            OSError: it can not be made there (a folder without write permission, a full disk). Pairs are then read
+                from their images as before.
+        """
+        manifest = file_hash(self.folder / MANIFEST)
+        made = not Unpacked.fits(self.folder, manifest)
+        if made:
+            Unpacked.make(self.folder, list(self.manifest['files']), manifest)
+        self._unpacked = Unpacked(self.folder)
+        return made
+
+    def _pair(self, level: str, name: str) -> Tensor:
+        file = f'{level}/{name}.png'
+        return read_pair(self.folder / file) if self._unpacked is None else self._unpacked.pair(file)
+
+
+class Unpacked:
+    """The decoded pixels of a bank in one memory-mapped file.
+
+    Args:
+        folder (Path): of a bank whose pixels are there; see :meth:`make`.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        content = json.loads((folder / PLACES).read_text(encoding='utf-8'))
+        self.places, self.size = content['places'], content['size']
+        self._pixels: Tensor | None = None
+
+    @staticmethod
+    def fits(folder: Path, manifest: str) -> bool:
+        """Whether pixels are there, whole, and of the bank with this hash of its manifest."""
+        try:
+            content = json.loads((folder / PLACES).read_text(encoding='utf-8'))
+            return content['manifest'] == manifest and (folder / PIXELS).stat().st_size == content['size']
+        except (OSError, ValueError, KeyError):
+            return False
+
+    @staticmethod
+    def make(folder: Path, files: Sequence[str], manifest: str) -> None:
+        """Decode all files of a bank; a crash leaves none, or whole ones."""
+        places, size = {}, 0
+        with writing(folder / PIXELS) as out:
+            for file in files:
+                pair = read_pair(folder / file)
+                out.write(np.ascontiguousarray(pair.permute(1, 2, 0).numpy()))
+                places[file] = [size, *pair.shape[1:]]
+                size += pair.numel()
+        write_json(folder / PLACES, {'manifest': manifest, 'size': size, 'places': places})
+
+    def pair(self, file: str) -> Tensor:
+        """(4, H, W) uint8, a view of the file: nothing is read before it is looked at."""
+        if self._pixels is None:  # a private mapping: writing to a pair would copy its pages, and leave the file alone
+            self._pixels = torch.from_file(str(self.folder / PIXELS), shared=False, size=self.size, dtype=torch.uint8)
+        begin, height, width = self.places[file]
+        return self._pixels[begin : begin + 4 * height * width].view(height, width, 4).permute(2, 0, 1)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, '_pixels': None}  # a worker that is spawned maps the file itself
 
 
 def round_into_ball(attacked: Tensor, clean: Tensor, budgets: Sequence[Budget], norm: str = 'linf') -> Tensor:

@@ -188,7 +188,7 @@ class FusionObjective:
 
     def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Tensor:
         fuser = require_fuser(model, 'FusionObjective')
-        fuser.fuse(inputs, clean)
+        fuser.fuse(inputs, clean, fuser.canvas(training))
         losses = [None] * len(inputs)
         for group in fuser.groups:
             values = self.loss(*fusion_loss_inputs(group), reduction='none')

@@ -21,7 +21,8 @@ def init_cpu_distributed(cfg, timeout: timedelta | None = None) -> None:
     made here with gloo and the model is wrapped without device ids. ``cfg.launcher`` stays as it is.
 
     Args:
-        cfg (mmengine.Config): changed in place: ``model_wrapper_cfg`` and synchronised batch norm (CUDA only).
+        cfg (mmengine.Config): changed in place: ``model_wrapper_cfg`` and synchronised batch norm (CUDA only), which
+            the model's layers (``SyncBN``) or ``sync_bn`` ask for.
         timeout: for which processes wait for each other. Default: torch's.
 
     Raises:
@@ -48,6 +49,7 @@ def init_cpu_distributed(cfg, timeout: timedelta | None = None) -> None:
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
     }
     _replace_sync_bn(cfg.model)
+    cfg.pop('sync_bn', None)
 
 
 def name_meeting_point(env: MutableMapping[str, str]) -> None:

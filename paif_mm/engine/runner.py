@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import BaseLoop, CheckpointLoader, IterBasedTrainLoop, Runner
 
 from paif_mm.checks import check_run, datasets_of, shared_samples, transforms_that_break_pairs
@@ -80,6 +81,23 @@ class QuietRunner(Runner):
         if is_model_wrapper(model):
             match_gradient_strides(model)
         return model
+
+    def scale_lr(self, optim_wrapper, auto_scale_lr: dict | None = None) -> None:
+        """As mmengine's, and batches whose gradients are accumulated count as one: the linear scaling rule (Goyal et
+        al. 2017) for every optimizer, also both of a search."""
+        if not (auto_scale_lr or {}).get('enable', False):
+            return
+        loader, base = self._train_dataloader, auto_scale_lr['base_batch_size']
+        batch = self.world_size * (loader['batch_size'] if isinstance(loader, dict) else loader.batch_size)
+        several = isinstance(optim_wrapper, OptimWrapperDict)
+        for name, wrapper in optim_wrapper.items() if several else [('', optim_wrapper)]:
+            effective = batch * wrapper._accumulative_counts
+            of = f' of the {name}' if name else ''
+            self.logger.info(
+                f'learning rate{of} scaled by {effective / base:g}: batches of {effective}, made for {base}'
+            )
+            for group in wrapper.optimizer.param_groups:
+                group['lr'] *= effective / base
 
     @contextmanager
     def _transforms_named(self) -> Iterator[None]:

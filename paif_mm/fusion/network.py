@@ -32,9 +32,11 @@ class FusionNetwork(BaseModule):
 
     Args:
         compile (bool): run :meth:`fuse` through ``torch.compile``. Parameter names, checkpoints and copies are those
-            of the plain network. Needs a C++ compiler on a CPU, Triton on CUDA. Every new shape, and training, eval
-            and no-gradient mode each, compile on their first call (20 to 40 s on two CPU cores); beyond torch's limit
-            of 8 such variants further ones run uncompiled with a warning. So it suits few image sizes.
+            of the plain network. Needs a C++ compiler on a CPU, Triton on CUDA. Training, eval and no-gradient mode
+            each compile on their first call (20 to 40 s on two CPU cores). Without gradients, images of further sizes
+            share one more variant for all sizes. With gradients each size compiles anew, up to torch's limit of 8,
+            beyond which they run uncompiled with a warning: a training sees one size (see
+            :meth:`~paif_mm.perception.PairFuser.fuse`), attacks on a test set of many sizes are better off without.
         init_cfg (dict, optional): initialisation as in mmengine, e.g. ``dict(type='Pretrained', checkpoint=...)``.
     """
 
@@ -203,7 +205,7 @@ def channels_last(x: Tensor) -> Tensor:
 
 def _run_compiled(network: FusionNetwork, ir: Tensor, vis: Tensor) -> Tensor:
     try:
-        return _compiled_fuse()(network, ir, vis)
+        return _compiled_fuse(torch.is_grad_enabled())(network, ir, vis)
     except Exception as error:
         if not _is_missing_compiler(error):
             raise
@@ -214,10 +216,13 @@ def _run_compiled(network: FusionNetwork, ir: Tensor, vis: Tensor) -> Tensor:
 
 
 @cache
-def _compiled_fuse() -> Callable:
+def _compiled_fuse(gradients: bool) -> Callable:
     # A function of the network, not an attribute of it: copies, pickles and state dicts stay those of a plain module.
-    # Static shapes: torch 2.14 fails to compile the backward pass for symbolic ones in channels-last layout.
-    return torch.compile(lambda network, ir, vis: network.fuse(ir, vis), dynamic=False)
+    # With gradients, static shapes: torch 2.14 fails to compile the backward pass for symbolic ones in channels-last
+    # layout. Without, torch's default: a second size compiles for all that follow.
+    if gradients:
+        return torch.compile(lambda network, ir, vis: network.fuse(ir, vis), dynamic=False)
+    return torch.compile(lambda network, ir, vis: network.fuse(ir, vis))
 
 
 def _is_missing_compiler(error: BaseException) -> bool:

@@ -5,13 +5,21 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from mmengine.dist import all_gather_object, all_reduce, all_reduce_params, get_rank, get_world_size, is_main_process
+from mmengine.dist import (
+    all_gather_object,
+    all_reduce,
+    all_reduce_params,
+    barrier,
+    get_rank,
+    get_world_size,
+    is_main_process,
+)
 from mmengine.hooks import Hook
 from mmengine.registry import OPTIMIZERS
-from torch import Tensor
+from torch import Tensor, nn
 
 from paif_mm.attacks import AttackBank
-from paif_mm.attacks.bank import MANIFEST
+from paif_mm.attacks.bank import MANIFEST, PIXELS
 from paif_mm.attacks.frozen import unwrap
 from paif_mm.compat import load_checkpoint_file
 from paif_mm.data.colour import bgr_to_luma, split_pair
@@ -49,7 +57,8 @@ class AATMetaInitHook(Hook):
     their gradients.
 
     Args:
-        bank (str): folder of the attack bank, as ``tools/craft_attacks.py`` writes it.
+        bank (str): folder of the attack bank, as ``tools/craft_attacks.py`` writes it; decoded to one file there, see
+            :meth:`~paif_mm.attacks.AttackBank.unpack`.
         iters (int): meta-iterations.
         inner_steps (int): gradient steps per scene. Default: 10, the paper's.
         inner_lr (float): their length. Default: 1e-4, the paper's.
@@ -113,12 +122,18 @@ class AATMetaInitHook(Hook):
             runner.logger.info('meta-initialisation skipped: training goes on from a checkpoint')
             return
         self.network = require_fuser(unwrap(runner.model), 'AATMetaInitHook').fusion.train()
+        if self.second_order and get_world_size() > 1 and any(map(_is_synchronised, self.network.modules())):
+            raise TypeError(
+                'second_order=True of AATMetaInitHook differentiates twice, which synchronised batch norms of several '
+                "processes can't: leave out sync_bn, or set second_order=False"
+            )
         self.runner = runner
         self.device = next(self.network.parameters()).device
         self.folder = Path(runner.work_dir)
         bank = AttackBank(self.bank)
         self.signature = self._signature(bank)
         if not self._take_up_result():
+            self._unpack(bank)
             self._stages(bank)
 
     def _stages(self, bank: AttackBank) -> None:
@@ -140,6 +155,24 @@ class AATMetaInitHook(Hook):
             self._write(RESULT, {'state_dict': self.network.state_dict(), 'meta': meta})
             (self.folder / STATE).unlink(missing_ok=True)
             self.runner.logger.info(f"theta' written to {self.folder / RESULT}")
+
+    def _unpack(self, bank: AttackBank) -> None:
+        """Of several processes one decodes the bank, and all of them map it."""
+        if is_main_process():
+            self._unpacked(bank)
+        barrier()
+        if not is_main_process():
+            self._unpacked(bank)
+
+    def _unpacked(self, bank: AttackBank) -> None:
+        begun = time.time()
+        try:
+            if bank.unpack():
+                self.runner.logger.info(f'{bank.folder} decoded to {PIXELS} in {time.time() - begun:.0f} s')
+        except OSError as error:
+            self.runner.logger.warning(
+                f'{bank.folder / PIXELS} can not be written ({error.strerror}): every crop decodes its image'
+            )
 
     def _batches(self, bank: AttackBank, inner_steps: int, length: int) -> MetaBatches:
         return MetaBatches(
@@ -282,3 +315,7 @@ class AATMetaInitHook(Hook):
                 'processes': get_world_size(),
             }
         )
+
+
+def _is_synchronised(module: nn.Module) -> bool:
+    return isinstance(module, nn.SyncBatchNorm)

@@ -65,6 +65,10 @@ class PairFuser:
     def watch(self, model: nn.Module) -> None:
         """Learn from the batches of ``model`` what else they hold (``clean_inputs``, ``image_weights``)."""
 
+    def canvas(self, training: bool) -> tuple[int, int] | None:
+        """The ``canvas`` of :meth:`fuse` for the pairs of a batch, as they come from a data loader."""
+        return None
+
     def fuse(self, inputs, clean=None, canvas: tuple[int, int] | None = None) -> list[Tensor]:
         """Fuse pairs (4, H, W) in [0, 255] to images (3, H, W), B,G,R in [0, 255]; fills ``groups``.
 

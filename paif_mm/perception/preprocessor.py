@@ -45,6 +45,10 @@ class FusionDataPreprocessor(PairFuser, BaseDataPreprocessor):
         if hasattr(self.fusion, 'init_weights'):
             self.fusion.init_weights()
 
+    def canvas(self, training: bool) -> tuple[int, int] | None:
+        """In training, the size that ``task`` pads to, or that of the largest pair where it has none."""
+        return (getattr(self.task, 'size', None) or (0, 0)) if training else None
+
     def forward(self, data: dict, training: bool = False) -> dict:
         """Fuse ``data['inputs']`` (a list of (4, H, W), or (N, 4, H, W); B,G,R,IR in [0, 255]), then do T's own steps.
 
@@ -58,8 +62,7 @@ class FusionDataPreprocessor(PairFuser, BaseDataPreprocessor):
         self.take_marks(data)
         data = self.cast_data({key: value for key, value in data.items() if key not in MARKS})
         inputs, clean = data['inputs'], data.pop('clean_inputs', None)
-        canvas = (getattr(self.task, 'size', None) or (0, 0)) if training else None
-        fused = self.fuse(inputs, clean, canvas)
+        fused = self.fuse(inputs, clean, self.canvas(training))
         if self._converts:
             fused = [image.flip(0) for image in fused]
         data['inputs'] = torch.stack(fused) if isinstance(inputs, Tensor) else fused

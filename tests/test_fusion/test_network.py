@@ -183,6 +183,10 @@ def test_compiled_network_equals_plain_one_in_all_sizes_and_modes():
         for a, b in zip(*results, strict=True):
             assert (a - b).norm() <= 1e-4 * b.norm() + 1e-6
     torch.testing.assert_close(dict(plain.state_dict()), dict(compiled.state_dict()))
+    for shape in [(1, 1, 24, 20), (1, 1, 26, 31), (1, 1, 33, 17), (2, 1, 33, 17)]:  # without gradients: a few variants
+        with torch.no_grad():
+            a, b = (net.eval()(*pair(*shape, dtype=torch.float32)) for net in (plain, compiled))
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -1,14 +1,17 @@
 """The attack bank: exact radii, honest manifest, nothing lost."""
 
+import hashlib
 import json
 
 import pytest
 import torch
 from helpers import build_model, pair_batch, tiny_segformer
+from test_meta_init.banks import noise_bank
 
 from paif_mm.attacks import Budget
-from paif_mm.attacks.bank import AttackBank, read_pair, round_into_ball, write_pair
+from paif_mm.attacks.bank import PIXELS, PLACES, AttackBank, read_pair, round_into_ball, write_pair
 from paif_mm.meta_init import MetaBatches
+from paif_mm.meta_init.batches import iterate
 from paif_mm.meta_init.craft import craft, transfer
 
 LEVELS = {'small': 1 / 255, 'heavy': 4 / 255}
@@ -175,3 +178,102 @@ def test_files_that_are_not_the_manifests_are_named(source, tmp_path):
     (tmp_path / 'manifest.json').write_text(json.dumps({'levels': {}})[:8])
     with pytest.raises(ValueError, match='manifest.json is no manifest'):
         AttackBank(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------- decoded pixels
+
+
+def batches_of(bank, crop_size=(16, 24), length=3):
+    return MetaBatches(bank, inner_steps=2, batch_size=3, crop_size=crop_size, clean_scene=True, length=length)
+
+
+def assert_same(a: dict, b: dict) -> None:
+    assert a.keys() == b.keys()
+    for scene in a:
+        for pairs, others in zip(a[scene], b[scene], strict=True):
+            assert all(torch.equal(x, y) for x, y in zip(pairs, others, strict=True))
+
+
+@pytest.mark.parametrize(('crop_size', 'workers'), [((16, 24), 0), (None, 0), ((16, 24), 2)])
+def test_batches_of_decoded_pixels_are_those_of_the_images(tmp_path, monkeypatch, crop_size, workers):
+    import paif_mm.attacks.bank as module
+
+    bank = noise_bank(tmp_path)
+    expected = list(iterate(batches_of(bank, crop_size), 0, 0))
+    assert bank.unpack(), 'made now'
+    assert not AttackBank(tmp_path).unpack(), 'there already'
+    assert (tmp_path / PIXELS).stat().st_size == 6 * 4 * 4 * 40 * 48, '6 pairs, clean and at three levels'
+    monkeypatch.setattr(module.cv2, 'imread', lambda *_: pytest.fail('no image is decoded'))
+    for found, wanted in zip(iterate(batches_of(bank, crop_size), 0, workers), expected, strict=True):
+        assert_same(found, wanted)
+
+
+def test_pairs_of_several_sizes_are_decoded_too(tmp_path):
+    for name, size in (('a', (20, 24)), ('b', (32, 16))):
+        noise_bank(tmp_path / name, count=2, size=size)
+    manifest = json.loads((tmp_path / 'a' / 'manifest.json').read_text())
+    for level in ('clean', *manifest['levels']):
+        for name in ('000000', '000001'):
+            image = (tmp_path / 'b' / level / f'{name}.png').read_bytes()
+            other = f'{level}/{int(name) + 2:06d}.png'
+            (tmp_path / 'a' / other).write_bytes(image)
+            manifest['files'][other] = hashlib.sha256(image).hexdigest()
+    manifest['pairs'] |= {'000002': '2.png', '000003': '3.png'}
+    (tmp_path / 'a' / 'manifest.json').write_text(json.dumps(manifest))
+    bank = AttackBank(tmp_path / 'a')
+    expected = {(level, name): bank.read(level, name) for level in bank.levels for name in bank.names}
+    bank.unpack()
+    assert {pair[0].shape[1:] for pair in expected.values()} == {(20, 24), (32, 16)}
+    for key, pair in expected.items():
+        assert all(torch.equal(a, b) for a, b in zip(bank.read(*key), pair, strict=True))
+
+
+def test_writing_to_a_pair_leaves_the_file_alone(tmp_path):
+    bank = noise_bank(tmp_path)
+    bank.unpack()
+    before = (tmp_path / PIXELS).read_bytes()
+    bank.read('heavy', bank.names[0])[0].zero_()
+    assert (tmp_path / PIXELS).read_bytes() == before
+
+
+def test_pixels_of_another_bank_or_cut_off_ones_are_made_anew(tmp_path):
+    bank = noise_bank(tmp_path)
+    bank.unpack()
+    with open(tmp_path / PIXELS, 'r+b') as file:
+        file.truncate(100)
+    assert AttackBank(tmp_path).unpack()
+    other = noise_bank(tmp_path, seed=1)
+    wanted = other.read('heavy', other.names[0])
+    assert other.unpack()
+    assert torch.equal(other.read('heavy', other.names[0])[0], wanted[0])
+    (tmp_path / PLACES).write_text('{"manifest"')
+    assert AttackBank(tmp_path).unpack()
+
+
+def test_a_crash_leaves_no_pixels(tmp_path, monkeypatch):
+    import paif_mm.attacks.bank as module
+
+    bank, original, calls = noise_bank(tmp_path), module.read_pair, []
+
+    def interrupted(path):
+        calls.append(path)
+        if len(calls) == 5:
+            raise OSError(28, 'No space left on device')
+        return original(path)
+
+    monkeypatch.setattr(module, 'read_pair', interrupted)
+    with pytest.raises(OSError, match='No space left'):
+        bank.unpack()
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith('pixels')]
+    assert torch.equal(bank.read('clean', bank.names[0])[0], original(tmp_path / 'clean' / f'{bank.names[0]}.png'))
+
+
+def test_a_process_that_is_spawned_maps_the_file_itself(tmp_path):
+    import pickle
+
+    bank = noise_bank(tmp_path)
+    bank.unpack()
+    wanted = bank.read('heavy', bank.names[0])[0]
+    content = pickle.dumps(bank)
+    assert len(content) < (tmp_path / PIXELS).stat().st_size / 2
+    assert torch.equal(pickle.loads(content).read('heavy', bank.names[0])[0], wanted)

@@ -13,6 +13,7 @@ from conftest import REPO
 from helpers import build_model, tiny_segformer
 from test_meta_init.banks import noise_bank
 
+from paif_mm.attacks import AttackBank
 from paif_mm.compat import load_checkpoint_file
 from paif_mm.engine.preemption import CODES, listening
 from paif_mm.fusion import FusionNet
@@ -40,7 +41,8 @@ def bank(tmp_path_factory):
 
 
 def fake_runner(work_dir, fusion=None, resume=False, iteration=0, lines=None):
-    logger = SimpleNamespace(info=lambda line: lines.append(line) if lines is not None else None)
+    lines = [] if lines is None else lines
+    logger = SimpleNamespace(info=lines.append, warning=lines.append)
     return SimpleNamespace(
         model=build_model(tiny_segformer(fusion)),
         work_dir=str(work_dir),
@@ -212,6 +214,33 @@ def test_orders_differ(bank, tmp_path):
     assert any(not torch.allclose(first[key], second[key], rtol=1e-4, atol=1e-6) for key in first)
 
 
+def test_a_bank_is_decoded_once_or_read_as_it_is(tmp_path, monkeypatch):
+    bank, lines = noise_bank(tmp_path / 'bank'), []
+    with monkeypatch.context() as patch:
+        patch.setattr(AttackBank, 'unpack', refused)
+        slow = run(tmp_path / 'images', bank, lines=lines)
+    assert (
+        lines[0] == f'{bank.folder}/pixels.bin can not be written (Read-only file system): every crop decodes its image'
+    )
+    fast = run(tmp_path / 'pixels', bank, lines=lines)
+    assert sum('decoded to pixels.bin' in line for line in lines) == 1
+    run(tmp_path / 'again', bank, lines=lines)
+    assert sum('decoded to pixels.bin' in line for line in lines) == 1
+    assert all(torch.equal(slow[key], fast[key]) for key in slow)
+
+
+def refused(bank):
+    raise OSError(30, 'Read-only file system')
+
+
+def test_exact_gradients_through_synchronised_norms_are_refused(bank, tmp_path, monkeypatch):
+    runner = fake_runner(tmp_path)
+    runner.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(runner.model)
+    monkeypatch.setattr('paif_mm.meta_init.hook.get_world_size', lambda: 2)
+    with pytest.raises(TypeError, match='second_order=True of AATMetaInitHook .* leave out sync_bn'):
+        AATMetaInitHook(str(bank.folder), **FAST, second_order=True).before_train(runner)
+
+
 def test_a_clean_scene_can_be_added(bank, tmp_path):
     lines = []
     run(tmp_path, bank, lines=lines, clean_scene=True, iters=1, warm_start_iters=1)
@@ -283,7 +312,8 @@ AATMetaInitHook(sys.argv[1], **FAST).before_train(runner)
 for key, value in runner.model.data_preprocessor.fusion.state_dict().items():
     gathered = all_gather(value)
     assert all(torch.equal(gathered[0], other) for other in gathered), key
-seen = all_gather(torch.tensor([float(lines[1].split('heavy ')[1])]))
+first = next(line for line in lines if line.startswith('AAT meta'))
+seen = all_gather(torch.tensor([float(first.split('heavy ')[1])]))
 assert seen[0] != seen[1], 'ranks see batches of their own'
 if torch.distributed.get_rank() == 0:
     print('identical on', torch.distributed.get_world_size())

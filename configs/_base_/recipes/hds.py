@@ -32,6 +32,7 @@ param_scheduler = dict(
     ],
     alphas=[],
 )
+auto_scale_lr = dict(enable=False, base_batch_size=4)  # of --auto-scale-lr: the batch of all processes
 
 # A quarter of each batch is attacked, once the warm start is over; architecture steps see clean pairs.
 attack = dict(type='PGD', eps=2 / 255, step_size=2 / 255 / 4, steps=3, random_start=True, keep='last')

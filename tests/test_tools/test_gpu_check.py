@@ -1,0 +1,252 @@
+"""The check that a GPU is given: its time limits, what it leaves behind, and that it runs from end to end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import gpu_check
+import pytest
+from conftest import REPO
+from gpu_check import Check, Step
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, '-c', code]
+
+
+@pytest.fixture
+def check(tmp_path) -> Check:
+    return Check(tmp_path, time.monotonic() + 60, 20, ['gpu_check.sh', '--rehearse'], rehearsed=True)
+
+
+def saved(folder) -> tuple[dict, str]:
+    return json.loads((folder / 'gpu_check.json').read_text())['steps'], (folder / 'gpu_check.md').read_text()
+
+
+def test_a_benchmark_leaves_its_lines_and_figures(check, tmp_path):
+    code = 'print("plain 2 s"); print(\'{"ratio": 1.25, "a|b": 2}\')'
+    assert check.run(Step('speed', 'Speed', [python(code)], 30))
+    steps, page = saved(tmp_path)
+    assert steps['speed']['status'] == 'passed'
+    assert steps['speed']['figures'] == {'ratio': 1.25, 'a|b': 2}
+    assert '| Speed | passed |' in page
+    assert '```\nplain 2 s\n```\n\n| figure | value |\n|---|---|\n| ratio | 1.25 |\n| a\\|b | 2 |\n' in page
+
+
+def test_a_step_that_takes_too_long_is_stopped_with_its_children_and_keeps_what_it_said(check, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_check, 'GRACE', 0.5)
+    code = f"""
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
+open({str(tmp_path / 'child')!r}, 'w').write(str(child.pid))
+print('half of it', flush=True)
+time.sleep(60)
+"""
+    begun = time.monotonic()
+    monkeypatch.setattr(gpu_check, 'LEAST', 0)
+    assert not check.run(Step('slow', 'Slow', [python(code)], 2))
+    assert time.monotonic() - begun < 20
+    steps, page = saved(tmp_path)
+    assert (steps['slow']['status'], steps['slow']['why']) == ('stopped', 'it took more than 2 s')
+    assert '| Slow | stopped: it took more than 2 s |' in page
+    assert 'half of it' in page
+    with pytest.raises(ProcessLookupError):
+        for _ in range(50):
+            os.kill(int((tmp_path / 'child').read_text()), 0)
+            time.sleep(0.1)
+
+
+def test_a_training_that_is_told_to_stop_has_passed(check, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_check, 'LEAST', 0)
+    code = 'import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (print(\'{"iterations": 7}\'), '
+    code += 'sys.exit(143))); print("begun", flush=True); time.sleep(60)'
+    assert check.run(Step('training', 'Training', [python(code)], 3, stoppable=True))
+    assert saved(tmp_path)[0]['training']['figures'] == {'iterations': 7, 'stopped': 'after 3 s'}
+
+
+@pytest.mark.parametrize(
+    ('code', 'why'),
+    [
+        ('import sys; print("{}"); sys.exit("CUDA out of memory")', 'CUDA out of memory'),
+        ('import os; os._exit(9)', 'exit code 9'),
+        ('print("no figures")', 'its last line is no JSON'),
+        ('print("[1]")', 'its last line is no JSON'),
+    ],
+)
+def test_a_failure_is_told_and_the_next_step_runs(check, tmp_path, code, why):
+    assert not check.run(Step('bad', 'Bad', [python(code)], 30))
+    assert check.run(Step('good', 'Good', [python('print("{}")')], 30))
+    steps, page = saved(tmp_path)
+    assert (steps['bad']['status'], steps['bad']['why']) == ('failed', why)
+    assert f'| Bad | failed: {why} |' in page
+
+
+def test_one_failing_process_of_several_fails_the_step(check, tmp_path):
+    codes = ['print("{}")', 'raise SystemExit("the other rank is gone")']
+    assert not check.run(Step('ranks', 'Ranks', [python(code) for code in codes], 30))
+    assert saved(tmp_path)[0]['ranks']['why'] == 'the other rank is gone'
+
+
+def test_steps_leave_time_for_the_training(check, tmp_path):
+    check.deadline = time.monotonic() + 22  # 20 are reserved
+    assert not check.run(Step('late', 'Late', [python('print("{}")')], 30))
+    assert check.run(Step('training', 'Training', [python('print("{}")')], 30, leaves=0))
+    steps, _ = saved(tmp_path)
+    assert (steps['late']['status'], steps['late']['why']) == ('skipped', 'no time was left')
+    assert 20 <= steps['training']['limit'] <= 22
+
+
+def test_a_run_that_is_cut_off_keeps_what_it_had_and_ends_what_runs(tmp_path):
+    code = f"""
+import sys, time
+sys.path.insert(0, {str(REPO / 'tools')!r})
+import gpu_check
+from pathlib import Path
+def steps(args, out):
+    yield gpu_check.Step('first', 'First', [[sys.executable, '-c', 'print(\\'{{"a": 1}}\\')']], 30)
+    yield gpu_check.Step('second', 'Second', [[sys.executable, '-c', 'import os, time; '
+        'open("{tmp_path / 'pid'}", "w").write(str(os.getpid())); time.sleep(60)']], 50)
+gpu_check.steps = steps
+gpu_check.DEVICE = 'print(\\'{{"device": "none"}}\\')'
+sys.exit(gpu_check.main(['--out', {str(tmp_path)!r}, '--rehearse']))
+"""
+    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.DEVNULL)
+    for _ in range(300):
+        if (tmp_path / 'pid').is_file() and (tmp_path / 'pid').read_text():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 143
+    steps, page = saved(tmp_path)
+    assert {name: step['status'] for name, step in steps.items()} == {
+        'device': 'passed',
+        'first': 'passed',
+        'second': 'cut off',
+    }
+    assert '| a | 1 |' in page
+    with pytest.raises(ProcessLookupError):
+        for _ in range(50):
+            os.kill(int((tmp_path / 'pid').read_text()), 0)
+            time.sleep(0.1)
+
+
+def test_wheels_are_installed_for_the_steps_alone(check, tmp_path):
+    """A wheel without dependencies, made here by hand."""
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / 'carried-1.0-py3-none-any.whl', 'w') as wheel:
+        wheel.writestr('carried.py', 'VALUE = 42\n')
+        wheel.writestr('carried-1.0.dist-info/METADATA', 'Metadata-Version: 2.1\nName: carried\nVersion: 1.0\n')
+        wheel.writestr('carried-1.0.dist-info/WHEEL', 'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n')
+        wheel.writestr('carried-1.0.dist-info/RECORD', '')
+    assert check.run(gpu_check.install(str(tmp_path), tmp_path))
+    code = 'import json, carried, paif_mm; print(json.dumps({"value": carried.VALUE, "file": paif_mm.__file__}))'
+    assert check.run(Step('use', 'Use', [python(code)], 30))
+    assert check.results['use']['figures'] == {'value': 42, 'file': str(REPO / 'paif_mm' / '__init__.py')}
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['--wheels', '{tmp}'], 'holds no wheels'),
+        (['--out', '{tmp}/file/here'], 'can not be made'),
+        (['--out', '{tmp}/out'], 'torch finds no GPU here; --rehearse runs on a CPU'),
+    ],
+)
+def test_what_can_not_run_is_told(tmp_path, args, message, monkeypatch):
+    (tmp_path / 'file').touch()
+    monkeypatch.setattr(gpu_check, 'DEVICE', 'print(\'{"device": "none"}\')')
+    with pytest.raises(SystemExit, match=message):
+        gpu_check.main([arg.format(tmp=tmp_path) for arg in args])
+
+
+@pytest.mark.parametrize(
+    ('args', 'data', 'variables'),
+    [
+        ([], ['train_dataloader.dataset.data_root={out}/scenes'], None),
+        (
+            ['--train-config', 'configs/msrs_half/segformer_sat_msrs.py', '--data-root', '/d'],
+            [],
+            {'PAIF_MM_DATA': '/d'},
+        ),
+        (['--train-config', 'x.py', '--train-options', 'a.b=1'], ['a.b=1'], None),
+    ],
+)
+def test_the_training_is_the_one_asked_for_and_tested_as_far_as_it_came(tmp_path, args, data, variables):
+    asked = gpu_check.parse_args(args)
+    steps = gpu_check.training(asked, tmp_path, tmp_path / 'scenes')
+    training = next(steps)
+    assert training.commands[0][2] == asked.train_config
+    assert [word for word in map(str, training.commands[0]) if '=' in word and 'logger' not in word][:1] == [
+        word.format(out=tmp_path) for word in data
+    ]
+    assert training.environments == (variables and [variables])
+    (tmp_path / 'training').mkdir()
+    (tmp_path / 'training' / 'last_checkpoint').write_text('iter_7.pth')
+    tested = next(steps)
+    assert tested.commands[0][2:4] == [asked.train_config, 'iter_7.pth']
+    assert tested.environments == training.environments
+    assert next(steps, None) is None
+
+
+def test_without_a_checkpoint_nothing_is_tested(tmp_path):
+    assert len(list(gpu_check.training(gpu_check.parse_args([]), tmp_path, tmp_path))) == 1
+
+
+@pytest.mark.slow
+def test_the_rehearsal_passes(tmp_path):
+    command = ['bash', str(REPO / 'tools' / 'gpu_check.sh'), '--rehearse', '--out', str(tmp_path), '--minutes', '60']
+    env = {**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(REPO)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    steps, page = saved(tmp_path)
+    assert {name: step['why'] for name, step in steps.items() if step['status'] != 'passed'} == {}
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert list(steps) == (
+        ['device', 'scenes', 'tests', 'ranks', 'fusion', 'sat', 'hds', 'aat', 'pgd', 'evaluation', 'training']
+        + ['attacked']
+    )
+    assert steps['tests']['figures']['collected'] >= 7
+    assert {'sat_loss', 'hds_loss'} == set(steps['ranks']['figures'])
+    assert {'forward_ratio', 'bf16_forward_ratio', 'bf16_forward_backward_ratio'} <= set(steps['fusion']['figures'])
+    assert 'worst_overhead' in steps['sat']['figures']
+    assert {'batch_1', 'batch_2'} == set(steps['evaluation']['figures'])
+    assert steps['training']['figures']['iterations'] > 0
+    assert {'mIoU, clean', 'mIoU, pgd5_eps4'} <= set(steps['attacked']['figures'])
+    for name, step in steps.items():
+        assert f'| {step["title"]} | passed |' in page, name
+
+
+def test_forward_passes_of_the_benchmarks_mix_no_devices(monkeypatch):
+    """On a GPU that is only pretended: no tensor is made or left on the CPU. (Backward passes need a real one.)"""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    for folder in ('benchmarks', 'tests/test_fusion'):
+        monkeypatch.syspath_prepend(str(REPO / folder))
+    import fusion_forward
+    import search_step
+
+    from paif_mm.fusion import FusionNet, FusionSupernet
+    from paif_mm.losses import FusionLoss
+
+    FusionNet(channels=4)  # reads genotypes and registries
+    FusionLoss()(*torch.rand(3, 1, 1, 48, 64))  # makes its constants, if it keeps any
+    monkeypatch.setattr(fusion_forward, 'prepared_device', lambda: torch.device('cuda'))
+    monkeypatch.setattr(torch.nn.Module, 'to', lambda module, device: module)  # made there at once
+    with FakeTensorMode(), torch.device('cuda'):
+        forms, ir, vis = fusion_forward.build('48x64')
+        for form in ('textbook', 'eager', 'bf16'):
+            fused = fusion_forward.run_forward(forms[form], ir, vis)
+            assert (fused.device.type, tuple(fused.shape)) == ('cuda', (1, 1, 48, 64))
+        supernet = FusionSupernet(channels=4).train()
+        pair = torch.rand(2, 2, 1, 32, 40)
+        inputs = search_step.inputs_of_places(supernet, pair)
+        assert {x.device.type for x in inputs.values()} == {'cuda'}
+        assert len(inputs) == 6
+        assert FusionLoss()(supernet(*pair), *pair).device.type == 'cuda'
+        with pytest.raises(RuntimeError, match='same device'):  # what would be seen
+            supernet(pair[0].to('cpu'), pair[1])
