@@ -9,7 +9,7 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from .foreign import alone, checkpoints_without_reentry, composite_modules, no_functional_dropout
+from .foreign import alone, checkpoints_without_reentry, composite_modules, no_checkpoints, no_functional_dropout
 from .state import PlainState
 
 
@@ -19,14 +19,19 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
+def frozen(model: nn.Module, parameters: bool = False) -> Iterator[None]:
     """Evaluation mode, no parameter gradients, fp32, gradients towards inputs allowed; all restored on exit.
 
     Batch-norm statistics and dropout stay untouched, each module gets its own former mode back, and so after an
     exception. Activation checkpoints (``with_cp=True``) save memory as before, but allow ``torch.autograd.grad``.
+
+    Args:
+        model: not wrapped.
+        parameters: leave them their gradients, for losses that are differentiated on after the exit. Activation
+            checkpoints, which would compute their activations again in another mode then, keep them.
     """
     modes = [(module, module.training) for module in model.modules()]
-    required = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    required = [] if parameters else [parameter for parameter in model.parameters() if parameter.requires_grad]
     device = next((p.device.type for p in model.parameters()), 'cpu')
     outermost = model not in _ASKED
     try:
@@ -34,7 +39,8 @@ def frozen(model: nn.Module) -> Iterator[None]:
         _set_modes((module, False) for module, _ in modes)
         for parameter in required:
             parameter.requires_grad_(False)
-        with torch.enable_grad(), torch.autocast(device, enabled=False), checkpoints_without_reentry():
+        checkpoints = no_checkpoints if parameters else checkpoints_without_reentry
+        with torch.enable_grad(), torch.autocast(device, enabled=False), checkpoints():
             yield
     finally:
         _set_modes(modes)
