@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from helpers import box_batch, build_model, pair_batch, tiny_fcos, tiny_segformer
+from helpers import box_batch, build_model, deterministic, pair_batch, tiny_fcos, tiny_segformer
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from searching import loader
@@ -153,6 +153,19 @@ def test_a_training_step_follows_the_angle_beside_its_losses(with_cp):
     buffers = zip(model.named_buffers(), plain_model.named_buffers(), strict=True)
     assert all(torch.equal(a, b) for (_, a), (_, b) in buffers), 'batch norms see the training batch alone'
     assert model.training and all(p.requires_grad for p in model.parameters())
+
+
+def test_mixed_precision_does_not_reach_the_angle():
+    found = []
+    for enabled in (False, True):
+        model = deterministic(build_model(tiny_segformer())).train()
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            losses, gradients = iteration(model, 0.5, pair_batch([(32, 32)] * 2))
+        found.append(losses)
+        assert all(torch.isfinite(gradient).all() for gradient in gradients if gradient is not None)
+    plain, mixed = found
+    assert plain['decode.loss_ce'] != mixed['decode.loss_ce']
+    torch.testing.assert_close(mixed['loss_align'], plain['loss_align'], rtol=1e-6, atol=0)
 
 
 def test_images_of_different_weights_do_not_weigh_the_angle():
