@@ -1,20 +1,22 @@
 """What an iteration of adversarial training costs: ``python benchmarks/adversarial_step.py [--size 96x128]``.
 
-Times a training iteration of each recipe, hooks and all, against a plain one and against the passes that it is made of:
-gradients to the pixels of so many images, written down by hand, and training steps. Interleaved in one run; medians
-over the repeats. Ends with one JSON line: the recipes' cost relative to a plain iteration, and ``worst_overhead``, the
-largest ratio of an iteration to its own passes.
+Times a training iteration of each recipe, hooks and all, against a plain one and against the passes that it is made of,
+written down by hand: gradients to the pixels of so many images, gradients of their angle to the weights, and training
+steps. Interleaved in one run; medians over the repeats. Ends with one JSON line: the recipes' cost relative to a plain
+iteration, and ``worst_overhead``, the largest ratio of an iteration to its own passes.
 """
 
 import argparse
 import json
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from attack_overhead import CONFIG, interleaved
 from memory import peak_of, prepared_device
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
@@ -27,18 +29,34 @@ from paif_mm.losses import FusionLossHook
 EPS, REPLAYS = 8 / 255, 4
 
 
-def attacked(ratio: float, gradients: int, **attack) -> tuple[AdversarialAttackHook, float, int, int]:
-    """The hook of a recipe, and its passes: share of the batch, gradients to pixels, training steps."""
-    return AdversarialAttackHook({'eps': EPS, 'keep': 'last', **attack}, ratio=ratio), ratio, gradients, 1
+class Recipe(NamedTuple):
+    """A hook, and the passes of its iteration.
+
+    ``pixels``: gradients to the pixels, of ``share`` of the batch; ``steps``: training steps, on ``pairs`` batches of
+    pairs each; ``angles``: gradients of the weights through the pixels' gradients at two points.
+    """
+
+    hook: Hook
+    share: float
+    pixels: int
+    steps: int = 1
+    pairs: int = 1
+    angles: int = 0
 
 
-def recipes() -> dict[str, tuple]:
-    nfgsm = AdversarialAttackHook({'type': 'NFGSM', 'eps': EPS}, ratio=1.0)
+def recipes() -> dict[str, Recipe]:
+    def attack(ratio: float = 1.0, more: dict | None = None, **settings) -> AdversarialAttackHook:
+        return AdversarialAttackHook({'eps': EPS, **settings}, ratio=ratio, **(more or {}))
+
+    pgd = {'type': 'PGD', 'keep': 'last'}
     return {
-        'sat_pgd5_half': attacked(0.5, 5, type='PGD', steps=5),
-        'pgd3_full': attacked(1.0, 3, type='PGD', steps=3),
-        'nfgsm_full': (nfgsm, 1.0, 1, 1),
-        'free_full': (FreeAdversarialHook(EPS, REPLAYS), 1.0, 0, REPLAYS),
+        'sat_pgd5_half': Recipe(attack(0.5, **pgd, steps=5), 0.5, 5),
+        'pgd3_full': Recipe(attack(**pgd, steps=3), 1.0, 3),
+        'nfgsm_full': Recipe(attack(type='NFGSM'), 1.0, 1),
+        'step_control_full': Recipe(attack(type='StepControlFGSM'), 1.0, 1),
+        'gradalign_full': Recipe(attack(**pgd, steps=1, more={'align': 0.2}), 1.0, 1, angles=1),
+        'trades_pgd3_full': Recipe(attack(**pgd, steps=3, more={'trades': 6.0}), 1.0, 3, pairs=2),
+        'free_full': Recipe(FreeAdversarialHook(EPS, REPLAYS), 1.0, 0, steps=REPLAYS),
     }
 
 
@@ -54,26 +72,28 @@ def main() -> None:
     runner, batch = build(args)
     found = recipes()
     forms = {'plain': lambda: train(runner, batch, [])}
-    for name, (hook, *_) in found.items():
-        hook.before_run(runner)
-        hook.before_train(runner)
-        forms[name] = lambda hook=hook: train(runner, batch, [hook])
-    images = {name: round(share * args.batch) for name, (_, share, *_) in found.items()}
+    for name, recipe in found.items():
+        recipe.hook.before_run(runner)
+        forms[name] = lambda hook=recipe.hook: train(runner, batch, [hook])
+    images = {name: round(recipe.share * args.batch) for name, recipe in found.items()}
     for count in sorted(set(images.values())):
         forms[f'gradient of {count}'] = lambda count=count: gradient_by_hand(runner.model, batch, count)
+    forms['angle'] = lambda: angle_by_hand(runner.model, batch)
     forms['replay'] = lambda: train(runner, batch, [], pixels=True)
+    forms['double'] = lambda: train(runner, doubled(batch), [])
     seconds = interleaved(forms, args.repeats)
 
     plain = seconds['plain']
     print(f'{args.config}, {args.batch} pairs of {args.size}, {args.threads} threads, medians of {args.repeats}')
     print(f'plain iteration: {plain:.3f} s')
     overheads = {}
-    for name, (_, _, gradients, steps) in found.items():
-        step = seconds['replay'] if steps > 1 else plain
-        passes = gradients * seconds[f'gradient of {images[name]}'] + steps * step
+    for name, recipe in found.items():
+        step = seconds['replay' if recipe.steps > 1 else 'double' if recipe.pairs > 1 else 'plain']
+        passes = recipe.pixels * seconds[f'gradient of {images[name]}'] + recipe.steps * step
+        passes += recipe.angles * seconds['angle']
         overheads[name] = seconds[name] / passes
         cost = f'{seconds[name]:.3f} s = {seconds[name] / plain:.2f} x plain'
-        print(f'{name:14} {cost} = {overheads[name]:.3f} x its passes')
+        print(f'{name:17} {cost} = {overheads[name]:.3f} x its passes')
     peaks = {name: peak_of(forms[name]) for name in ('plain', *found)}
     print('peak memory, MiB: ' + ', '.join(f'{name} {peak:.0f}' for name, peak in peaks.items()))
     ratios = {name: round(seconds[name] / plain, 3) for name in found}
@@ -113,22 +133,41 @@ def train(runner, batch: dict, hooks: list, pixels: bool = False) -> None:
     if pixels:
         data['inputs'] = [image.to(device_of(runner.model), copy=True).requires_grad_() for image in batch['inputs']]
     for hook in hooks:
+        hook.before_train(runner)  # takes the model's losses, and gives them back: the recipes take turns
         hook.before_train_iter(runner, 0, data)
     runner.model.train_step(data, runner.optim_wrapper)
     for hook in hooks:
         if isinstance(hook, FreeAdversarialHook):
             hook.after_train_iter(runner, 0, data)
+        hook.after_train(runner)
+
+
+def doubled(batch: dict) -> dict:
+    return {key: [*values, *values] for key, values in batch.items()}
 
 
 def gradient_by_hand(model, batch: dict, count: int) -> tuple[torch.Tensor, ...]:
     """d cross-entropy / d pixels of the first images, as anyone would write it."""
-    device = device_of(model)
-    pixels = [image.to(device, copy=True).requires_grad_() for image in batch['inputs'][:count]]
-    labels = torch.cat([sample.gt_sem_seg.data for sample in batch['data_samples'][:count]]).to(device)
+    pixels = [image.to(device_of(model), copy=True).requires_grad_() for image in batch['inputs'][:count]]
     with frozen(model):
-        logits = model(**model.data_preprocessor({'inputs': pixels, 'data_samples': None}), mode='tensor')
-        loss = F.cross_entropy(F.interpolate(logits, labels.shape[-2:], mode='bilinear'), labels)
-        return torch.autograd.grad(loss, pixels)
+        return torch.autograd.grad(cross_entropy(model, pixels, batch['data_samples'][:count]), pixels)
+
+
+def angle_by_hand(model, batch: dict) -> tuple[torch.Tensor, ...]:
+    """d (1 - cos) / d weights of the pixels' gradients at the images and at the images with noise."""
+    clean = [image.to(device_of(model), copy=True) for image in batch['inputs']]
+    pixels = [image.requires_grad_() for image in (*clean, *(image + torch.rand_like(image) for image in clean))]
+    with frozen(model, parameters=True):
+        loss = cross_entropy(model, pixels, batch['data_samples'] * 2)
+        gradients = torch.stack(torch.autograd.grad(loss, pixels, create_graph=True)).flatten(1)
+        angles = 1 - F.cosine_similarity(*gradients.split(len(clean)), eps=1e-30)
+        return torch.autograd.grad(angles.mean(), list(model.parameters()), allow_unused=True)
+
+
+def cross_entropy(model, pixels: list[torch.Tensor], samples: list) -> torch.Tensor:
+    labels = torch.cat([sample.gt_sem_seg.data for sample in samples]).to(pixels[0].device)
+    logits = model(**model.data_preprocessor({'inputs': pixels, 'data_samples': None}), mode='tensor')
+    return F.cross_entropy(F.interpolate(logits, labels.shape[-2:], mode='bilinear'), labels)
 
 
 def device_of(model) -> torch.device:

@@ -11,7 +11,7 @@ from .functional import Budget, Losses, projected_gradient
 from .hook import AdversarialAttackHook
 from .objectives import FusionObjective, PixelLoss, TaskLoss, WeightedSum
 from .overfitting import OverfittingMonitorHook
-from .single_step import NFGSM
+from .single_step import NFGSM, StepControlFGSM
 from .square import square_attack
 from .transfer import BankAttack, TransferAttack
 
@@ -33,6 +33,7 @@ __all__ = [
     'OverfittingMonitorHook',
     'PixelLoss',
     'Square',
+    'StepControlFGSM',
     'TaskLoss',
     'TransferAttack',
     'WeightedSum',

@@ -108,3 +108,34 @@ class _NonReentrant:
     def apply(function, preserve_rng_state: bool, *args):
         checkpoint = torch.utils.checkpoint.checkpoint
         return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=preserve_rng_state)
+
+
+@contextmanager
+def no_checkpoints() -> Iterator[None]:
+    """Let activation checkpoints keep their activations.
+
+    What is computed here and differentiated later would else be computed again then, in whatever mode the model is.
+    """
+    module = torch.utils.checkpoint
+    stand_ins = {'CheckpointFunction': _Kept, '_checkpoint_without_reentrant_generator': _nothing}
+    former = {name: getattr(module, name) for name in stand_ins}
+    try:
+        for name, stand_in in stand_ins.items():
+            setattr(module, name, stand_in)
+        yield
+    finally:
+        for name, function in former.items():
+            setattr(module, name, function)
+
+
+class _Kept:
+    """Stands in for ``torch.utils.checkpoint.CheckpointFunction``."""
+
+    @staticmethod
+    def apply(function, preserve_rng_state: bool, *args):
+        return function(*args)
+
+
+def _nothing(*args, **kwargs) -> Iterator[None]:
+    """Stands in for what ``torch.utils.checkpoint.checkpoint`` does around a function without reentry."""
+    yield

@@ -9,7 +9,7 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from .foreign import alone, checkpoints_without_reentry, composite_modules, no_functional_dropout
+from .foreign import alone, checkpoints_without_reentry, composite_modules, no_checkpoints, no_functional_dropout
 from .state import PlainState
 
 
@@ -19,16 +19,22 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def frozen(model: nn.Module, dtype: torch.dtype = torch.float32) -> Iterator[None]:
+def frozen(model: nn.Module, dtype: torch.dtype = torch.float32, parameters: bool = False) -> Iterator[None]:
     """Evaluation mode, no parameter gradients, gradients towards inputs allowed; all restored on exit.
 
     Batch-norm statistics and dropout stay untouched, each module gets its own former mode back, and so after an
     exception. Passes are in fp32, also inside the autocast of a training with mixed precision, or in autocast to
     another ``dtype``. Activation checkpoints (``with_cp=True``) save memory as before, but allow
     ``torch.autograd.grad``.
+
+    Args:
+        model: not wrapped.
+        dtype: of the passes.
+        parameters: leave them their gradients, for losses that are differentiated on after the exit. Activation
+            checkpoints, which would compute their activations again in another mode then, keep them.
     """
     modes = [(module, module.training) for module in model.modules()]
-    required = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    required = [] if parameters else [parameter for parameter in model.parameters() if parameter.requires_grad]
     device = next((p.device.type for p in model.parameters()), 'cpu')
     precision = torch.autocast(device, dtype, enabled=dtype != torch.float32)
     outermost = model not in _ASKED
@@ -37,7 +43,8 @@ def frozen(model: nn.Module, dtype: torch.dtype = torch.float32) -> Iterator[Non
         _set_modes((module, False) for module, _ in modes)
         for parameter in required:
             parameter.requires_grad_(False)
-        with torch.enable_grad(), precision, checkpoints_without_reentry():
+        checkpoints = no_checkpoints if parameters else checkpoints_without_reentry
+        with torch.enable_grad(), precision, checkpoints():
             yield
     finally:
         _set_modes(modes)

@@ -7,6 +7,7 @@ import torch
 from mmengine.dist import all_gather, all_reduce, get_dist_info, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel
+from mmengine.optim import OptimWrapperDict
 
 from paif_mm.arguments import named_fraction
 from paif_mm.checks import check_run
@@ -19,7 +20,8 @@ from paif_mm.perception import find_fuser, require_fuser
 from paif_mm.randomness import shared_seed
 from paif_mm.registry import ATTACKS, HOOKS, build
 
-from .attack import Attack, AttackResult
+from .alignment import GradientAlignment, aligned
+from .attack import PGD, Attack, AttackResult
 from .audit import Audit
 from .frozen import fingerprint, unwrap
 from .ramps import Ramps
@@ -56,6 +58,10 @@ class AdversarialAttackHook(Hook):
             divergence of the two predictions averaged over labelled pixels. Attacked pairs join the batch beside their
             clean ones, so that each is passed once. For segmentors. Default: None, attacked pairs take the place of
             the clean ones.
+        align (float | None): lambda of GradAlign (Andriushchenko and Flammarion, NeurIPS 2020), which keeps training by
+            single steps from collapsing, e.g. 0.2: adds align * (1 - cos) of the gradients at an attacked image's clean
+            pair and at a random point of the ball around it, at the price of about three more passes (see
+            :class:`~.alignment.GradientAlignment`). Default: None.
         ramp (dict | None): iterations, from ``begin`` on, over which ``eps`` and ``ratio`` grow linearly from 0, and
             ``steps`` from 1, to what they are, e.g. ``dict(eps=2000)``. Default: full from the start.
 
@@ -72,6 +78,7 @@ class AdversarialAttackHook(Hook):
         begin: int = 0,
         weight: float | None = None,
         trades: float | None = None,
+        align: float | None = None,
         ramp: dict[str, int] | None = None,
     ):
         ratio = named_fraction('ratio', ratio)
@@ -97,9 +104,15 @@ class AdversarialAttackHook(Hook):
             raise ValueError(f'weight must not be negative: {weight}')
         if trades is not None and (trades <= 0 or weight is not None):
             raise ValueError(f'trades must be positive, and without a weight: trades={trades}, weight={weight}')
+        align = None if align is None else named_fraction('align', align)
+        if align is not None and align <= 0:
+            raise ValueError(f'align must be positive: {align}')
+        if align is not None and not isinstance(self.attack, PGD):
+            raise TypeError(f'align needs an attack with a radius, not {type(self.attack).__name__}')
         self.begin = begin
         self.weight = weight
         self.trades = trades
+        self.align = align
         self.ramps = Ramps(self.attack, ramp or {})
         self._iteration = 0  # of the training, counted from begin
         self.audit = Audit()
@@ -115,8 +128,17 @@ class AdversarialAttackHook(Hook):
     def before_train(self, runner) -> None:
         self._seams = []
         model = unwrap(runner.model)
+        if self.align is not None:
+            if isinstance(runner.optim_wrapper, OptimWrapperDict):
+                raise TypeError('align of AdversarialAttackHook is for ordinary training, not for a search')
+            if any(getattr(module, 'compiled', False) for module in model.modules()):
+                raise TypeError(
+                    'align of AdversarialAttackHook differentiates twice, which compile=True does not allow'
+                )
+            self._alignment = GradientAlignment(model, self.align)
+            self._seams.append(self._alignment)  # before what weighs the losses of images, and not this one
         if self.weight is not None:
-            self._seams = [ImageWeights(model, require_fuser(model, 'weight of AdversarialAttackHook'))]
+            self._seams.append(ImageWeights(model, require_fuser(model, 'weight of AdversarialAttackHook')))
         if self.trades is not None:
             fuser = require_fuser(model, 'trades of AdversarialAttackHook')
             heads = plain_heads(model)
@@ -125,7 +147,7 @@ class AdversarialAttackHook(Hook):
                     'trades of AdversarialAttackHook compares logits, which the decode head of '
                     f'{type(model).__name__} does not have or not alone'
                 )
-            self._seams = [ImageWeights(model, fuser), Trades(heads[0], fuser, self.trades)]
+            self._seams += [ImageWeights(model, fuser), Trades(heads[0], fuser, self.trades)]
 
     def after_train(self, runner) -> None:
         for seam in reversed(self._seams):
@@ -171,13 +193,19 @@ class AdversarialAttackHook(Hook):
                 data_batch['image_weights'][i] = attacked
         device = next(unwrap(model).parameters()).device
         rng = [self._generator(stream, turn, places[i], device=device) for i in index]
-        result = self.ramps.at(self._iteration)(model, data_batch, index, training=True, rng=rng)
+        attack = self.ramps.at(self._iteration)
+        result = attack(model, data_batch, index, training=True, rng=rng)
         if result.blind is not None:
             self.blind = result.blind.sum() + self.blind  # on the device: not looked at in every iteration
+        share = len(index) * world / count
+        if self.align is not None:
+            rng = [self._generator('align', stream, turn, places[i], device=device) for i in index]
+            samples = [data_batch['data_samples'][i].to(device) for i in index]
+            self._alignment.ask(aligned(attack, unwrap(model), result.clean, samples, rng, share))
         if self.trades is None:
             replace(model, data_batch, result)
         else:
-            join(data_batch, result, len(index) * world / count)
+            join(data_batch, result, share)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if 'train' not in self.phases:

@@ -1,5 +1,6 @@
 """Attacks of a single gradient step that are made for training."""
 
+import torch
 from torch import Tensor
 
 from paif_mm.registry import ATTACKS
@@ -50,3 +51,35 @@ class NFGSM(PGD):
             Budget(budget.channels, (self.noise + self.step) * budget.eps, self.step * budget.eps)
             for budget in super().budgets(channels)
         ]
+
+
+@ATTACKS.register_module()
+class StepControlFGSM(PGD):
+    """One signed step of a segmentation, no longer than it takes to flip the image's pixels.
+
+    A step of full length often leaps over the perturbations that a single gradient tells of, and training by it
+    collapses. Here M(x), the margins z_y - max_{j != y} z_j of the pixels that are still right, averaged over the
+    image, sets the length: along d = -eps * sign(dM / dx), M falls to 0, to first order, at
+
+        x' = x + min(1, M(x) / sum_i eps_i |dM / dx_i|) d,
+
+    DeepFool's L-inf step (Moosavi-Dezfooli et al., CVPR 2016) for the image as a whole. So weak models learn from weak
+    perturbations, and these grow with the margins, up to ``eps``. It costs one gradient and has no setting.
+
+    Wiens and Hammer (VISAPP 2022) are the first to control the step size of single-step training for segmentation, free
+    of parameters, too. This rule has their aim, and was derived from it without their algorithm at hand: expect other
+    lengths.
+
+    Args:
+        eps (float | dict): radius in [0, 1] units; see :class:`PGD`.
+    """
+
+    def __init__(self, eps: float | dict):
+        margin = {'type': 'PixelLoss', 'name': 'margin'}
+        super().__init__(eps, step_size=eps, steps=1, random_start=False, keep='last', objective=margin)
+
+    def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget], rng: Generators):
+        losses, gradients = ascent(loss_fn, images, 0.0)  # of -M, at most 0
+        slopes = torch.stack([sum(b.eps * g[b.channels].abs().sum() for b in budgets) for g in gradients])
+        lengths = (-losses.loss / slopes).nan_to_num(nan=0.0).clamp(0, 1)  # 0 / 0: no pixel is right
+        return make_ball(self.norm, images, budgets, (0.0, 255.0)).ascend(images, gradients, lengths), None

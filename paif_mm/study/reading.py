@@ -119,7 +119,7 @@ class _JobMaker:
             text = ' '.join(f'{type(error).__name__}: {error}'.split())
             raise PlanError(f"{where}: config {file} can't be read: {text}") from error
         try:
-            config.merge_from_dict(dict(options))
+            config.merge_from_dict(_like(config, options))
         except (KeyError, TypeError, AssertionError, AttributeError) as error:
             raise PlanError(f'{where}: options do not fit {file}: {error}') from error
         needs = {key: self._needed(key, what, seed, where) for key, what in _placeholders(options, where)}
@@ -144,6 +144,23 @@ class _JobMaker:
     def _identity(self, name: str, job: Job) -> list:
         """What of a needed job makes another model of what needs it."""
         return [job.folder.parent.name, bool(self.scale['before'][name].get('each_seed'))]
+
+
+def _like(before, value):
+    """An option as what it replaces: YAML knows no tuples, on which some transforms insist."""
+    if isinstance(value, Mapping):
+        return {key: _like(_at(before, key), item) for key, item in value.items()}
+    return tuple(value) if isinstance(before, tuple) and isinstance(value, list) else value
+
+
+def _at(value, path: str):
+    """What is at a dotted path; None where there is nothing."""
+    for part in path.split('.'):
+        try:
+            value = value[int(part) if isinstance(value, list | tuple) else part]
+        except (KeyError, ValueError, IndexError, TypeError):
+            return None
+    return value
 
 
 def _without_place(value):

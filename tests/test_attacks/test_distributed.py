@@ -21,7 +21,7 @@ from helpers import build_model, deterministic, pair_batch, tiny_segformer
 from paif_mm.attacks import AdversarialAttackHook, OverfittingMonitorHook
 from paif_mm.losses import FusionLossHook
 
-RATIOS, LOSSES = (0.25, 0.5, 1.0), (dict(), dict(weight=0.5), dict(trades=2.0))
+RATIOS, LOSSES = (0.25, 0.5, 1.0), (dict(), dict(weight=0.5), dict(trades=2.0), dict(align=0.3))
 
 ALL = pair_batch([(32, 32)] * 12, ignored=False)
 
@@ -46,13 +46,13 @@ def train(rank, world, folder):
             runner = SimpleNamespace(model=wrapped, iter=0, seed=7 + rank, logger=logging.getLogger('test'), **loops)
             attack = dict(type='PGD', eps=8 / 255, steps=2)
             hook = AdversarialAttackHook(attack, ratio=ratio, **losses)
+            runner.optim_wrapper = optim = OptimWrapper(torch.optim.SGD(wrapped.parameters(), lr=0.1))
             hooks = [FusionLossHook(), hook]
             for each in hooks:
                 each.before_run(runner)
                 each.before_train(runner)
             passes = []
-            model.backbone.register_forward_pre_hook(lambda *_: passes.append(1))
-            optim = OptimWrapper(torch.optim.SGD(wrapped.parameters(), lr=0.1))
+            model.backbone.register_forward_pre_hook(lambda module, _: passes.append(1) if module.training else None)
             attacked = []
             for turn in range(3):
                 runner.iter = turn
@@ -105,7 +105,7 @@ def found(tmp_path_factory):
     return {world: [torch.load(folder / f'{world}_{rank}.pth') for rank in range(world)] for world in (1, 2, 4)}
 
 
-@pytest.mark.parametrize('losses', [(), ('weight',), ('trades',)])
+@pytest.mark.parametrize('losses', [(), ('weight',), ('trades',), ('align',)])
 @pytest.mark.parametrize(('ratio', 'count'), [(0.25, 1), (0.5, 2), (1.0, 4)])
 def test_the_global_batch_is_attacked_alike_and_gives_the_same_steps(found, ratio, count, losses):
     (one,) = (run[(ratio, *losses)] for run in found[1])
@@ -130,6 +130,11 @@ def test_the_global_batch_is_attacked_alike_and_gives_the_same_steps(found, rati
 def test_lambda_counts_with_one_image_per_process(found):
     plain, weighted = (found[4][0][(0.5, *losses)]['state'] for losses in ((), ('weight',)))
     assert any((plain[key] - weighted[key]).abs().max() > 1e-4 for key in plain if plain[key].is_floating_point())
+
+
+def test_the_angle_counts_with_one_image_per_process(found):
+    plain, aligned = (found[4][0][(0.5, *losses)]['state'] for losses in ((), ('align',)))
+    assert any((plain[key] - aligned[key]).abs().max() > 1e-4 for key in plain if plain[key].is_floating_point())
 
 
 def test_processes_draw_noise_of_their_own(found):

@@ -85,6 +85,32 @@ def test_model_comes_out_as_it_went_in(model):
         frozen_parameter.requires_grad_(True)
 
 
+ATTACKS = {
+    'PGD': {'steps': 2},
+    'NFGSM': {},
+    'StepControlFGSM': {},
+    'APGD': {'steps': 2},
+    'Square': {'queries': 2},
+}
+
+
+@pytest.mark.parametrize('kind', ATTACKS)
+@pytest.mark.parametrize('fusion', [{'type': 'FusionNet', 'channels': 4}, {'type': 'FusionSupernet', 'channels': 4}])
+def test_neither_network_gets_gradients_of_parameters_while_it_is_attacked(kind, fusion):
+    """Of a search, the alphas neither; what passes both networks are the attack's own passes."""
+    model, seen = build_model(tiny_segformer(fusion)).train(), []
+    parameters = list(model.parameters())
+    required = [parameter.requires_grad for parameter in parameters]
+    for part in (model.data_preprocessor.fusion, model.backbone):
+        part.register_forward_pre_hook(lambda *_: seen.append(any(p.requires_grad for p in parameters)))
+    hook, batch = AdversarialAttackHook({'type': kind, 'eps': EPS, **ATTACKS[kind]}, ratio=1.0), pair_batch()
+    hook.before_train_iter(SimpleNamespace(model=model, iter=0), 0, batch)
+    assert len(seen) >= 2 and not any(seen)
+    assert all(parameter.grad is None for parameter in parameters)
+    assert [parameter.requires_grad for parameter in parameters] == required and any(required)
+    assert not any(image.requires_grad for image in batch['inputs'])
+
+
 def test_fingerprint_sees_weights_buffers_and_modes():
     layer = torch.nn.BatchNorm2d(2)
     seen = {fingerprint(layer)}

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import REPO
 from helpers import box_batch, build_model, deterministic, pair_batch, tiny_fcos, tiny_segformer
 from mmengine.config import Config
@@ -13,7 +14,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from searching import loader
 
-from paif_mm.attacks import NFGSM, PGD, AdversarialAttackHook, FreeAdversarialHook
+from paif_mm.attacks import NFGSM, PGD, AdversarialAttackHook, FreeAdversarialHook, StepControlFGSM, frozen
 from paif_mm.attacks.functional import Budget
 from paif_mm.attacks.ramps import Ramps
 
@@ -57,6 +58,45 @@ def test_nfgsm_is_refused_where_robustness_is_measured():
         AdversarialAttackHook({'type': 'NFGSM', 'eps': EPS}, phases=('train', 'val'))
     with pytest.raises(ValueError, match='noise must not be negative'):
         NFGSM(eps=EPS, noise=-1)
+
+
+def test_controlled_steps_end_where_a_linear_margin_does_or_at_the_ball():
+    """-M = w x - b: the step that makes it 0 is b - w x over sum_i eps_i |w_i|, in radii."""
+    weight = torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(0))
+    image, attack = torch.full((4, 6, 6), 128.0), StepControlFGSM(eps={'ir': 8 / 255, 'vis': 4 / 255})
+    reach = float(weight[:3].abs().sum() * 4 + weight[3:].abs().sum() * 8)
+
+    def loss_fn(images, progress):
+        margins = (0.25 * reach, 3 * reach, 0.0)
+        return torch.stack([(x - 128).mul(weight).sum() - b for x, b in zip(images, margins, strict=True)])
+
+    near, far, lost = attack.optimise(loss_fn, [image] * 3, attack.budgets(4), None)[0]
+    direction = torch.cat([weight[:3].sign() * 4, weight[3:].sign() * 8])
+    torch.testing.assert_close(near, image + 0.25 * direction)
+    assert (near - 128).mul(weight).sum() == pytest.approx(0.25 * reach, rel=1e-4), 'the margin is used up'
+    torch.testing.assert_close(far, image + direction)
+    assert torch.equal(lost, image), 'no margin is left'
+
+
+def test_controlled_steps_are_those_of_the_margins_of_a_segmentor(model):
+    batch, calls = pair_batch([(32, 32)] * 2), []
+    handle = model.backbone.register_forward_pre_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    result = StepControlFGSM(eps=EPS)(model, batch, training=True)
+    handle.remove()
+    assert calls == [True]
+    for i, (image, clean) in enumerate(zip(result.images, result.clean, strict=True)):
+        pixels = clean.clone().requires_grad_()
+        with frozen(model):
+            fused = model.data_preprocessor({'inputs': [pixels], 'data_samples': None})
+            logits = F.interpolate(model(**fused, mode='tensor'), (32, 32), mode='bilinear')[0]
+        label = batch['data_samples'][i].gt_sem_seg.data[0]
+        own = logits.gather(0, label.clamp_max(8)[None])[0]
+        others = logits.scatter(0, label.clamp_max(8)[None], -torch.inf).amax(0)
+        margin = (own - others).clamp_min(0)[label != 255].mean()
+        (gradient,) = torch.autograd.grad(margin, pixels)
+        length = min(1.0, float(margin / (8 * gradient.abs().sum())))
+        assert 0 < length <= 1
+        torch.testing.assert_close(image, (clean - 8 * length * gradient.sign()).clamp(0, 255), atol=1e-3, rtol=0)
 
 
 def test_ramps_grow_linearly_and_leave_the_attack_alone():

@@ -79,9 +79,12 @@ def _loop(train_cfg: dict) -> None:
 
 def _hook(hook: dict) -> None:
     if 'attack' in hook:
-        hook.attack.steps = 1
+        if 'steps' in hook.attack:
+            hook.attack.steps = 1
         if hook.get('begin'):
             hook.begin = 1
+    if 'fallback' in hook:
+        hook.interval = 1
     if 'bank' in hook:
         hook.update(bank='data/bank', iters=1, inner_steps=1, warm_start_iters=1, batch_size=2, num_workers=0)
         if hook.get('crop_size'):

@@ -73,6 +73,16 @@ def test_placeholders_are_dependencies_that_come_first(tmp_path):
     assert found[1:] == [3, None]
 
 
+@pytest.mark.parametrize(
+    'options', [{'steps.1.crop_size': [48, 64], 'steps.0.sizes': [3, 5]}, {'steps': {'1': {'crop_size': [48, 64]}}}]
+)
+def test_options_are_tuples_where_the_config_has_tuples(tmp_path, options):
+    (tmp_path / 'b.py').write_text("steps = [dict(sizes=[1, 2]), dict(type='RandomCrop', crop_size=(96, 128))]")
+    job = job_of(tmp_path, row(config='b.py', options=options))
+    assert job.config.steps[1].crop_size == (48, 64)
+    assert isinstance(job.config.steps[0].sizes, list)
+
+
 def test_the_same_model_has_one_folder_whatever_it_is_called(tmp_path):
     nested = {'model': {'fusion': {'channels': 4}}}
     first = write_plan(tmp_path, row('A', options={'model.fusion.channels': 4}), name='first')

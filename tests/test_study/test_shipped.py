@@ -160,6 +160,26 @@ def test_the_papers_figures_are_those_of_the_reports():
         assert paper == {key if key == 'clean' else f'pgd5-{key}': value for key, value in figures.items()}
 
 
+def test_recipes_at_equal_time_differ_in_the_recipe_and_its_iterations_alone(tmp_path):
+    plan = read_plan(REPO / 'configs/quickstart/equal_time.yaml', tmp_path)
+    jobs = [job for row in plan.rows for job in row.jobs]
+    assert len(jobs) == 10
+    assert len({job.needs['start'].folder for job in jobs}) == 2, 'one start for each seed'
+    for job in jobs:
+        if not job.needs['start'].folder.exists():
+            trained(job.needs['start'])
+        write_config(job)
+        config = Config.fromfile(job.folder / 'config.py')
+        assert config.train_cfg.max_iters == config.train_cfg.val_interval == config.param_scheduler[-1].end
+        assert config.load_from == str(job.needs['start'].folder / 'train/iter_2.pth')
+        assert config.optim_wrapper.optimizer.lr == 1e-3
+        assert config.train_dataloader.dataset.pipeline[3].crop_size == (48, 64)
+        assert config.model.data_preprocessor.task.size == (48, 64)
+        attacking = config.custom_hooks[1]
+        assert attacking.get('attack', attacking).eps == 4 / 255
+    assert len({(str(job.config.model), str(job.config.train_dataloader)) for job in jobs}) == 1
+
+
 def fusion_of(job):
     return job.config.model.data_preprocessor.fusion
 
