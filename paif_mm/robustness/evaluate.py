@@ -56,6 +56,18 @@ class Bench:
         names = dataset.metainfo.get('classes') or [str(i) for i in range(self.classes)]
         self.class_names = list(names[: self.classes])
 
+    def class_weight(self) -> list[float] | None:
+        """What a pixel of each class weighs so that the classes of all images count alike, 1 on average.
+
+        None for detectors. Classes without a pixel weigh 0. Reads the annotations of all images.
+        """
+        if self.score is not MeanIoU:
+            return None
+        labels = (self.dataset[i]['data_samples'].gt_sem_seg.data.flatten() for i in self.images)
+        counts = sum(torch.bincount(label, minlength=256)[: self.classes] for label in labels).double()
+        weights = counts.sum() / (counts.clamp_min(1) * (counts > 0).sum())
+        return [float(f'{weight:.6g}') for weight in torch.where(counts > 0, weights, 0.0).tolist()]
+
     def loss_names(self) -> list[str]:
         """What the model calls its losses."""
         item = self.dataset[self.images[0]]
@@ -157,7 +169,9 @@ def _run(bench: Bench, case: Case, attack, items: dict[int, dict], folder: Path,
     pictures = _fused_pictures(bench.fuser) if drawn else {}
     for place, i in enumerate(items):
         record = {'score': found[place], 'loss': float(losses[place])}
-        if attack is not None:
+        if attack is None:
+            record['pixels'] = result.images[place][0].numel()
+        else:
             record['audit'] = _audit(attack, result, place, f'{case.key} of {names[place]}')
         if place in fused:
             record['fused'] = fused[place]

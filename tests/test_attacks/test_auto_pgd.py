@@ -3,7 +3,6 @@
 import pytest
 import torch
 from helpers import build_model, pair_batch, tiny_segformer
-
 from test_attacks.test_published import Scene
 
 from paif_mm.attacks import APGD, PGD, Budget, Losses, auto_pgd, projected_gradient

@@ -153,7 +153,8 @@ def test_the_losses_of_sea_are_steered_by_the_mean_cross_entropy(name):
     logits, labels = torch.randn(2, 4, 5, 6), torch.randint(0, 4, (2, 5, 6))
     labels[1, 2:] = 255
     found = PixelLoss(name)._image_losses(logits, labels, 0.5)
-    expected = torch.stack([F.cross_entropy(z[None], y[None], ignore_index=255) for z, y in zip(logits, labels)])
+    pairs = zip(logits, labels, strict=True)
+    expected = torch.stack([F.cross_entropy(z[None], y[None], ignore_index=255) for z, y in pairs])
     steered = name in ('masked_cross_entropy', 'balanced_cross_entropy', 'jensen_shannon')
     torch.testing.assert_close(found.steer, expected if steered else found.loss)
 
