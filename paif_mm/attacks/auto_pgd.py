@@ -36,10 +36,11 @@ def auto_pgd(
 ) -> tuple[list[Tensor], Losses]:
     """Maximise each image's loss within a ball by APGD (Croce and Hein, ICML 2020, Algorithm 1).
 
-    The step starts at two radii. At checkpoints, ever closer together, an image whose loss rose in too few of the steps
-    since the last one, or whose best loss did not change, goes on from its best point with half the step. With several
-    stages, each but the last searches a larger ball, and the next one starts from its best points, projected (the
-    radius schedule of SEA, ECCV 2024).
+    The step starts at two radii. At checkpoints, ever closer together, an image that got on in too few of the steps
+    since the last one, or whose best point did not change, goes on from its best point with half the step. Whether it
+    gets on is told by its loss, or by another one that steers, see :class:`~.functional.Losses`. With several stages,
+    each but the last searches a larger ball, and the next one starts from its points of highest harm, projected. (Both
+    as in SEA, Croce et al., ECCV 2024: steered by the mean cross-entropy, and from the least accurate points.)
 
     Args:
         loss_fn, images, budgets, norm, restarts_at_once, rng, bounds: see :func:`~.functional.projected_gradient`; step
@@ -59,7 +60,7 @@ def auto_pgd(
         raise ValueError(f'stages must end at radius 1 and have shares that add up to 1, not {list(stages)}')
 
     def climb(images: list[Tensor], rng: Generators) -> tuple[list[Tensor], Losses]:
-        start, done, worst = None, 0, Worst(images, loss_fn)
+        start, done = None, 0
         for place, (share, radius) in enumerate(stages):
             last = place == len(stages) - 1
             count = steps - done if last else max(round(share * steps), 1)
@@ -67,22 +68,23 @@ def auto_pgd(
             larger = [budget._replace(eps=radius * budget.eps) for budget in budgets]
             ball = make_ball(norm, images, larger, bounds)
             start = ball.random_points(rng) if start is None else ball.project([point.clone() for point in start])
-            start = _climb(loss_fn, ball, start, count, worst if last else None)
+            worst = Worst(images, loss_fn if last else None)  # what lies outside of the ball settles nothing
+            _climb(loss_fn, ball, start, count, worst)
+            start = worst.images
         return worst.images, worst.losses
 
     return worst_of_restarts(climb, images, restarts, restarts_at_once, rng)
 
 
-def _climb(loss_fn: LossFunction, ball, points: list[Tensor], steps: int, worst: Worst | None) -> list[Tensor]:
-    """One run within one ball; returns the points of highest loss."""
+def _climb(loss_fn: LossFunction, ball, points: list[Tensor], steps: int, worst: Worst) -> None:
+    """One run within one ball, whose points ``worst`` is shown; 'best' are those of the highest steering loss."""
     losses, gradients = ascent(loss_fn, points, 0.0)
-    if worst:
-        worst.update(points, losses)
-    before, previous = points, losses.loss
-    best, best_loss, best_gradients = points, losses.loss, gradients
-    radii = torch.full_like(best_loss, 2.0)
-    rises = torch.zeros_like(best_loss)
-    loss_at_checkpoint, halved = best_loss, torch.zeros_like(best_loss, dtype=torch.bool)
+    worst.update(points, losses)
+    before, previous = points, losses.steer
+    best, best_steer, best_gradients = points, losses.steer, gradients
+    radii = torch.full_like(best_steer, 2.0)
+    rises = torch.zeros_like(best_steer)
+    steer_at_checkpoint, halved = best_steer, torch.zeros_like(best_steer, dtype=torch.bool)
     interval, shrink, least = (max(int(share * steps), 1) for share in (0.22, 0.03, 0.06))
     since = 0
     for step in range(1, steps + 1):
@@ -99,26 +101,24 @@ def _climb(loss_fn: LossFunction, ball, points: list[Tensor], steps: int, worst:
             losses, gradients = ascent(loss_fn, points, step / steps)
         else:
             losses = look(loss_fn, points)
-        if worst:
-            worst.update(points, losses)
-        rises += losses.loss > previous
-        previous = losses.loss
-        better = losses.loss > best_loss
-        best = _choose(better, points, best)
-        best_loss = torch.where(better, losses.loss, best_loss)
+        worst.update(points, losses)
         if step == steps:
             break
+        rises += losses.steer > previous
+        previous = losses.steer
+        better = (losses.steer > best_steer) | (best_steer.isnan() & ~losses.steer.isnan())
+        best = _choose(better, points, best)
+        best_steer = torch.where(better, losses.steer, best_steer)
         best_gradients = _choose(better, gradients, best_gradients)
         since += 1
         if since == interval:
-            stuck = ~halved & (loss_at_checkpoint >= best_loss)
+            stuck = ~halved & ~(steer_at_checkpoint < best_steer)
             halved = (rises < LEAST_SUCCESS * since) | stuck
             radii = torch.where(halved, radii / 2, radii)
             points, gradients = _choose(halved, best, points), _choose(halved, best_gradients, gradients)
-            loss_at_checkpoint = best_loss
+            steer_at_checkpoint = best_steer
             rises = torch.zeros_like(rises)
             interval, since = max(interval - shrink, least), 0
-    return best
 
 
 def _choose(condition: Tensor, yes: Sequence[Tensor], no: Sequence[Tensor]) -> list[Tensor]:

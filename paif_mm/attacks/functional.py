@@ -14,11 +14,13 @@ class Losses(NamedTuple):
 
     ``loss`` is what gradients raise; ``harm`` decides which iterate is the worst, ties going to the higher loss. They
     differ where the loss is a means: its weights may change from step to step, and it may rise without changing a
-    single decision of the model.
+    single decision of the model. ``steer`` tells Auto-PGD whether it gets on; None: the loss does. A loss that leaves
+    out what is lost already can't, as it falls with every success.
     """
 
     loss: Tensor
     harm: Tensor
+    steer: Tensor | None = None
 
 
 #: Maps a list of N images (C, H_i, W_i), and the share of the attack's steps that are done (0 in the first step, 1 for
@@ -159,8 +161,9 @@ def look(loss_fn: LossFunction, points: Sequence[Tensor]) -> Losses:
 
 
 def complete(losses: Tensor | Losses) -> Losses:
-    """Losses that are the harm, too, as :class:`Losses`."""
-    return losses if isinstance(losses, Losses) else Losses(losses, losses)
+    """Losses that are the harm, too, or that steer, as :class:`Losses` without a gap."""
+    losses = losses if isinstance(losses, Losses) else Losses(losses, losses)
+    return losses if losses.steer is not None else losses._replace(steer=losses.loss)
 
 
 @torch.no_grad()
@@ -275,7 +278,7 @@ class Worst:
         if self.losses is None:
             self.images, self.losses = [point.detach() for point in points], losses
             return
-        (loss, harm), (best_loss, best_harm) = losses, self.losses
+        (loss, harm, _), (best_loss, best_harm, _) = losses, self.losses
         better = (harm > best_harm) | ((harm == best_harm) & (loss > best_loss)) | (best_harm.isnan() & ~harm.isnan())
         self.losses = Losses(torch.where(better, loss, best_loss), torch.where(better, harm, best_harm))
         # torch.where keeps the choice on the device: no synchronisation per step.

@@ -14,6 +14,7 @@ and returns (N,) losses, or :class:`~.functional.Losses`. It never changes the d
 
 from collections.abc import Sequence
 from fnmatch import fnmatch
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ from paif_mm.spelling import choices
 
 from .frozen import loss_mode
 from .functional import Losses, complete
-from .pixel_losses import PIXEL_LOSSES, SCHEDULED, right
+from .pixel_losses import PIXEL_LOSSES, SCHEDULED, STEERED, class_weighted_cross_entropy, cross_entropy, right
 
 
 class Questions:
@@ -125,20 +126,32 @@ class PixelLoss:
     """A loss of single pixels of a segmentation, averaged over each image's labelled pixels.
 
     Ignored pixels take no part. The worst iterate of an attack is the one with the most wrong pixels, whatever the loss
-    says, and an image without a right pixel left is not attacked any further.
+    says, and an image without a right pixel left is not attacked any further. The losses of SEA (Croce et al., ECCV
+    2024: masked, balanced, Jensen-Shannon) steer Auto-PGD by the mean cross-entropy of all pixels, as there.
 
     Args:
         name (str): one of :data:`~.pixel_losses.PIXEL_LOSSES`: ``'cross_entropy'``, ``'masked_cross_entropy'``,
             ``'balanced_cross_entropy'``, ``'jensen_shannon'``, ``'segpgd'``, ``'cospgd'``, ``'margin'`` or ``'dlr'``.
+        class_weight (Sequence[float] | None): what a pixel of each class weighs in ``'balanced_cross_entropy'``.
+            Default: as much as makes the classes of an image alike.
+
+    Raises:
+        ValueError: there is no such loss, or it takes no weights.
     """
 
     greatest_harm = 1.0  # the share of wrong pixels
 
-    def __init__(self, name: str = 'cross_entropy'):
+    def __init__(self, name: str = 'cross_entropy', class_weight: Sequence[float] | None = None):
         if name not in PIXEL_LOSSES:
             raise ValueError(f'PixelLoss has no loss {name!r}: {choices(name, PIXEL_LOSSES)}')
+        if class_weight is not None and name != 'balanced_cross_entropy':
+            raise ValueError(f'PixelLoss takes class_weight for balanced_cross_entropy alone, not for {name}')
         self.loss = PIXEL_LOSSES[name]
+        self.classes = None if class_weight is None else len(class_weight)
+        if class_weight is not None:
+            self.loss = partial(class_weighted_cross_entropy, torch.tensor(class_weight, dtype=torch.float32))
         self.scheduled = name in SCHEDULED
+        self.steered = name in STEERED
 
     def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Losses:
         from mmseg.models.segmentors.base import BaseSegmentor
@@ -154,25 +167,31 @@ class PixelLoss:
 
     def _image_losses(self, logits: Tensor, label: Tensor, progress: float) -> Losses:
         """(N, K, H, W) and (N, H, W) of labels to (N,) each."""
+        if self.classes not in (None, logits.size(1)):
+            raise ValueError(
+                f'class_weight of PixelLoss has {self.classes} weights, but the model {logits.size(1)} classes'
+            )
         labelled = (label >= 0) & (label < logits.size(1))
         if not labelled.all():  # moves ignored pixels of any image out of sight of counts and classes
             return self._with_ignored(logits, label, labelled, progress)
-        losses = self.loss(logits, label, progress)
-        wrong = ~right(logits, label)
-        return Losses(losses.mean((1, 2)), wrong.float().mean((1, 2)))
+        return self._means(logits, label, progress)
 
     def _with_ignored(self, logits: Tensor, label: Tensor, labelled: Tensor, progress: float) -> Losses:
         """The same, image by image, on the labelled pixels alone, laid out in one row."""
-        losses, harms = [], []
+        found = []
         for z, y, seen in zip(logits, label, labelled, strict=True):
-            if not seen.any():
-                losses.append(z.sum() * 0)
-                harms.append(z.new_zeros(()))
-                continue
-            row, classes = z[:, seen][None, :, None], y[seen][None, None]  # (1, K, 1, P), (1, 1, P)
-            losses.append(self.loss(row, classes, progress).mean())
-            harms.append((~right(row, classes)).float().mean())
-        return Losses(torch.stack(losses), torch.stack(harms))
+            if seen.any():  # (1, K, 1, P), (1, 1, P)
+                found.append(self._means(z[:, seen][None, :, None], y[seen][None, None], progress))
+            else:
+                nothing = z.new_zeros(1)
+                found.append(Losses(z.sum()[None] * 0, nothing, nothing))
+        return Losses(*(torch.cat(values) for values in zip(*found, strict=True)))
+
+    def _means(self, logits: Tensor, label: Tensor, progress: float) -> Losses:
+        losses = self.loss(logits, label, progress)
+        steer = cross_entropy(logits.detach(), label, progress) if self.steered else losses
+        wrong = (~right(logits, label)).float()
+        return Losses(*(values.mean((1, 2)) for values in (losses, wrong, steer)))
 
 
 @OBJECTIVES.register_module()

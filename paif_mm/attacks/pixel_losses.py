@@ -35,6 +35,11 @@ def balanced_cross_entropy(logits: Tensor, labels: Tensor, progress: float) -> T
     return masked_cross_entropy(logits, labels, progress) * weight
 
 
+def class_weighted_cross_entropy(class_weight: Tensor, logits: Tensor, labels: Tensor, progress: float) -> Tensor:
+    """:func:`masked_cross_entropy` in which a pixel weighs what is given for its class (K,), for the data set (SEA)."""
+    return masked_cross_entropy(logits, labels, progress) * class_weight.to(logits)[labels]
+
+
 def jensen_shannon(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
     """Jensen-Shannon divergence of the softmax p and the one-hot label, in [0, log 2] (SEA).
 
@@ -107,5 +112,7 @@ PIXEL_LOSSES = {
         dlr,
     )
 }
+#: Losses that fall as pixels are lost, or hardly rise: Auto-PGD is steered by the mean cross-entropy instead (SEA).
+STEERED = ('masked_cross_entropy', 'balanced_cross_entropy', 'jensen_shannon')
 #: What changes its weights from step to step, so that its values can't be compared over an attack.
 SCHEDULED = ('segpgd',)

@@ -32,17 +32,36 @@ class MeanIoU:
         classes: names.
     """
 
-    name = 'mIoU'
+    name, second = 'mIoU', 'mIoU_paper'
 
     def __init__(self, records: Sequence[Mapping], classes: Sequence[str] | None = None):
         self.intersect, self.union = (np.array([r[key] for r in records], np.float64) for key in ('intersect', 'union'))
         self.sizes = np.array([record['sizes'] for record in records], np.float64)  # (N, 3, 2)
         self.labelled = np.array([record['labelled'] for record in records], np.float64)
         self.classes = classes or [str(i) for i in range(self.intersect.shape[1])]
+        self.count = len(records)
+
+    @classmethod
+    def joined(cls, scores: Sequence['MeanIoU']) -> 'MeanIoU':
+        """The images of one score after those of another."""
+        return scores[0]._of(*(np.concatenate(part) for part in zip(*(s._parts() for s in scores), strict=True)))
+
+    def take(self, places: Sequence[int]) -> 'MeanIoU':
+        """The score of some of its images, in this order."""
+        return self._of(*(part[places] for part in self._parts()))
+
+    def _parts(self) -> tuple[np.ndarray, ...]:
+        return self.intersect, self.union, self.sizes, self.labelled
+
+    def _of(self, *parts: np.ndarray) -> 'MeanIoU':
+        other = MeanIoU([], self.classes)
+        other.intersect, other.union, other.sizes, other.labelled = parts
+        other.count = len(other.labelled)
+        return other
 
     @staticmethod
     def record(prediction, truth, classes: int) -> dict:
-        """Pixels of each class in the intersection and the union, labelled ones, and right and all ones by size."""
+        """Pixels of each class in the intersection, the union and the label, labelled ones, right and all by size."""
         from mmseg.evaluation import IoUMetric
 
         label = truth.gt_sem_seg.data.squeeze(0).cpu()
@@ -56,9 +75,41 @@ class MeanIoU:
         return {
             'intersect': intersect.int().tolist(),
             'union': union.int().tolist(),
+            'area': area.int().tolist(),
             'labelled': int(area.sum()),
             'sizes': _recall_by_size(predicted.numpy(), label.numpy(), classes),
         }
+
+    @classmethod
+    def constant(cls, records: Sequence[Mapping], classes: Sequence[str]) -> tuple['MeanIoU', str]:
+        """The score of calling every pixel one class, the one of the highest mIoU, and that class.
+
+        Args:
+            records: of any predictions of the images.
+            classes: names.
+        """
+        area = np.array([record['area'] for record in records])  # (N, K)
+        answers = []
+        for k in range(len(classes)):
+            intersect, union = np.zeros_like(area), area.copy()
+            intersect[:, k], union[:, k] = area[:, k], area.sum(1)
+            answers.append(
+                cls(
+                    [
+                        {'intersect': i, 'union': u, 'labelled': u[k], 'sizes': [[0, 0]] * len(SIZES)}
+                        for i, u in zip(intersect, union, strict=True)
+                    ],
+                    classes,
+                )
+            )
+        values = [answer.value(cls.name, np.ones((1, len(records))))[0] for answer in answers]
+        best = int(np.nanargmax(values)) if not np.isnan(values).all() else 0
+        return answers[best], classes[best]
+
+    def value(self, name: str, weights: np.ndarray) -> np.ndarray:
+        """``'mIoU'`` or ``'mIoU_paper'`` (B,) alone, for weights (B, N)."""
+        iou = 100 * _ratio(weights @ self.intersect, weights @ self.union)
+        return _mean(iou) if name == 'mIoU' else np.nan_to_num(iou).mean(1)
 
     def figures(self, weights: np.ndarray) -> Figures:
         """Name -> (B,), for weights (B, N)."""
@@ -89,14 +140,35 @@ class AveragePrecision:
         classes: names.
     """
 
-    name = 'AP50'
+    name, second = 'AP50', 'mAP'
 
     def __init__(self, records: Sequence[Mapping], classes: Sequence[str] | None = None):
         self.count = len(records)
         labels = [label for record in records for label in (*record['labels'], *record['classes'])]
         self.classes = classes or [str(i) for i in range(max(labels, default=0) + 1)]
-        self.curves = _matches(records, len(self.classes))
+        self.curves = _matches(records, len(self.classes)) if records else {}
         self.false_scores = np.array([sum(record['false']) for record in records])
+
+    @classmethod
+    def joined(cls, scores: Sequence['AveragePrecision']) -> 'AveragePrecision':
+        """The images of one score after those of another."""
+        firsts = np.cumsum([0, *(score.count for score in scores)])
+        other = cls([], scores[0].classes)
+        other.count = int(firsts[-1])
+        other.curves = {
+            size: [_Curve.joined(same, firsts) for same in zip(*(score.curves[size] for score in scores), strict=True)]
+            for size in scores[0].curves
+        }
+        other.false_scores = np.concatenate([score.false_scores for score in scores])
+        return other
+
+    def take(self, places: Sequence[int]) -> 'AveragePrecision':
+        """The score of some of its images, none of them twice, in this order."""
+        other = type(self)([], self.classes)
+        other.count = len(places)
+        other.curves = {size: [curve.take(places) for curve in curves] for size, curves in self.curves.items()}
+        other.false_scores = self.false_scores[places]
+        return other
 
     @staticmethod
     def record(prediction, truth, classes: int) -> dict:
@@ -113,6 +185,15 @@ class AveragePrecision:
             'ignored_classes': [] if ignored is None else ignored.labels.tolist(),
         }
         return {**record, 'false': _false_scores(record)}
+
+    def value(self, name: str, weights: np.ndarray) -> np.ndarray:
+        """``'AP50'`` or ``'mAP'`` (B,) alone, for weights (B, N)."""
+        table = self._table(weights, 'all', overlaps=1 if name == 'AP50' else 10)
+        return 100 * _mean(table.reshape(len(weights), -1))
+
+    def with_one_of(self, kept: np.ndarray, options: Sequence[int]) -> np.ndarray:
+        """AP50 (A,) of some images (N,) bool together with each of A others in turn."""
+        return 100 * _mean(np.stack([curve.with_one_of(kept, np.asarray(options)) for curve in self.curves['all']], 1))
 
     def figures(self, weights: np.ndarray) -> Figures:
         """Name -> (B,), for weights (B, N)."""
@@ -188,22 +269,54 @@ def _recall_by_size(predicted: np.ndarray, label: np.ndarray, classes: int) -> l
 
 
 class _Curve:
-    """The detections of one class and size, by falling score."""
+    """The detections of one class and size, by falling score.
 
-    def __init__(self, images: Sequence[tuple[int, Mapping]], count: int):
+    Args:
+        scores (D,), image (D,): of each detection, and where it was found.
+        right, wrong: (T, D) at each overlap; neither where it does not count.
+        objects: (N,), of each image.
+    """
+
+    def __init__(self, scores, image, right: np.ndarray, wrong: np.ndarray, objects: np.ndarray):
+        order = np.argsort(-np.asarray(scores), kind='mergesort')
+        self.scores, self.image = np.asarray(scores)[order], np.asarray(image)[order].astype(int)
+        self.right, self.wrong, self.objects = right[:, order], wrong[:, order], objects
+
+    @classmethod
+    def matched(cls, images: Sequence[tuple[int, Mapping]], count: int) -> '_Curve':
+        """From what pycocotools found, image by image, of ``count``."""
         scores = np.concatenate([image['dtScores'][:100] for _, image in images] or [[]])
-        order = np.argsort(-scores, kind='mergesort')
-        self.image = np.concatenate([[i] * len(image['dtScores'][:100]) for i, image in images] or [[]])
-        self.image = self.image[order].astype(int)
+        image_of = np.concatenate([[i] * len(image['dtScores'][:100]) for i, image in images] or [[]])
         if images:
-            matched = np.concatenate([image['dtMatches'] > 0 for _, image in images], 1)[:, order]
-            counted = ~np.concatenate([image['dtIgnore'].astype(bool) for _, image in images], 1)[:, order]
+            matched = np.concatenate([image['dtMatches'] > 0 for _, image in images], 1)
+            counted = ~np.concatenate([image['dtIgnore'].astype(bool) for _, image in images], 1)
         else:
             matched = counted = np.zeros((len(_overlaps()), 0), bool)
-        self.right, self.wrong = matched & counted, ~matched & counted  # (T, D)
-        self.objects = np.zeros(count)
+        objects = np.zeros(count)
         for i, image in images:
-            self.objects[i] = (np.asarray(image['gtIgnore']) == 0).sum()
+            objects[i] = (np.asarray(image['gtIgnore']) == 0).sum()
+        return cls(scores, image_of, matched & counted, ~matched & counted, objects)
+
+    @classmethod
+    def joined(cls, curves: Sequence['_Curve'], firsts: Sequence[int]) -> '_Curve':
+        """Of several sets of images, which begin at ``firsts`` then; of equal scores the earlier image comes first."""
+        scores, images = (np.concatenate([getattr(c, key) for c in curves]) for key in ('scores', 'image'))
+        order = np.lexsort((images, -scores))
+        first = np.repeat(firsts[: len(curves)], [len(curve.image) for curve in curves])
+        right, wrong = (np.concatenate([getattr(c, key) for c in curves], 1)[:, order] for key in ('right', 'wrong'))
+        objects = np.concatenate([curve.objects for curve in curves])
+        return cls(scores[order], (images + first)[order], right, wrong, objects)
+
+    def take(self, places: Sequence[int]) -> '_Curve':
+        new = np.full(len(self.objects), -1)
+        new[places] = np.arange(len(places))
+        image = new[self.image]
+        seen = image >= 0
+        # of equal scores the earlier image comes first, as pycocotools has it
+        order = np.flatnonzero(seen)[np.lexsort((image[seen], -self.scores[seen]))]
+        return _Curve(
+            self.scores[order], image[order], self.right[:, order], self.wrong[:, order], self.objects[list(places)]
+        )
 
     def average_precision(self, weights: np.ndarray, overlaps: int) -> np.ndarray:
         """(B, N) -> (B, T) of the first T overlaps; NaN where there are no objects."""
@@ -213,13 +326,33 @@ class _Curve:
                 continue
             seen = w[self.image] > 0
             shares = w[self.image[seen]]
-            right, wrong = (np.cumsum(kind[:overlaps, seen] * shares, 1) for kind in (self.right, self.wrong))
-            precision = right / np.maximum(right + wrong, np.spacing(1))
-            precision = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]  # the best at this recall or a higher one
-            for t, (recall, height) in enumerate(zip(right / objects, precision, strict=True)):
-                places = np.searchsorted(recall, np.linspace(0, 1, 101), side='left')
-                result[b, t] = np.append(height, 0.0)[places].mean()
+            result[b] = _areas(*(kind[:overlaps, seen] * shares for kind in (self.right, self.wrong)), objects)
         return result
+
+    def with_one_of(self, kept: np.ndarray, options: np.ndarray) -> np.ndarray:
+        """Average precision (A,) at the first overlap, of some images (N,) bool and each of A others in turn."""
+        place = np.full(len(kept), -1)
+        place[options] = np.arange(len(options))
+        seen = kept[self.image] | (place[self.image] >= 0)
+        image = self.image[seen]
+        counted = kept[image] | (place[image] == np.arange(len(options))[:, None])  # (A, D)
+        objects = self.objects[kept].sum() + self.objects[options]  # (A,)
+        found = _areas(counted & self.right[0, seen], counted & self.wrong[0, seen], np.maximum(objects, 1)[:, None])
+        return np.where(objects > 0, found, np.nan)
+
+
+def _areas(right: np.ndarray, wrong: np.ndarray, objects: np.ndarray | float) -> np.ndarray:
+    """Areas (B,) under curves of precision and recall, of weights (B, D) of detections by falling score."""
+    right, wrong = np.cumsum(right, 1, dtype=np.float64), np.cumsum(wrong, 1, dtype=np.float64)
+    precision = right / np.maximum(right + wrong, np.spacing(1))
+    precision = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]  # the best at this recall or a higher one
+    steps = np.linspace(0, 1, 101)
+    return np.array(
+        [
+            np.append(height, 0.0)[np.searchsorted(recall, steps, side='left')].mean()
+            for recall, height in zip(right / objects, precision, strict=True)
+        ]
+    )
 
 
 def _matches(records: Sequence[Mapping], classes: int) -> dict[str, list[_Curve]]:
@@ -242,7 +375,7 @@ def _matches(records: Sequence[Mapping], classes: int) -> dict[str, list[_Curve]
     grid = np.array(evaluation.evalImgs, dtype=object).reshape(classes, 1 + len(SIZES), len(records))
     return {
         size: [
-            _Curve([(i, image) for i, image in enumerate(grid[k, s]) if image is not None], len(records))
+            _Curve.matched([(i, image) for i, image in enumerate(grid[k, s]) if image is not None], len(records))
             for k in range(classes)
         ]
         for s, size in enumerate(('all', *SIZES))

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 
-from paif_mm.arguments import fraction
+from paif_mm.attacks import PGD
 from paif_mm.attacks.corruptions import CORRUPTIONS, SEVERITIES
+from paif_mm.registry import ATTACKS, build
+
+from .balls import Ball
 
 SUITES = ('paper', 'strong', 'full')
 THREATS = ('both', 'ir', 'vis', 'split')
@@ -54,6 +57,14 @@ class Case:
         """Cases of one group choose from the same perturbations: their worst case can be taken."""
         return None if self.eps is None or self.kind == CORRUPTION else (self.norm, self.eps, self.threat)
 
+    def ball(self, channels: int) -> Ball | None:
+        """What it may show in the place of images of so many channels; None where it promises nothing."""
+        if self.attack is None:
+            return Ball()
+        attack = build(ATTACKS, self.attack)
+        budgets = attack.budgets(channels)
+        return Ball.of(attack.norm, budgets) if budgets else None
+
     def to_dict(self) -> dict:
         return {**asdict(self), 'key': self.key}
 
@@ -72,6 +83,7 @@ def make_suite(
     l2_eps: Sequence[float] = (1.0,),
     queries: int = 1000,
     losses: Sequence[str] = ('loss_cls', 'loss_bbox'),
+    class_weight: Sequence[float] | None = None,
 ) -> list[Case]:
     """The cases of a suite, the clean one first.
 
@@ -79,10 +91,10 @@ def make_suite(
     * ``strong``: that, and Auto-PGD with the radius schedule 2 eps, 1.5 eps, eps on three losses. Segmentation:
       Jensen-Shannon, masked and balanced masked cross-entropy (the ensemble of SEA, Croce et al., ECCV 2024).
       Detection: all losses, the classification's and the boxes'.
-    * ``full``: that with 300 steps, and the attacks that the literature cites (SegPGD, CosPGD, DLR), Square, L2; for
-      pairs, either modality alone, one budget split between both, every corruption at five severities and a missing
-      modality; for fused models, the fusion loss as the objective, which is the other published protocol (A2RNet,
-      AAAI 2025).
+    * ``full``: that with SEA's 300 steps, the attacks that the literature cites (SegPGD, CosPGD, DLR) and Square; all
+      but Square in L2, too; for pairs, all again for either modality alone and for one budget split between both,
+      every corruption at five severities and a missing modality; for fused models, the fusion loss as the objective,
+      which is the other published protocol (A2RNet, AAAI 2025).
 
     Args:
         suite: one of :data:`SUITES`.
@@ -95,40 +107,35 @@ def make_suite(
         l2_eps: L2 radii of the whole image in [0, 1] units, for ``full``.
         queries: of Square, for ``full``.
         losses: names of a detector's losses; attacks on classes or boxes are left out where it has none.
+        class_weight: what a pixel of each class weighs in the balanced loss, for the data set, as in SEA. Default:
+            classes count alike in each image.
     """
     if suite not in SUITES:
         raise ValueError(f'suite must be one of {", ".join(SUITES)}, not {suite!r}')
     steps = STEPS[suite] if steps is None else steps
-    named = _threats(threats, pairs)
+    asked = _threats(threats, pairs)
     attacks = [_PGD5]
     if suite != 'paper':
-        attacks += _auto_pgd(score, steps, losses)
+        attacks += _auto_pgd(score, steps, losses, class_weight)
     if suite == 'full':
-        attacks += _cited(score, steps)
-        attacks.append(('square', {'type': 'Square', 'queries': queries}, QUERY, queries / 3))
-    cases = [
-        _case(name, attack, radius, threat, kind=kind, passes=passes)
+        attacks += [*_cited(score, steps), _square(score, queries)]
+    every = _threats((*threats, 'ir', 'vis', 'split'), True) if suite == 'full' and pairs else asked
+    cases = [CLEAN, *_against(attacks, eps, every)]
+    if suite == 'full':
+        cases += _against([attack for attack in attacks if attack[2] == 'gradient'], l2_eps, asked, 'l2')
+        cases += _against([_FUSION], eps, ['both']) if fused else []
+        cases += corruption_cases() if pairs else []
+    return cases
+
+
+def _against(attacks: Sequence[tuple], eps: Sequence[float], threats: Sequence[str], norm: str = 'linf') -> list[Case]:
+    """Every attack at every radius under every threat."""
+    return [
+        _case(name, attack, radius, threat, norm, kind, passes)
         for radius in eps
-        for threat in named
+        for threat in threats
         for name, attack, kind, passes in attacks
     ]
-    if suite == 'full':
-        strong = _auto_pgd(score, steps, losses)
-        cases += _extras(strong[min(1, len(strong) - 1)], eps, named, fused, pairs, l2_eps)
-    return [CLEAN, *cases]
-
-
-def _extras(strong: tuple, eps, named, fused: bool, pairs: bool, l2_eps) -> list[Case]:
-    """What ``full`` has beyond the attacks of its ensemble."""
-    name, attack, kind, passes = strong
-    cases = [_case(name, attack, radius, 'both', 'l2', kind, passes) for radius in l2_eps]
-    if pairs:
-        others = [threat for threat in _threats(('ir', 'vis', 'split'), True) if threat not in named]
-        cases += [_case(name, attack, radius, threat, 'linf', kind, passes) for radius in eps for threat in others]
-    if fused:
-        fusion = {'type': 'PGD', 'steps': 20, 'objective': {'type': 'FusionObjective'}}
-        cases += [_case('fusion20', fusion, radius, 'both', 'linf', 'fusion', 20) for radius in eps]
-    return [*cases, *corruption_cases()] if pairs else cases
 
 
 def corruption_cases() -> list[Case]:
@@ -166,27 +173,62 @@ def bank_cases(folder: str, levels: dict[str, float]) -> list[Case]:
     ]
 
 
-def config_case(name: str, attack: dict) -> Case:
-    """A case of anyone's attack config; its group is read off a single L-inf or L2 radius."""
-    eps = attack.get('eps')
-    eps = fraction(eps) if isinstance(eps, str) else eps
-    if isinstance(eps, dict):
-        name, eps = f'{name}-custom', None
+def config_case(name: str, attack: dict, channels: int = 4) -> Case:
+    """A case of anyone's attack config; radius and threat are read off what the attack itself says that it may do.
+
+    Where these are no radius of one norm under a threat of :data:`THREATS`, the case has no group of its own, but
+    counts in the worst case of every ball that contains its own.
+
+    Raises:
+        Exception: whatever an attack raises that can't be built.
+    """
+    built = build(ATTACKS, attack)
     kind = {'Corruption': CORRUPTION, 'TransferAttack': TRANSFER, 'BankAttack': TRANSFER, 'Square': QUERY}
-    passes = attack.get('steps', attack.get('queries', 0)) * attack.get('restarts', 1)
-    return Case(
-        name, attack, eps, norm=attack.get('norm', 'linf'), kind=kind.get(attack['type'], 'gradient'), passes=passes
-    )
+    kind = kind.get(attack['type'].rpartition('.')[2], 'gradient')
+    through = attack.get('attack', attack)  # of a transferred attack, the one on its source
+    passes = through.get('steps', through.get('queries', 0)) * through.get('restarts', 1)
+    ball = Ball.of(built.norm, built.budgets(channels))
+    eps, threat = _named(ball, channels)
+    if eps is None and kind != CORRUPTION:
+        name = f'{name}-custom'
+    return Case(name, attack, eps, threat, built.norm, kind, passes)
+
+
+def _named(ball: Ball, channels: int) -> tuple[float | None, str]:
+    """Radius and threat of a ball; (None, 'both') where it is not of that kind."""
+    for threat in dict.fromkeys(['both', *map(split_name, SPLITS)] if channels == 4 else ['both']):
+        for eps in dict.fromkeys([radius for *_, radius in ball.parts] + [sum(radius for *_, radius in ball.parts)]):
+            named = threat_ball(ball.norm, eps, threat, channels)
+            if eps and named.contains(ball, 1) and ball.contains(named, 1):
+                return eps, threat
+    return None, 'both'
+
+
+def threat_ball(norm: str, eps: float, threat: str, channels: int) -> Ball:
+    """What all attacks of one norm, radius and threat may do."""
+    return Ball.of(norm, PGD(budget(eps, threat), norm=norm).budgets(channels))
 
 
 _PGD5 = ('pgd5', {'type': 'PGD', 'steps': 5}, 'gradient', 5.7)
+_FUSION = ('fusion20', {'type': 'PGD', 'steps': 20, 'objective': {'type': 'FusionObjective'}}, 'fusion', 20)
 
 
-def _auto_pgd(score: str, steps: int, losses: Sequence[str]) -> list[tuple]:
+def strongest(score: str) -> dict:
+    """The objective that leaves least where only one is asked for: in few steps, and by queries."""
+    return {'type': 'PixelLoss', 'name': 'jensen_shannon'} if score == 'mIoU' else {'type': 'TaskLoss'}
+
+
+def _square(score: str, queries: int) -> tuple:
+    return 'square', {'type': 'Square', 'queries': queries, 'objective': strongest(score)}, QUERY, queries / 3
+
+
+def _auto_pgd(score: str, steps: int, losses: Sequence[str], class_weight: Sequence[float] | None) -> list[tuple]:
     base = {'type': 'APGD', 'steps': steps, 'large_radii': True}
     if score == 'mIoU':
         losses = {'js': 'jensen_shannon', 'mce': 'masked_cross_entropy', 'bmce': 'balanced_cross_entropy'}
         objectives = {key: {'type': 'PixelLoss', 'name': name} for key, name in losses.items()}
+        if class_weight is not None:
+            objectives['bmce']['class_weight'] = list(class_weight)
     else:
         objectives = {'total': {'type': 'TaskLoss'}}
         for key, patterns in TERMS.items():
@@ -224,13 +266,14 @@ def split_name(share: float) -> str:
 
 
 def _case(name, attack, eps, threat, norm='linf', kind='gradient', passes=1.0) -> Case:
-    attack = {**attack, 'eps': _budget(eps, threat)}
+    attack = {**attack, 'eps': budget(eps, threat)}
     if norm != 'linf':
         attack['norm'] = norm
     return Case(name, attack, eps, threat, norm, kind, passes)
 
 
-def _budget(eps: float, threat: str) -> float | dict:
+def budget(eps: float, threat: str) -> float | dict:
+    """The radius of an attack, or its radii, as :class:`~paif_mm.attacks.PGD` takes them."""
     if threat == 'both':
         return eps
     if threat in ('ir', 'vis'):

@@ -47,7 +47,7 @@ def draw_corruptions(report: Mapping) -> str:
 
 def draw_masking(report: Mapping) -> str:
     """The loss against the steps of PGD."""
-    figures = next((f['figures'] for f in report['masking']['findings'] if 'steps' in f['figures']), None)
+    figures = next((f['figures'] for f in report['masking']['findings'] if 'loss' in f['figures']), None)
     if figures is None:
         return ''
     with mpl.rc_context(STYLE | {'svg.hashsalt': 'masking'}):
@@ -116,6 +116,9 @@ def _draw(report: Mapping, panels: Sequence[Mapping], xlabel: str) -> str:
                     look = {'color': 'black', 'linewidth': 2.2, 'band': True} if worst else {'marker': 'o'}
                     _line(axis, points, report, name, **look)
             axis.set_title(panel['title'])
+            if report['constant']:
+                blind = report['constant']['figures']['all'][report['score']]['value']
+                axis.axhline(blind or 0.0, color='grey', linestyle=':', label='constant answer')
             _finish(axis, xlabel, f'{report["score"]}, %')
         return _svg(figure)
 

@@ -56,6 +56,18 @@ class Bench:
         names = dataset.metainfo.get('classes') or [str(i) for i in range(self.classes)]
         self.class_names = list(names[: self.classes])
 
+    def class_weight(self) -> list[float] | None:
+        """What a pixel of each class weighs so that the classes of all images count alike, 1 on average.
+
+        None for detectors. Classes without a pixel weigh 0. Reads the annotations of all images.
+        """
+        if self.score is not MeanIoU:
+            return None
+        labels = (self.dataset[i]['data_samples'].gt_sem_seg.data.flatten() for i in self.images)
+        counts = sum(torch.bincount(label, minlength=256)[: self.classes] for label in labels).double()
+        weights = counts.sum() / (counts.clamp_min(1) * (counts > 0).sum())
+        return [float(f'{weight:.6g}') for weight in torch.where(counts > 0, weights, 0.0).tolist()]
+
     def loss_names(self) -> list[str]:
         """What the model calls its losses."""
         item = self.dataset[self.images[0]]
@@ -157,7 +169,9 @@ def _run(bench: Bench, case: Case, attack, items: dict[int, dict], folder: Path,
     pictures = _fused_pictures(bench.fuser) if drawn else {}
     for place, i in enumerate(items):
         record = {'score': found[place], 'loss': float(losses[place])}
-        if attack is not None:
+        if attack is None:
+            record['pixels'] = result.images[place][0].numel()
+        else:
             record['audit'] = _audit(attack, result, place, f'{case.key} of {names[place]}')
         if place in fused:
             record['fused'] = fused[place]
@@ -241,8 +255,28 @@ def _audit(attack, result: AttackResult, place: int, what: str) -> dict:
     audit.update(one, attack, zero, zero)
     if audit.broken:
         raise ValueError(f'the attacked image {what} holds values that are no finite numbers: the attack is at fault')
-    length = float((result.images[place] - result.clean[place]).norm()) / 255
+    delta = result.images[place] - result.clean[place]
+    _check_ball(attack, delta, what)
+    length = float(delta.norm()) / 255
     return {'max_delta_255': audit.max_delta, 'l2': length, 'at_bound': audit.at_bound, 'blind': bool(audit.blind)}
+
+
+def _check_ball(attack, delta: Tensor, what: str) -> None:
+    """Raise a ValueError where an attack went further than it says: its row would stand beside weaker ones."""
+    budgets = attack.budgets(delta.size(0))
+    if not budgets:
+        return
+    left = delta.clone()
+    for channels, eps, _ in budgets:
+        reach = float(delta[channels].norm() if attack.norm == 'l2' else delta[channels].abs().max())
+        if reach > eps * (1 + 1e-4) + 1e-2:
+            raise ValueError(
+                f'the attacked image {what} is {reach:.2f}/255 from the clean one, outside of the radius of '
+                f'{eps:.4g}/255 ({attack.norm}) that the attack states: the attack or its bank is at fault'
+            )
+        left[channels] = 0
+    if left.any():
+        raise ValueError(f'the attacked image {what} is changed in channels that the attack says it leaves alone')
 
 
 def _from_disk(bench: Bench, attack, result: AttackResult, place: int, batch: dict, path: Path) -> dict:

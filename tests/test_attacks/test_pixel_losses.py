@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import build_model, pair_batch, tiny_segformer
 
 from paif_mm.attacks import PGD, Losses, PixelLoss, TaskLoss, WeightedSum
@@ -136,7 +137,7 @@ def test_sums_of_objectives_have_losses_and_harms():
             return torch.tensor([3.0])
 
     both = WeightedSum([Fixed(), Plain()], [2.0, 1.0])
-    assert both(None) == Losses(torch.tensor([5.0]), torch.tensor([4.0]))
+    assert both(None) == Losses(*(torch.tensor([value]) for value in (5.0, 4.0, 5.0)))
     assert both.scheduled
 
 
@@ -145,3 +146,32 @@ def test_wrong_names_and_models_are_refused():
         PixelLoss('cosine')
     with pytest.raises(TypeError, match='PixelLoss attacks segmentors, not Linear'):
         call(torch.nn.Linear(1, 1), PixelLoss(), pair_batch())
+
+
+@pytest.mark.parametrize('name', sorted(PIXEL_LOSSES))
+def test_the_losses_of_sea_are_steered_by_the_mean_cross_entropy(name):
+    logits, labels = torch.randn(2, 4, 5, 6), torch.randint(0, 4, (2, 5, 6))
+    labels[1, 2:] = 255
+    found = PixelLoss(name)._image_losses(logits, labels, 0.5)
+    pairs = zip(logits, labels, strict=True)
+    expected = torch.stack([F.cross_entropy(z[None], y[None], ignore_index=255) for z, y in pairs])
+    steered = name in ('masked_cross_entropy', 'balanced_cross_entropy', 'jensen_shannon')
+    torch.testing.assert_close(found.steer, expected if steered else found.loss)
+
+
+def test_class_weights_of_the_data_set_weigh_the_right_pixels():
+    logits, labels = torch.randn(1, 3, 4, 5), torch.randint(0, 3, (1, 4, 5))
+    weight = [0.5, 2.0, 7.0]
+    found = PixelLoss('balanced_cross_entropy', weight)._image_losses(logits, labels, 0.0).loss
+    right = logits.argmax(1) == labels
+    losses = F.cross_entropy(logits, labels, weight=torch.tensor(weight), reduction='none')
+    torch.testing.assert_close(found, (losses * right).mean((1, 2)))
+
+
+def test_class_weights_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match='class_weight for balanced_cross_entropy alone, not for dlr'):
+        PixelLoss('dlr', [1.0, 1.0])
+    with pytest.raises(ValueError, match='has 2 weights, but the model 3 classes'):
+        PixelLoss('balanced_cross_entropy', [1.0, 1.0])._image_losses(
+            torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64), 0.0
+        )

@@ -162,7 +162,7 @@ def test_a_case_of_any_config():
     l2 = config_case('mine', {'type': 'PGD', 'eps': 0.5, 'norm': 'l2'})
     assert (l2.key, l2.group) == ('mine-l2_0.5', ('l2', 0.5, 'both'))
     per_modality = config_case('mine', {'type': 'PGD', 'eps': {'ir': 4 / 255}})
-    assert (per_modality.key, per_modality.group) == ('mine-custom', None)
+    assert (per_modality.key, per_modality.group) == ('mine-4-ir', ('linf', 4 / 255, 'ir'))
     assert config_case('fog', {'type': 'Corruption', 'name': 'fog'}).kind == 'corruption'
     square = config_case('sq', {'type': 'Square', 'eps': 4 / 255, 'queries': 10})
     assert square.kind == 'query'

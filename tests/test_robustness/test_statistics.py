@@ -117,12 +117,12 @@ def test_nothing_gives_none_and_missing_values_are_left_out(records):
 def test_the_worst_case_of_segmentation_is_chosen_image_by_image():
     first = [segmented((50, 5, 5), (10, 5, 5)), segmented((20, 20, 20), (5, 20, 20))]
     second = [segmented((30, 15, 15), (0, 15, 15)), segmented((45, 5, 5), (20, 5, 5))]
-    scores = [MeanIoU(records, CLASSES) for records in (first, second)]
-    chosen, choices = worst_case(scores, CLASSES, [first, second])
-    assert choices['image-wise'].tolist() == [1, 0]
-    assert chosen['image-wise'].per_image().tolist() == [0.5, 0.38461538461538464]
-    assert chosen['image-wise'].classes == CLASSES
-    accuracy = chosen['image-wise'].figures(np.ones((1, 2)))['aAcc'][0]
+    found = worst_case([MeanIoU(records, CLASSES) for records in (first, second)])
+    assert found.choices['image-wise'].tolist() == [1, 0]
+    chosen = found.figures['image-wise']
+    assert chosen.per_image().tolist() == [0.5, 0.38461538461538464]
+    assert chosen.classes == CLASSES
+    accuracy = chosen.figures(np.ones((1, 2)))['aAcc'][0]
     assert accuracy == pytest.approx(100 * (30 + 0 + 20 + 5) / (60 + 65))
 
 
@@ -131,28 +131,29 @@ def test_the_joint_worst_case_is_no_better_than_any_attack_or_choice(seed):
     rng = np.random.default_rng(seed)
     attacks = [[segmented((a, b, c), (d, c, b)) for a, b, c, d in rng.integers(0, 50, (4, 4))] for _ in range(3)]
     scores = [MeanIoU(records, CLASSES) for records in attacks]
-    chosen, choices = worst_case(scores, CLASSES, attacks)
+    found = worst_case(scores)
 
     def miou(score):
         return score.figures(np.ones((1, 4)))['mIoU'][0]
 
-    assert miou(chosen['joint']) <= miou(chosen['image-wise']) + 1e-9
-    assert miou(chosen['joint']) <= min(map(miou, scores)) + 1e-9
-    picked = MeanIoU([attacks[attack][image] for image, attack in enumerate(choices['joint'])], CLASSES)
-    assert miou(picked) == miou(chosen['joint'])
+    assert found.score is found.figures['mIoU']
+    assert miou(found.score) <= miou(found.figures['image-wise']) + 1e-9
+    assert miou(found.score) <= min(map(miou, scores)) + 1e-9
+    picked = MeanIoU([attacks[attack][image] for image, attack in enumerate(found.choices['mIoU'])], CLASSES)
+    assert miou(picked) == miou(found.score)
     every = [
         miou(MeanIoU([attacks[attack][image] for image, attack in enumerate(choice)], CLASSES))
         for choice in product(range(3), repeat=4)
     ]
-    assert miou(chosen['joint']) <= min(every) + 1
+    assert miou(found.score) <= min(every) + 1
 
 
 def test_an_image_without_labels_changes_no_worst_case():
     nothing = segmented((0, 0, 0), (0, 0, 0))
     attacks = [[segmented((9, 1, 1), (9, 1, 1)), nothing], [segmented((5, 5, 5), (5, 5, 5)), nothing]]
-    chosen, choices = worst_case([MeanIoU(records, CLASSES) for records in attacks], CLASSES, attacks)
-    assert choices['image-wise'][0] == choices['joint'][0] == 1
-    assert chosen['joint'].figures(np.ones((1, 2)))['mIoU'][0] == pytest.approx(100 / 3)
+    found = worst_case([MeanIoU(records, CLASSES) for records in attacks])
+    assert found.choices['image-wise'][0] == found.choices['mIoU'][0] == 1
+    assert found.score.figures(np.ones((1, 2)))['mIoU'][0] == pytest.approx(100 / 3)
 
 
 def test_the_worst_case_of_detection_prefers_misses_then_false_scores():
@@ -162,9 +163,40 @@ def test_the_worst_case_of_detection_prefers_misses_then_false_scores():
         [detected(True, 0.4), detected(False), detected(False), detected(True, 0.2)],
     ]
     scores = [AveragePrecision(records, ['a']) for records in attacks]
-    chosen, choices = worst_case(scores, ['a'], attacks)
-    assert list(chosen) == list(choices) == ['image-wise']
-    assert choices['image-wise'].tolist() == [1, 1, 2, 2]
-    assert chosen['image-wise'].false_scores.tolist() == [0, 0.9, 0, 0.2]
-    figures, *others = (score.figures(np.ones((1, 4)))['AP50'][0] for score in (chosen['image-wise'], *scores))
+    found = worst_case(scores)
+    assert found.choices['image-wise'].tolist() == [1, 1, 2, 2]
+    assert found.figures['image-wise'].false_scores.tolist() == [0, 0.9, 0, 0.2]
+    figures, *others = (score.figures(np.ones((1, 4)))['AP50'][0] for score in (found.score, *scores))
     assert figures < min(others)
+
+
+def test_groups_of_images_choose_for_themselves():
+    """What lowers the mIoU of both images together is not what lowers that of the first one alone."""
+    attacks = [
+        [segmented((50, 0, 0), (10, 0, 0)), segmented((50, 0, 0), (0, 40, 0))],
+        [segmented((50, 0, 0), (0, 20, 10)), segmented((50, 0, 0), (0, 0, 0))],
+        [segmented((10, 40, 20), (10, 20, 40)), segmented((50, 0, 0), (0, 40, 0))],
+    ]
+    scores = [MeanIoU(records, CLASSES) for records in attacks]
+    for members in (np.array([1.0, 0.0]), np.array([0.0, 1.0]), np.ones(2)):
+        found = worst_case(scores, members)
+        values = [score.value('mIoU', members[None])[0] for score in scores]
+        assert found.score.value('mIoU', members[None])[0] <= min(values) + 1e-9
+    alone = worst_case(scores, np.array([1.0, 0.0])).choices['mIoU'][0]
+    assert alone == int(np.argmin([score.value('mIoU', np.array([[1.0, 0.0]]))[0] for score in scores]))
+
+
+def test_differences_are_paired():
+    """Two models that are wrong on the same images differ by less than their intervals say."""
+    rng = np.random.default_rng(4)
+    counts = rng.integers(1, 200, (40, 2))
+    first, second = (
+        MeanIoU([segmented((a, 200 - a + more, 0), (b, 0, 200 - b)) for a, b in counts], CLASSES) for more in (0, 12)
+    )
+    bootstrap = Bootstrap(40)
+    one, other = (bootstrap.figures(score)['mIoU'] for score in (first, second))
+    gap = bootstrap.difference(first, second)
+    assert gap['value'] == pytest.approx(one['value'] - other['value'], abs=2e-4)
+    assert 0 < gap['low'] < gap['value'] < gap['high']
+    assert gap['high'] - gap['low'] < 0.2 * (one['high'] - one['low'])
+    assert one['low'] < other['high'], 'alone they could not be told apart'

@@ -18,6 +18,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from test_tools import commands, test_detection
 
+from paif_mm.robustness import cases
 from paif_mm.robustness import records as records_module
 
 FAST = ['--bootstrap', '50', '--diagnostics', '0', '--strips', '1']
@@ -122,13 +123,14 @@ def test_the_report_says_what_it_is_about(report, fused):
 
 def test_the_worst_case_is_no_better_than_any_attack(report):
     rows = report[1]['rows']
-    worst, attacks = rows[-1], rows[1:-1]
+    worst, attacks = rows[-1], rows[:-1]
+    assert worst['members'] == [row['key'] for row in attacks], 'the clean image lies in every ball'
     assert worst['figures']['all']['mIoU']['value'] <= min(row['figures']['all']['mIoU']['value'] for row in attacks)
     for image, value in enumerate(worst['per_image']):
         assert value == min(row['per_image'][image] for row in attacks)
     accuracy = worst['figures']['all']['aAcc']['value']
     assert accuracy == pytest.approx(100 * sum(worst['per_image']) / 4, abs=2e-3)  # all images have as many pixels
-    assert sum(worst['chosen']['joint'].values()) == 4
+    assert sum(worst['chosen'].values()) == len(worst['choice']) == 4
 
 
 def test_attacks_keep_to_their_radius_in_the_audit_and_on_disk(report):
@@ -150,6 +152,8 @@ def test_csv_markdown_and_page_tell_the_same(report):
         lines = list(csv.DictReader(file))
     (line,) = [x for x in lines if (x['key'], x['group'], x['figure']) == ('clean', 'all', 'mIoU')]
     assert float(line['value']) == clean['value']
+    (line,) = [x for x in lines if (x['key'], x['group'], x['figure']) == ('constant answer', 'all', 'mIoU')]
+    assert float(line['value']) == found['constant']['figures']['all']['mIoU']['value']
     written = f'{clean["value"]:.1f} [{clean["low"]:.1f}, {clean["high"]:.1f}]'
     text, page = ((out / f'report.{kind}').read_text() for kind in ('md', 'html'))
     for title in ('Worst case', 'Classes', 'Sizes of objects', 'Audit', 'Quality of the fused images', 'Examples'):
@@ -175,7 +179,7 @@ def test_the_same_command_again_repeats_no_work(report, fused, monkeypatch):
 
 @pytest.mark.parametrize(
     ('args', 'named'),
-    [(['--seed', '1'], 'seed'), (['--steps', '4'], 'attacks, steps'), (['--limit', '2'], 'data')],
+    [(['--seed', '1'], 'seed'), (['--steps', '4'], 'attacks, steps'), (['--limit', '2'], 'attacks, data')],
     ids=['seed', 'steps', 'images'],
 )
 def test_other_settings_are_refused(report, fused, monkeypatch, args, named):
@@ -252,7 +256,7 @@ def test_attacks_found_on_another_model(fused, monkeypatch, tmp_path, synthetic_
     changes = rows['transfer20-8']['audit']['max_delta_255']
     assert changes['ir'] == 0, 'its source sees the visible image alone'
     assert 7.9 < changes['vis'] <= 8 + 1e-3
-    assert rows['worst case-8']['members'] == ['pgd5-8', 'transfer20-8']
+    assert rows['worst case-8']['members'] == ['clean', 'pgd5-8', 'transfer20-8']
 
 
 def test_a_stock_model_without_fusion(monkeypatch, tmp_path, synthetic_root):
@@ -277,7 +281,8 @@ def test_a_detector(detector, monkeypatch, tmp_path):
     before, after = (found['rows'][i]['loss']['value'] for i in (0, 2))
     assert after > before
     assert {'AP50', 'mAP', 'AP50/small'} <= found['rows'][0]['figures']['all'].keys()
-    assert found['paper']['rows']['Ours']['4'] == 21.4
+    assert found['constant'] is None
+    assert found['paper'] is None, 'of other data'
 
 
 def test_one_modality_alone_leads_the_report(fused, monkeypatch, tmp_path):
@@ -302,8 +307,45 @@ def test_a_bank_made_anew_is_another_attack(report, fused, monkeypatch, tmp_path
         call(monkeypatch, 'robustness', *fused, *args)
 
 
+def test_a_bank_outside_of_its_radius_is_refused(report, fused, monkeypatch, tmp_path):
+    from paif_mm.files import write_json
+
+    shutil.copytree(report[0] / 'adv', tmp_path / 'bank')
+    manifest = json.loads((tmp_path / 'bank' / 'manifest.json').read_text())
+    manifest['levels'] = {'pgd5-4': {'eps': 2 / 255}}
+    write_json(tmp_path / 'bank' / 'manifest.json', manifest)
+    args = [
+        '--suite',
+        'paper',
+        '--eps',
+        '4/255',
+        '--transfer-bank',
+        tmp_path / 'bank',
+        '--out',
+        tmp_path / 'out',
+        *FAST,
+    ]
+    with pytest.raises(SystemExit, match=r'up to 4/255 from its clean pair, outside of the radius of 2/255'):
+        call(monkeypatch, 'robustness', *fused, *args)
+
+
 def test_the_full_suite_has_every_kind_of_row(fused, monkeypatch, tmp_path):
-    args = ['--suite', 'full', '--steps', '1', '--queries', '2', '--eps', '4/255', '--limit', '1', *FAST]
+    monkeypatch.setattr(cases, 'SPLITS', (0.0, 0.25, 1.0))
+    args = [
+        '--suite',
+        'full',
+        '--steps',
+        '1',
+        '--queries',
+        '2',
+        '--eps',
+        '4/255',
+        '--limit',
+        '1',
+        *FAST,
+        '--strips',
+        '0',
+    ]
     call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *args)
     found = json.loads((tmp_path / 'report.json').read_text())
     assert {row['kind'] for row in found['rows']} == {'gradient', 'query', 'fusion', 'corruption', 'worst'}
@@ -311,7 +353,10 @@ def test_the_full_suite_has_every_kind_of_row(fused, monkeypatch, tmp_path):
     assert '## One budget, split between the modalities' in text
     assert '## Corruptions and missing modalities' in text
     assert '| missing_infrared |' in text
-    splits = [row for row in found['rows'] if row['threat'] == 'ir25+vis75']
+    splits = [row for row in found['rows'] if row['threat'] == 'ir25+vis75' and row['kind'] != 'worst']
+    assert {row['name'] for row in splits} == {
+        *('pgd5', 'apgd_js', 'apgd_mce', 'apgd_bmce', 'segpgd20', 'cospgd20', 'apgd_dlr', 'square'),
+    }, 'every threat meets the whole ensemble'
     for row in splits:
         assert row['audit']['max_delta_255']['ir'] <= 1 + 1e-3
         assert row['audit']['max_delta_255']['vis'] <= 3 + 1e-3
@@ -330,6 +375,25 @@ def test_reports_side_by_side(report, fused, monkeypatch, tmp_path, capsys):
     assert (tmp_path / 'both' / 'comparison.html').read_text().count('<svg') == 1
     with open(tmp_path / 'both' / 'comparison.csv', encoding='utf-8') as file:
         assert {line['model'] for line in csv.DictReader(file)} == {'strong', 'paper'}
+
+
+def test_a_model_of_visible_images_is_compared_on_the_same_scenes(fused, monkeypatch, tmp_path, synthetic_root, capsys):
+    plain = untrained(plain_config(tmp_path, synthetic_root), tmp_path)
+    for name, model in (('pairs', fused), ('visible', plain)):
+        call(monkeypatch, 'robustness', *model, '--suite', 'paper', '--eps', '4/255', '--out', tmp_path / name, *FAST)
+    call(monkeypatch, 'compare_reports', tmp_path / 'pairs', tmp_path / 'visible', '--out', tmp_path / 'both')
+    assert 'Of one sensor alone, so that all of it is attacked: visible.' in capsys.readouterr().out
+    reports = [json.loads((tmp_path / name / 'report.json').read_text()) for name in ('pairs', 'visible')]
+    gap = (
+        reports[1]['rows'][0]['figures']['all']['mIoU']['value']
+        - reports[0]['rows'][0]['figures']['all']['mIoU']['value']
+    )
+    text = (tmp_path / 'both' / 'comparison.md').read_text().split('## Difference')[1]
+    assert f'| clean | {gap:.1f} [' in text
+    for path in (tmp_path / 'visible').glob('records*.jsonl'):
+        path.unlink()
+    call(monkeypatch, 'compare_reports', tmp_path / 'pairs', tmp_path / 'visible', '--out', tmp_path / 'both')
+    assert 'are missing, of visible.' in capsys.readouterr().out
 
 
 def test_reports_of_other_images_are_not_compared(report, fused, monkeypatch, tmp_path):
@@ -356,3 +420,48 @@ def test_bad_arguments_are_named(fused, monkeypatch, tmp_path):
         attack.write_text("attack = dict(type='PGD', eps=4 / 255)\n")
         call(monkeypatch, 'robustness', *fused, '--attack', attack, '--out', tmp_path / 'out')
     assert not (tmp_path / 'out').exists(), 'what was refused claims no folder'
+
+
+def test_the_first_screen_says_in_words_whether_anything_is_left(report):
+    out, found = report
+    constant = found['constant']['figures']['all']['mIoU']['value']
+    text = (out / 'report.md').read_text()
+    first = text.split('## ')[1]
+    assert f"Constant answer: calling every pixel '{found['constant']['answer']}' has mIoU {constant:.1f}." in first
+    assert 'mIoU_paper' not in text.split('## Every attack')[0], 'no row of the paper beside other data'
+    assert 'PAIF (ACM MM' not in text
+    worst = found['rows'][-1]
+    words = {True: 'something is left', False: 'nothing is left, the constant answer scores as much'}
+    assert worst['left']['value'] == pytest.approx(worst['figures']['all']['mIoU']['value'] - constant, abs=2e-3)
+    if worst['left']['high'] <= 0 or worst['left']['low'] > 0:
+        assert words[worst['left']['low'] > 0] in first
+    for title in ('Worst case', 'Every attack'):
+        assert '| constant answer' in text.split(f'## {title}')[1].split('## ')[0]
+    assert 'Auto-PGD took 3 steps; SEA, the published protocol, takes 300.' in first
+    assert 'bootstrap resamples of single images' in first, 'four images are too few for runs'
+
+
+def test_blocks_are_chosen_or_given_and_stated(report, fused, monkeypatch, tmp_path):
+    args = ['--suite', 'paper', '--eps', '4/255', *FAST]
+    for name, blocks in (('runs', '2'), ('named', r'([DN])\.')):
+        call(monkeypatch, 'robustness', *fused, '--out', tmp_path / name, *args, '--blocks', blocks)
+        found = json.loads((tmp_path / name / 'report.json').read_text())['bootstrap']
+        assert found['length'] == (2 if name == 'runs' else None)
+        assert found['blocks'] in (tmp_path / name / 'report.md').read_text()
+    with pytest.raises(SystemExit, match='must have 1 to 4 images'):
+        call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'no', *args, '--blocks', '9')
+    assert not (tmp_path / 'no').exists()
+
+
+def test_a_transferred_attack_given_by_config_counts_in_the_worst_case(fused, monkeypatch, tmp_path):
+    attack = tmp_path / 'elsewhere.py'
+    inner = "dict(type='PGD', eps=4 / 255, steps=3)"
+    attack.write_text(
+        f"attack = dict(type='TransferAttack', config='{fused[0]}', checkpoint='{fused[1]}', attack={inner})\n"
+    )
+    args = ['--suite', 'paper', '--eps', '4/255', '--attack', attack, '--limit', '2', *FAST]
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'out', *args)
+    rows = {row['key']: row for row in json.loads((tmp_path / 'out' / 'report.json').read_text())['rows']}
+    assert rows['elsewhere-4']['kind'] == 'transfer'
+    assert rows['elsewhere-4']['passes'] == 3
+    assert rows['worst case-4']['members'] == ['clean', 'pgd5-4', 'elsewhere-4']

@@ -1,0 +1,246 @@
+"""Reports of records that were made by hand: worst cases over nested balls, and words for what is left."""
+
+import numpy as np
+import pytest
+from test_robustness.test_statistics import CLASSES, segmented
+
+from paif_mm.evaluation.score import MeanIoU
+from paif_mm.robustness.balls import Ball
+from paif_mm.robustness.cases import config_case, make_suite, threat_ball
+from paif_mm.robustness.comparison import compare
+from paif_mm.robustness.diagnostics import Finding
+from paif_mm.robustness.records import Records, read_records
+from paif_mm.robustness.report import make_report, row_of
+from paif_mm.robustness.sections import sections
+from paif_mm.robustness.statistics import Bootstrap
+
+IMAGES = ['00001D.png', '00002N.png', '00003D.png', '00004N.png']
+FACTS = {
+    'model': {'type': 'A', 'config': 'a.py', 'fused': True, 'pairs': True, 'checkpoint': '', 'config_hash': ''},
+    'data': {'type': 'MSRSDataset', 'of': 4, 'hash': '', 'scenes': [name[:5] for name in IMAGES]},
+    'settings': {'steps': 100},
+    'bootstrap': {'resamples': 200, 'level': 0.95, 'seed': 0, 'blocks': 'single images', 'length': 1, 'key': None},
+    'versions': {},
+    'model_unchanged': True,
+}
+FACTS['model']['checkpoint_hash'] = ''
+
+
+def reported(folder, cases, record, pixels: int = 48, facts=FACTS, images=IMAGES) -> dict:
+    """A report in which ``record(case, image)`` tells (right, predicted wrongly, missed) of both classes."""
+    records = Records(folder, {})
+    for case in cases:
+        for image in images:
+            counts = record(case, image)
+            score = segmented(*counts)
+            score['area'] = [right + missed for right, _, missed in counts]
+            records.add(case.key, image, {'score': score, 'loss': 1.0, 'pixels': pixels})
+    records.close()
+    return make_report(cases, records, images, MeanIoU, CLASSES, Bootstrap(4, 20), facts=facts)
+
+
+def at_random(seed):
+    """Labels of 60 and 40 pixels; chance tells what is right under each attack."""
+    rng = np.random.default_rng(seed)
+
+    def record(case, image):
+        wall, person = int(rng.integers(0, 61)), int(rng.integers(0, 41))
+        return (wall, 40 - person, 60 - wall), (person, 60 - wall, 40 - person)
+
+    return record
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_no_worst_case_is_above_an_attack_inside_of_its_ball(tmp_path, seed):
+    """Radii, modalities, splits and norms of the full suite, the clean images included; all, by day and by night."""
+    cases = [
+        case for case in make_suite('full', 'mIoU', (2 / 255, 4 / 255), l2_eps=(0.005, 9)) if case.kind != 'corruption'
+    ]
+    report = reported(tmp_path, cases, at_random(seed))
+    rows = {row['key']: row for row in report['rows']}
+    worst = {key: row for key, row in rows.items() if row['kind'] == 'worst'}
+    assert len(worst) == 2 * (3 + 3) + 2
+    inside = {key: set(row['members']) for key, row in worst.items()}
+    assert inside['worst case-2-ir'] < inside['worst case-2'] < inside['worst case-4']
+    assert inside['worst case-2-ir'] < inside['worst case-4-ir']
+    assert inside['worst case-2-ir25+vis75'] < inside['worst case-4-ir25+vis75'] < inside['worst case-4']
+    assert inside['worst case-l2_0.005'] < inside['worst case-2'], 'a value changes by no more than the norm'
+    assert inside['worst case-4'] < inside['worst case-l2_9'], '4/255 x sqrt(4 x 48) = .22'
+    assert not inside['worst case-4-vis'] & {'pgd5-4-ir', 'pgd5-2-ir'}
+    assert all('clean' in keys for keys in inside.values())
+    for key, row in worst.items():
+        below = [rows[name] for name in row['members']] + [worst[o] for o in worst if inside[o] <= inside[key]]
+        for other in below:
+            for group in ('all', 'day', 'night'):
+                for name in ('mIoU', 'mIoU_paper', 'aAcc'):
+                    lower, upper = (it['figures'][group][name]['value'] for it in (row, other))
+                    assert lower <= upper + 1e-3, (key, other['key'], group, name)
+
+
+def test_day_and_night_choose_for_themselves(tmp_path):
+    """By day the first attack is the worse one, by night the second, and of all images together neither."""
+    cases = make_suite('strong', 'mIoU', (4 / 255,))[:3]
+
+    def record(case, image):
+        bad = {'pgd5': 'D', 'apgd_js': 'N'}.get(case.name) == image[5]
+        return ((50, 30, 10), (10, 10, 30)) if bad else ((60, 0, 0), (40, 0, 0))
+
+    report = reported(tmp_path, cases, record)
+    worst = report['rows'][-1]
+    for group in ('day', 'night', 'all'):
+        assert worst['figures'][group]['mIoU']['value'] == pytest.approx(100 * (50 / 90 + 10 / 50) / 2, abs=1e-3)
+    for row in report['rows'][1:3]:
+        assert row['figures']['all']['mIoU']['value'] > worst['figures']['all']['mIoU']['value'] + 10
+
+
+def words(report) -> str:
+    return sections(report)[0].text
+
+
+def test_the_summary_says_whether_anything_is_left(tmp_path):
+    """Two classes of 60 and 40 pixels: calling all wall has (60 / 100 + 0) / 2 = 30."""
+    cases = make_suite('strong', 'mIoU', (4 / 255, 8 / 255))
+
+    def record(case, image):
+        if case.eps is None:
+            return (60, 0, 0), (40, 0, 0)
+        right = 40 if case.eps < 5 / 255 else 0
+        return (right, 40 - right, 60 - right), (right, 60 - right, 40 - right)
+
+    report = reported(tmp_path, cases, record)
+    assert report['constant']['answer'] == 'wall'
+    assert report['constant']['figures']['all']['mIoU']['value'] == pytest.approx(30)
+    assert report['constant']['figures']['night']['aAcc']['value'] == pytest.approx(60)
+    text = words(report)
+    assert 'mIoU 100.0 [100.0, 100.0] % on clean images: 70.0 [70.0, 70.0] points above the constant answer.' in text
+    value = row_of(report, 'worst case', 4 / 255)['figures']['all']['mIoU']['value']
+    assert f'{value:.1f}] % in the worst case: something is left, {value - 30:.1f}' in text
+    assert '0.0 [0.0, 0.0] % in the worst case: nothing is left, the constant answer scores as much.' in text
+    assert "calling every pixel 'wall' has mIoU 30.0" in text
+
+
+def test_gradients_that_were_not_finite_are_said_first(tmp_path):
+    report = reported(tmp_path, make_suite('paper', 'mIoU', (4 / 255,)), at_random(0))
+    assert 'not finite' not in words(report)
+    report['rows'][1]['audit'] = {'max_delta_255': {}, 'max_l2': 0.0, 'at_bound': 0.0, 'blind': 3}
+    assert 'In 3 attacks on single images gradients were not finite: these led nowhere.' in words(report)
+
+
+def test_a_failed_masking_verdict_is_part_of_the_first_words(tmp_path):
+    report = reported(tmp_path, make_suite('paper', 'mIoU', (4 / 255,)), at_random(0))
+    finding = {**Finding('repeatability', 'failed', 'they differ').to_dict(), 'images': 4}
+    report['masking'] = {'verdict': 'failed', 'findings': [finding]}
+    assert 'Gradient masking: failed (repeatability). What attacks with gradients leave is then an upper' in words(
+        report
+    )
+
+
+def test_the_papers_rows_stand_beside_its_own_data_alone(tmp_path):
+    cases = make_suite('paper', 'mIoU', (4 / 255,))
+    for kind, count, shown in (('MSRSDataset', 393, False), ('MFNetDataset', 4, False), ('MFNetDataset', 393, True)):
+        facts = {**FACTS, 'data': {**FACTS['data'], 'type': kind, 'of': count}}
+        report = reported(tmp_path / f'{kind}{count}', cases, at_random(0), facts=facts)
+        table = next(section for section in sections(report) if section.title == 'Worst case')
+        assert any('paper' in cell for cell in table.head) == shown
+        assert ('PAIF (ACM MM 2023)' in table.text) == shown
+        assert table.rows[-1][:2] == ['constant answer', '30.0']
+
+
+def test_balls_contain_what_stays_inside():
+    both, ir = threat_ball('linf', 4 / 255, 'both', 4), threat_ball('linf', 4 / 255, 'ir', 4)
+    split = threat_ball('linf', 4 / 255, 'ir25+vis75', 4)
+    l2 = threat_ball('l2', 1.0, 'both', 4)
+    assert both.contains(ir, 9)
+    assert both.contains(split, 9)
+    assert not ir.contains(split, 9)
+    assert not ir.contains(both, 9)
+    assert all(ball.contains(ball, 9) and ball.contains(Ball(), 9) for ball in (both, ir, split, l2))
+    assert not Ball().contains(ir, 9)
+    pixels = int((255 / 4) ** 2 / 4)  # 4/255 x sqrt(4 channels x pixels) <= 1
+    assert l2.contains(both, pixels)
+    assert not l2.contains(both, pixels + 1)
+    assert l2.contains(ir, 4 * pixels)
+    assert not both.contains(l2, 1)
+    assert threat_ball('linf', 1.0, 'both', 4).contains(l2, 10**6)
+    per_modality = Ball('l2', ((0, 3, 0.6), (3, 4, 0.8)))
+    assert l2.contains(per_modality, 1)
+    assert not per_modality.contains(l2, 1)
+    assert not Ball('l2', ((0, 3, 0.6), (3, 4, 0.7))).contains(per_modality, 1)
+
+
+@pytest.mark.parametrize(
+    ('attack', 'key', 'group'),
+    [
+        ({'type': 'PGD', 'eps': '4/255'}, 'mine-4', ('linf', 4 / 255, 'both')),
+        ({'type': 'PGD', 'eps': {'ir': 4 / 255, 'vis': 4 / 255}}, 'mine-4', ('linf', 4 / 255, 'both')),
+        ({'type': 'PGD', 'eps': {'vis': 4 / 255}}, 'mine-4-vis', ('linf', 4 / 255, 'vis')),
+        ({'type': 'PGD', 'eps': {'ir': 1 / 255, 'vis': 3 / 255}}, 'mine-4-ir25+vis75', ('linf', 4 / 255, 'ir25+vis75')),
+        ({'type': 'PGD', 'eps': {'ir': 0.1 / 255, 'vis': 3 / 255}}, 'mine-custom', None),
+        ({'type': 'PGD', 'eps': {'ir': 2.0}, 'norm': 'l2'}, 'mine-l2_2-ir', ('l2', 2.0, 'ir')),
+        ({'type': 'NFGSM', 'eps': 2 / 255}, 'mine-6', ('linf', 6 / 255, 'both')),
+        ({'type': 'Corruption', 'name': 'fog'}, 'mine', None),
+    ],
+)
+def test_the_ball_of_a_config_is_what_its_attack_says(attack, key, group):
+    case = config_case('mine', attack)
+    assert case.key == key
+    assert (case.group is None) == (group is None)
+    if group:
+        assert case.group == (group[0], pytest.approx(group[1]), group[2])
+
+
+def compared(tmp_path, **steps) -> tuple[dict, dict]:
+    """Reports and records of models by Auto-PGD's steps; every image under each attack is worth what chance says."""
+    reports, records = {}, {}
+    for i, (name, count) in enumerate(steps.items()):
+        cases = make_suite('strong', 'mIoU', (4 / 255,), steps=count)
+        reports[name] = reported(tmp_path / name, cases, at_random(i))
+        records[name] = read_records(tmp_path / name)
+    return reports, records
+
+
+def test_differences_are_those_of_the_figures_worst_cases_included(tmp_path):
+    reports, records = compared(tmp_path, first=10, second=10)
+    figures, gaps, _ = compare(reports, records)
+    assert [row[0] for row in gaps.rows] == [row[0] for row in figures.rows]
+    for row, key in zip(
+        gaps.rows, ['clean', 'pgd5-4', 'apgd_js-4', 'apgd_mce-4', 'apgd_bmce-4', 'worst case-4'], strict=True
+    ):
+        values = [
+            next(row for row in report['rows'] if row['key'] == key)['figures']['all']['mIoU']['value']
+            for report in reports.values()
+        ]
+        assert row[1].startswith(f'{values[1] - values[0]:.1f} [')
+
+
+def test_unequal_steps_make_worst_cases_incomparable_too(tmp_path):
+    reports, records = compared(tmp_path, first=10, second=20)
+    figures, gaps, _ = compare(reports, records)
+    unequal = ['apgd_js at 4/255', 'apgd_mce at 4/255', 'apgd_bmce at 4/255', 'worst case at 4/255']
+    assert f'nothing can be compared: {", ".join(unequal)}.' in figures.text
+    assert [row[0] for row in gaps.rows] == ['clean', 'pgd5 at 4/255']
+
+
+def test_scenes_of_another_order_and_other_files_are_paired(tmp_path):
+    cases = make_suite('paper', 'mIoU', (4 / 255,))
+    right = dict(zip([name[:5] for name in IMAGES], (10, 25, 40, 55), strict=True))
+
+    def record(case, image):
+        return (right[image[:5]], 0, 60 - right[image[:5]]), (40, 60 - right[image[:5]], 0)
+
+    other = [f'{name[:5]}.jpg' for name in reversed(IMAGES)]
+    facts = {
+        **FACTS,
+        'model': {**FACTS['model'], 'pairs': False},
+        'data': {**FACTS['data'], 'scenes': [n[:5] for n in other]},
+    }
+    reports = {
+        'pairs': reported(tmp_path / 'pairs', cases, record),
+        'visible': reported(tmp_path / 'visible', cases, record, facts=facts, images=other),
+    }
+    figures, gaps, _ = compare(reports, {name: read_records(tmp_path / name) for name in reports})
+    assert [row[1] for row in gaps.rows] == ['0.0 [0.0, 0.0]'] * 2, 'paired by scene, in every resample'
+    assert 'Of one sensor alone' in figures.text
+    reports['visible']['data']['scenes'][0] = 'elsewhere'
+    with pytest.raises(ValueError, match="visible and pairs can't be compared: they were tested on other images"):
+        compare(reports, {})
