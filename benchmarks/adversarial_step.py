@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from attack_overhead import CONFIG, interleaved
-from memory import peak_of, prepared_device
+from measuring import peak_of, prepared_device
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper

@@ -9,12 +9,11 @@ Ends with one JSON line.
 import argparse
 import json
 import statistics
-import time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from memory import peak_of, prepared_device, synchronize
+from measuring import clock, peak_of, prepared_device
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
@@ -42,7 +41,7 @@ def main() -> None:
         'look': lambda: look_by_hand(model, batch),
         **{keep: lambda attack=attack: attack(model, batch) for keep, attack in attacks.items()},
     }
-    seconds = {name: np.array(values) for name, values in rounds(forms, args.repeats, clock).items()}
+    seconds = {name: np.array(values) for name, values in rounds(forms, args.repeats).items()}
 
     bare = seconds['bare']
     ratios = {
@@ -97,27 +96,18 @@ def loss_by_hand(model, pixels: list[torch.Tensor], batch) -> torch.Tensor:
     return F.cross_entropy(F.interpolate(logits, label.shape[-2:], mode='bilinear'), label)
 
 
-def clock() -> float:
-    """Seconds; on a CPU those of this process alone, as others disturb the ratios."""
-    if not torch.cuda.is_available():
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def interleaved(forms: dict, repeats: int) -> dict[str, float]:
     """Median seconds of each form, all forms once per repeat, after one warm-up."""
-    return {name: statistics.median(values) for name, values in rounds(forms, repeats, time.perf_counter).items()}
+    return {name: statistics.median(values) for name, values in rounds(forms, repeats).items()}
 
 
-def rounds(forms: dict, repeats: int, clock) -> dict[str, list[float]]:
-    """Seconds of each form by a clock, all forms once per repeat, after one warm-up."""
+def rounds(forms: dict, repeats: int) -> dict[str, list[float]]:
+    """Seconds of each form, all forms once per repeat, after one warm-up."""
     times = {name: [] for name in forms}
     for repeat in range(repeats + 1):
         for name, form in forms.items():
             start = clock()
             form()
-            synchronize()
             if repeat:
                 times[name].append(clock() - start)
     return times

@@ -7,9 +7,9 @@ JSON line.
 
 import argparse
 import json
-import time
 
 import torch
+from measuring import clock
 from mmengine.registry import DATASETS
 
 import paif_mm  # noqa: F401
@@ -68,12 +68,6 @@ def miou(bench: Bench, records: list[dict]) -> float:
 
 def mean(values: list[float]) -> float:
     return round(sum(values) / len(values), 5)
-
-
-def clock() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import torch
-from memory import peak_memory, prepared_device, synchronize
+from measuring import peak_memory, prepared_device, synchronize
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 

@@ -15,7 +15,6 @@ import copy
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'test_fusion')]
 
-from memory import peak_memory, prepared_device, synchronize  # noqa: E402
+from measuring import clock, peak_memory, prepared_device  # noqa: E402
 from textbook import textbook_fusion  # noqa: E402
 
 from paif_mm.fusion import FusionNet  # noqa: E402
@@ -45,12 +44,10 @@ def main() -> None:
     convolutions = partial(run_forward, LearnedConvolutions(forms['eager'], ir, vis), ir, vis)
     for run in (*forward.values(), convolutions):
         run()  # compiles, loads kernels
-    synchronize()
     times, memory = report('forward', forward | {'convolutions': convolutions}, args)
     both = {form: partial(run_forward_backward, forms[form], ir, vis) for form in args.backward}
     for run in both.values():
         run()
-    synchronize()
     times_both, memory_both = report('forward + backward to inputs and parameters', both, args)
     attack = {form: partial(both[form], parameters=False) for form in ('textbook', 'eager')}
     times_attack, _ = report('forward + backward to inputs only, as in an attack', attack, args)
@@ -126,15 +123,14 @@ def run_forward_backward(form: Callable, ir: Tensor, vis: Tensor, parameters: bo
 
 def report(title: str, runs: dict[str, Callable], args: argparse.Namespace) -> tuple[dict, dict]:
     """Print each run's figures; return the medians of its time and peak memory relative to the textbook form's."""
-    clock = time.process_time if args.threads == 1 else time.perf_counter
+    now = partial(clock, of_process=args.threads == 1)
     seconds, peaks = ({name: [] for name in runs} for _ in range(2))
     for _ in range(args.repeats):
         for name, run in runs.items():
             memory = peak_memory()
-            start = clock()
+            start = now()
             run()
-            synchronize()
-            seconds[name].append(clock() - start)
+            seconds[name].append(now() - start)
             peaks[name].append(memory())
     print(title)
     medians = []

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from attack_overhead import interleaved
-from memory import peak_of, prepared_device
+from measuring import peak_of, prepared_device
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]

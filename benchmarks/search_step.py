@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from attack_overhead import gradient_by_hand, interleaved
-from memory import peak_of, prepared_device
+from measuring import peak_of, prepared_device
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 from mmengine.structures import PixelData

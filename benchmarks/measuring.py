@@ -1,6 +1,7 @@
-"""What the benchmarks share about the device that they run on: which it is, and the peak memory of a step there."""
+"""What the benchmarks share about the device that they run on: which it is, its clock, and the peak memory of a step."""
 
 import ctypes
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,15 @@ def synchronize() -> None:
     """Wait for what a GPU is still doing, so that a clock may be read."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def clock(of_process: bool = True) -> float:
+    """Seconds, read when a GPU has done what it was given; on a CPU those that all threads of this process took.
+
+    Other programs disturb these least; ``of_process=False`` reads the clock on the wall, which several threads share.
+    """
+    synchronize()
+    return time.process_time() if of_process and not torch.cuda.is_available() else time.perf_counter()
 
 
 def peak_memory() -> Callable[[], float]:
