@@ -1,4 +1,4 @@
-"""What the benchmarks share about the device that they run on: which it is, its clock, and the peak memory of a step."""
+"""What the benchmarks share about the device they run on: which it is, its clock, and the peak memory of a step."""
 
 import ctypes
 import time
