@@ -29,6 +29,7 @@ from paif_mm.evaluation.score import AveragePrecision
 from paif_mm.files import config_hash, file_hash
 from paif_mm.mistakes import reports_mistakes
 from paif_mm.registry import ATTACKS, build
+from paif_mm.robustness.blocks import Blocks
 from paif_mm.robustness.cases import (
     DEFAULT_EPS,
     STEPS,
@@ -43,10 +44,10 @@ from paif_mm.robustness.cases import (
 from paif_mm.robustness.evaluate import Bench, evaluate, evenly, finish_adversarial
 from paif_mm.robustness.masking import diagnose
 from paif_mm.robustness.pages import write_report
-from paif_mm.robustness.records import Records, data_hash
-from paif_mm.robustness.report import make_report
+from paif_mm.robustness.records import Records, data_hash, scenes
+from paif_mm.robustness.report import VERSION, make_report
 from paif_mm.robustness.sections import sections
-from paif_mm.robustness.statistics import Bootstrap
+from paif_mm.robustness.statistics import Bootstrap, chosen_blocks
 
 PATIENCE = timedelta(days=7)  # for the process that has the most images
 QUERIES = 300  # of Square, in the diagnostics
@@ -94,6 +95,11 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--save-adv', action='store_true', help='write attacked images with 8 bits, and test these too')
     parser.add_argument('--bootstrap', type=positive, default=1000, help='resamples for the intervals (default: 1000)')
     parser.add_argument(
+        '--blocks',
+        help='what these draw whole: runs of so many images in the order of their ids, or images in whose ids a '
+        'regular expression finds the same text (default: runs as long as neighbours are alike; 1: single images)',
+    )
+    parser.add_argument(
         '--diagnostics', type=count, help=f'images to look for gradient masking on (default: {DIAGNOSTICS}; 0: none)'
     )
     parser.add_argument('--strips', type=count, default=2, help='images to draw (default: 2)')
@@ -117,6 +123,7 @@ def main() -> None:
     check_class_count(model, dataset.metainfo)
     bench = Bench(model, dataset, evenly(len(dataset), args.limit))
     fill_in(args, bench)
+    blocks = given_blocks(args.blocks, list(bench.names.values()))
     cases = make_cases(args, bench)
     output_folder(args.out, '--out')
     facts = collect_facts(args, config, bench)
@@ -129,7 +136,7 @@ def main() -> None:
     barrier()
     if rank == 0:
         records.read()
-        report(args, bench, cases, records, {**facts, 'model_unchanged': fingerprint(model) == before})
+        report(args, bench, cases, records, {**facts, 'model_unchanged': fingerprint(model) == before}, blocks)
 
 
 def start(config: Config, args) -> tuple[int, int]:
@@ -168,8 +175,13 @@ def make_cases(args, bench: Bench) -> list[Case]:
         args.l2_eps,
         args.queries,
         bench.loss_names() if bench.score is AveragePrecision else (),
+        None if args.suite == 'paper' else bench.class_weight(),
     )
-    cases += [config_case(name, attack) for name, attack in read_attacks(args.attack).items()]
+    for name, attack in read_attacks(args.attack).items():
+        try:
+            cases.append(config_case(name, attack, bench.channels))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f'{name}: {error}') from error
     if args.transfer_from:
         cases += transfer_cases(*args.transfer_from, args.eps)
     if args.transfer_bank:
@@ -213,10 +225,11 @@ def collect_facts(args, config: Config, bench: Bench) -> dict:
             'type': type(bench.dataset).__name__,
             'of': len(bench.dataset),
             'hash': data_hash(bench.dataset, bench.images),
+            'scenes': scenes(bench.dataset, bench.images),
         },
         'settings': settings,
         'versions': versions,
-        'bootstrap': {'resamples': args.bootstrap, 'level': 0.95},
+        'bootstrap': {'resamples': args.bootstrap, 'level': 0.95, 'seed': args.seed},
     }
 
 
@@ -230,6 +243,7 @@ def open_records(args, cases: list[Case], facts: dict, rank: int) -> Records:
         'files of attacks': files_of([case.attack for case in cases if case.attack]),
         **{key: getattr(args, key) for key in ('seed', 'steps', 'queries', 'strips', 'save_adv')},
         'versions': facts['versions'],
+        'format of records': VERSION,
     }
     records = Records(args.out, depends, rank) if rank == 0 else None
     barrier()
@@ -243,7 +257,7 @@ def files_of(attacks: list[dict]) -> dict[str, str]:
     return {path: file_hash(path) for path in sorted(paths)}
 
 
-def report(args, bench: Bench, cases: list[Case], records: Records, facts: dict) -> None:
+def report(args, bench: Bench, cases: list[Case], records: Records, facts: dict, blocks: Blocks | None) -> None:
     """Look for masking, put everything together and write it."""
     looked_at = [bench.images[i] for i in evenly(len(bench.images), args.diagnostics)]
     if looked_at:
@@ -254,9 +268,12 @@ def report(args, bench: Bench, cases: list[Case], records: Records, facts: dict)
     if args.save_adv:
         finish_adversarial(bench, cases, records.folder)
     images = list(bench.names.values())
-    bootstrap = Bootstrap(len(images), args.bootstrap, args.seed)
     print('computing figures and intervals')
-    made = make_report(cases, records, images, bench.score, bench.class_names, bootstrap, findings, facts)
+    blocks = blocks or fitting_blocks(images, cases, records, bench)
+    facts['bootstrap'] |= {'blocks': str(blocks), 'length': blocks.length, 'key': blocks.key}
+    bootstrap = Bootstrap(blocks, args.bootstrap, args.seed)
+    channels = bench.channels
+    made = make_report(cases, records, images, bench.score, bench.class_names, bootstrap, findings, facts, channels)
     write_report(args.out, made)
     for section in sections(made):
         if section.title in SHOWN:
@@ -266,6 +283,24 @@ def report(args, bench: Bench, cases: list[Case], records: Records, facts: dict)
                 table.add_rows(section.rows)
                 print(table)
     print(f'\nreport written to {Path(args.out) / "report.html"} (also .json, .csv, .md)')
+
+
+def given_blocks(text: str | None, images: list[str]) -> Blocks | None:
+    """What --blocks names.
+
+    Raises:
+        ValueError: it does not fit the images.
+    """
+    if text is None:
+        return None
+    return Blocks.runs(images, int(text)) if text.isdigit() else Blocks.named(images, text)
+
+
+def fitting_blocks(images: list[str], cases: list[Case], records: Records, bench: Bench) -> Blocks:
+    """Runs whose length suits the clean images and those under PGD-5."""
+    keys = [case.key for case in cases if case.name in ('clean', 'pgd5') and case.threat == 'both']
+    found = ([record['score'] for record in records.of(key, images)] for key in keys)
+    return chosen_blocks(images, [bench.score(one, bench.class_names) for one in found])
 
 
 if __name__ == '__main__':

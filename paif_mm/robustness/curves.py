@@ -116,6 +116,9 @@ def _draw(report: Mapping, panels: Sequence[Mapping], xlabel: str) -> str:
                     look = {'color': 'black', 'linewidth': 2.2, 'band': True} if worst else {'marker': 'o'}
                     _line(axis, points, report, name, **look)
             axis.set_title(panel['title'])
+            if report['constant']:
+                blind = report['constant']['figures']['all'][report['score']]['value']
+                axis.axhline(blind or 0.0, color='grey', linestyle=':', label='constant answer')
             _finish(axis, xlabel, f'{report["score"]}, %')
         return _svg(figure)
 

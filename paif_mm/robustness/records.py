@@ -29,15 +29,12 @@ class Records:
         self.folder.mkdir(parents=True, exist_ok=True)
         if settings is not None:
             self._claim(settings)
-        self.found: dict[str, dict[str, dict]] = {}
         self.read()
         self.file = append_json_lines(self.folder / f'records{rank}.jsonl')
 
     def read(self) -> None:
         """Read what all processes have written so far."""
-        for path in sorted(self.folder.glob('records*.jsonl')):
-            for line in read_json_lines(path):
-                self.found.setdefault(line['case'], {})[line['image']] = line['record']
+        self.found = read_records(self.folder)
 
     def __contains__(self, place: tuple[str, str]) -> bool:
         case, image = place
@@ -68,6 +65,26 @@ class Records:
                 f'{self.folder} holds an evaluation with other {", ".join(different)}: give another --out, '
                 'or delete the folder'
             )
+
+
+def read_records(folder: str | Path) -> dict[str, dict[str, dict]]:
+    """Case -> image -> record, of whatever processes have written into a folder."""
+    found: dict[str, dict[str, dict]] = {}
+    for path in sorted(Path(folder).glob('records*.jsonl')):
+        for line in read_json_lines(path):
+            found.setdefault(line['case'], {})[line['image']] = line['record']
+    return found
+
+
+def scenes(dataset, images: Sequence[int]) -> list[str]:
+    """What tells whether another model saw the same scenes, by whatever sensors: names and annotations of images."""
+    known = []
+    for i in images:
+        info = dataset.get_data_info(i)
+        label = info.get('seg_map_path')
+        truth = file_hash(label) if label and osp.isfile(label) else config_hash(info.get('instances'))
+        known.append(f'{osp.splitext(osp.basename(info["img_path"]))[0]} {truth[:16]}')
+    return known
 
 
 def data_hash(dataset, images: Sequence[int]) -> str:

@@ -1,6 +1,6 @@
 """A report as sections of text and tables, for Markdown and HTML alike."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from paif_mm.evaluation.score import SIZES
@@ -83,49 +83,97 @@ def main_rows(report: Mapping) -> list[Mapping]:
 
 
 def _summary(report: Mapping) -> Section:
-    name = report['score']
-    clean = leading(report['rows'][0], report)
-    lines = [f'{name} {interval(clean)} % on clean images.']
+    """What a reader sees first: in words, whether anything is left; then the figures that say so."""
+    name, clean = report['score'], report['rows'][0]
+    lines = [f'{name} {interval(leading(clean, report))} % on clean images: {_is_left(clean, report)}.']
     if main_threat(report) != 'both':
         lines.append(f'Attacked was {main_threat(report)} alone.')
     for eps in radii(report):
+        weak, worst = row_of(report, 'pgd5', eps), row_of(report, WORST, eps)
         parts = [
             f'{interval(leading(row, report))} % {what}'
-            for what, row in (
-                ('under PGD-5', row_of(report, 'pgd5', eps)),
-                ('in the worst case', row_of(report, WORST, eps)),
-            )
+            for what, row in (('under PGD-5', weak), ('in the worst case', worst))
             if row
         ]
         if parts:
-            lines.append(f'At {eps * 255:.4g}/255: {" and ".join(parts)}.')
+            lines.append(f'At {eps * 255:.4g}/255 {" and ".join(parts)}: {_is_left(worst or weak, report)}.')
+    lines.append(_constant_answer(report))
     masking = report['masking']
     bad = [f['check'] for f in masking['findings'] if f['verdict'] in ('failed', 'suspect')]
     lines.append(f'Gradient masking: {masking["verdict"]}' + (f' ({", ".join(bad)}).' if bad else '.'))
+    if masking['verdict'] == 'failed':
+        lines.append('What attacks with gradients leave is then an upper limit, and no defence is shown.')
+    blind = sum(row.get('audit', {}).get('blind', 0) for row in report['rows'])
+    if blind:
+        lines.append(f'In {blind} attacks on single images gradients were not finite: these led nowhere.')
     model, data, bootstrap = report['model'], report['data'], report['bootstrap']
     lines.append(
         f'{model["type"]} of {model["config"]}, {"behind a fusion network" if model["fused"] else "without fusion"}; '
         f'{len(report["images"])} of {data["of"]} images of {data["type"]}. In brackets: {bootstrap["level"]:.0%} '
-        f'intervals of {bootstrap["resamples"]} bootstrap resamples of the images.'
+        f'intervals of {bootstrap["resamples"]} bootstrap resamples of {bootstrap["blocks"]}.'
     )
-    return Section('Summary', ' '.join(lines), key='curves')
+    if any(row['name'].startswith('apgd') for row in report['rows']):
+        lines.append(f'Auto-PGD took {report["settings"]["steps"]} steps; SEA, the published protocol, takes 300.')
+    return Section('Summary', ' '.join(line for line in lines if line), key='curves')
+
+
+def _is_left(row: Mapping, report: Mapping) -> str:
+    """In words: whether the leading figure is more than that of an answer that sees nothing."""
+    left = row['left']
+    answer = 'the constant answer' if report['constant'] else 'no answer at all'
+    if left['value'] is None:
+        return 'nothing to tell, as no label occurs'
+    if left['value'] <= 0 or left['high'] <= 0:
+        return f'nothing is left, {answer} scores as much'
+    if left['low'] is None or left['low'] <= 0:
+        return f'not told apart from {answer} ({interval(left)} points above it)'
+    if row['kind'] == 'clean' or row['name'] == 'clean':
+        return f'{interval(left)} points above {answer}'
+    return f'something is left, {interval(left)} points above {answer}'
+
+
+def _constant_answer(report: Mapping) -> str:
+    """What a model that sees nothing scores; nothing to say of detectors, where it is 0."""
+    constant = report['constant']
+    if constant is None:
+        return ''
+    value = number(constant['figures']['all'][report['score']])
+    return f'Constant answer: calling every pixel {constant["answer"]!r} has {report["score"]} {value}.'
+
+
+def _constant_line(report: Mapping, names: Sequence[str], more: int = 0) -> list[list[str]]:
+    """Its row in a table of figures."""
+    constant = report['constant']
+    if constant is None:
+        return []
+    cells = [interval(constant['figures']['all'].get(name)) for name in names]
+    return [[f'constant answer: {constant["answer"]}', *cells, *[''] * more]]
 
 
 def _worst(report: Mapping) -> Section | None:
     name, paper = report['score'], report['paper']
-    columns = [name] if paper['figure'] == name else [name, paper['figure']]
+    columns = [name] if not paper or paper['figure'] == name else [name, paper['figure']]
     rows = [_worst_line(report, columns, None)]
     rows += [_worst_line(report, columns, eps) for eps in radii(report) if row_of(report, 'pgd5', eps)]
     if len(rows) == 1:
         return None
     head = ['radius']
     head += [f'{column}, {what}' for column in columns for what in ('PGD-5', 'worst case', 'gap')]
-    head += [f'paper: {row}' for row in paper['rows']]
+    head += [f'paper: {row}' for row in paper['rows']] if paper else []
+    if report['constant']:
+        figures = report['constant']['figures']['all']
+        cells = [cell for column in columns for cell in (number(figures[column]), number(figures[column]), '')]
+        rows.append(['constant answer', *cells, *[''] * (len(head) - 1 - len(cells))])
     text = (
         'Per radius the figure under five steps of PGD, as the paper attacks, and under the worst of all attacks of '
-        f'this report. Beside them, for orientation only, {paper["what"]}: '
-        f'compare its numbers with the column "{paper["figure"]}, PGD-5", and only on its data.'
+        'this report that stay inside of the radius: those at smaller ones, on one modality, and none at all count, '
+        f'too. {_constant_answer(report)}'
     )
+    if paper:
+        text += (
+            f' Beside them, for orientation, {paper["what"]}: compare its numbers with the column '
+            f'"{paper["figure"]}, PGD-5".'
+        )
     return Section('Worst case', text, head, rows)
 
 
@@ -138,8 +186,9 @@ def _worst_line(report: Mapping, columns: list[str], eps: float | None) -> list[
         known = found and None not in (there['value'], found['value'])
         gap = f'{there["value"] - found["value"]:.1f}' if known else '-'
         cells += [interval(there), interval(found), gap]
-    key = 'clean' if eps is None else f'{eps * 255:.4g}'
-    return cells + [f'{values[key]:.1f}' if key in values else '-' for values in report['paper']['rows'].values()]
+    key, paper = 'clean' if eps is None else f'{eps * 255:.4g}', report['paper']
+    values = paper['rows'].values() if paper else ()
+    return cells + [f'{row[key]:.1f}' if key in row else '-' for row in values]
 
 
 def _results(report: Mapping) -> Section:
@@ -148,23 +197,23 @@ def _results(report: Mapping) -> Section:
     for row in attacks(report):
         cells = [interval(row['figures']['all'][name]) for name in names]
         rows.append([title(row), *cells, number(row.get('loss'), 3), _chosen(row)])
+    rows += _constant_line(report, names, 2)
     about = {
         'mIoU': 'mIoU: over the classes that occur, pixels of 255 ignored; mIoU_paper: over all classes, absent ones '
-        'count 0; aAcc: accuracy of pixels. The worst case chooses an attack for each image: jointly for the lowest '
-        'mIoU, image by image for aAcc.',
-        'AP50': "COCO's average precision at an overlap of .5, and its mean over .5 to .95. The worst case takes each "
-        'image under the attack that leaves it the lowest AP50 by itself, where equal the one with the largest sum of '
-        'scores of false detections.',
+        'count 0; aAcc: accuracy of pixels.',
+        'AP50': "COCO's average precision at an overlap of .5, and its mean over .5 to .95.",
     }
-    text = f"In percent. {about[report['score']]} loss: the model's own, mean over images."
+    text = (
+        f'In percent. {about[report["score"]]} The worst case chooses an attack for each image, for each of these '
+        "figures by itself, so that it is the lowest for all images together. loss: the model's own, mean over images."
+    )
     return Section('Every attack', text, ['attack', *names, 'loss', 'chosen for so many images'], rows)
 
 
 def _chosen(row: Mapping) -> str:
     if 'chosen' not in row:
         return ''
-    counts = list(row['chosen'].values())[-1]
-    return ', '.join(f'{key.split("-")[0]} {n}' for key, n in counts.items())
+    return ', '.join(f'{key} {n}' for key, n in row['chosen'].items())
 
 
 def _splits(report: Mapping) -> Section | None:
@@ -184,7 +233,7 @@ def _splits(report: Mapping) -> Section | None:
     shares = ', '.join(f'{share:.0%}' for share in SPLITS)
     text = (
         f'{report["score"]} where infrared gets a share of the radius ({shares}) and visible the rest, so that both '
-        'radii add up to it; "both" gives each modality the whole radius.'
+        f'radii add up to it; "both" gives each modality the whole radius. {_constant_answer(report)}'
     )
     return Section('One budget, split between the modalities', text, ['attack', *threats, 'both'], rows, 'splits')
 
@@ -205,8 +254,14 @@ def _lighting(report: Mapping) -> Section | None:
     if not groups:
         return None
     rows = [[title(row), *(interval(leading(row, report, group)) for group in groups)] for row in main_rows(report)]
+    if report['constant']:
+        cells = (interval(report['constant']['figures'][group][report['score']]) for group in groups)
+        rows.append([f'constant answer: {report["constant"]["answer"]}', *cells])
     counts = ', '.join(f'{report["groups"][name]} by {name}' for name in groups)
-    text = f'{report["score"]} in percent by the lighting that image ids tell: {counts}.'
+    text = (
+        f'{report["score"]} in percent by the lighting that image ids tell: {counts}. The worst case of each is '
+        'searched among its own images.'
+    )
     return Section('Day and night', text, ['attack', *groups], rows)
 
 
@@ -239,7 +294,10 @@ def _corruptions(report: Mapping) -> Section | None:
         for name, rows in found.items()
     ]
     head = ['corruption', *(f'severity {d}' if d else 'whole' for d in degrees)]
-    text = f'{report["score"]} in percent. Not chosen against the model: what weather, sensors and failures do.'
+    text = (
+        f'{report["score"]} in percent. Not chosen against the model: what weather, sensors and failures do. '
+        f'{_constant_answer(report)}'
+    )
     return Section('Corruptions and missing modalities', text, head, rows, 'corruptions')
 
 
@@ -296,7 +354,10 @@ def _eight_bit(report: Mapping) -> Section | None:
         for row in report['rows']
         if 'eight_bit' in row
     ]
-    text = f'{report["score"]} in percent on attacked images as computed, and read back from files of 8 bits.'
+    text = (
+        f'{report["score"]} in percent on attacked images as computed, and read back from files of 8 bits. '
+        f'{_constant_answer(report)}'
+    )
     return Section('As a sensor delivers it', text, ['attack', 'floating point', '8 bits'], rows) if rows else None
 
 

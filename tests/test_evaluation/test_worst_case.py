@@ -91,7 +91,7 @@ def test_no_worst_case_is_above_a_member_or_a_smaller_worst_case(kind):
     """200 problems: the figures of all images and of half of them; a ball of three attacks inside one of four."""
     for problem, scores in enumerate(problems(kind, 200, 0, attacks=4, images=None)):
         half = np.arange(0, scores[0].count, 2)
-        for images in (None, half):
+        for images in (None, half) if problem % 4 == 0 else (None,):
             inner = worst(scores[:3], images)
             outer = worst(scores, images, list(inner.values()))
             for name in (scores[0].name, scores[0].second):

@@ -122,13 +122,14 @@ def test_the_report_says_what_it_is_about(report, fused):
 
 def test_the_worst_case_is_no_better_than_any_attack(report):
     rows = report[1]['rows']
-    worst, attacks = rows[-1], rows[1:-1]
+    worst, attacks = rows[-1], rows[:-1]
+    assert worst['members'] == [row['key'] for row in attacks], 'the clean image lies in every ball'
     assert worst['figures']['all']['mIoU']['value'] <= min(row['figures']['all']['mIoU']['value'] for row in attacks)
     for image, value in enumerate(worst['per_image']):
         assert value == min(row['per_image'][image] for row in attacks)
     accuracy = worst['figures']['all']['aAcc']['value']
     assert accuracy == pytest.approx(100 * sum(worst['per_image']) / 4, abs=2e-3)  # all images have as many pixels
-    assert sum(worst['chosen']['joint'].values()) == 4
+    assert sum(worst['chosen'].values()) == len(worst['choice']) == 4
 
 
 def test_attacks_keep_to_their_radius_in_the_audit_and_on_disk(report):
@@ -252,7 +253,7 @@ def test_attacks_found_on_another_model(fused, monkeypatch, tmp_path, synthetic_
     changes = rows['transfer20-8']['audit']['max_delta_255']
     assert changes['ir'] == 0, 'its source sees the visible image alone'
     assert 7.9 < changes['vis'] <= 8 + 1e-3
-    assert rows['worst case-8']['members'] == ['pgd5-8', 'transfer20-8']
+    assert rows['worst case-8']['members'] == ['clean', 'pgd5-8', 'transfer20-8']
 
 
 def test_a_stock_model_without_fusion(monkeypatch, tmp_path, synthetic_root):
@@ -277,7 +278,8 @@ def test_a_detector(detector, monkeypatch, tmp_path):
     before, after = (found['rows'][i]['loss']['value'] for i in (0, 2))
     assert after > before
     assert {'AP50', 'mAP', 'AP50/small'} <= found['rows'][0]['figures']['all'].keys()
-    assert found['paper']['rows']['Ours']['4'] == 21.4
+    assert found['constant'] is None
+    assert found['paper'] is None, 'of other data'
 
 
 def test_one_modality_alone_leads_the_report(fused, monkeypatch, tmp_path):
@@ -356,3 +358,71 @@ def test_bad_arguments_are_named(fused, monkeypatch, tmp_path):
         attack.write_text("attack = dict(type='PGD', eps=4 / 255)\n")
         call(monkeypatch, 'robustness', *fused, '--attack', attack, '--out', tmp_path / 'out')
     assert not (tmp_path / 'out').exists(), 'what was refused claims no folder'
+
+
+def test_the_first_screen_says_in_words_whether_anything_is_left(report):
+    out, found = report
+    constant = found['constant']['figures']['all']['mIoU']['value']
+    text = (out / 'report.md').read_text()
+    first = text.split('## ')[1]
+    assert f"Constant answer: calling every pixel '{found['constant']['answer']}' has mIoU {constant:.1f}." in first
+    assert 'mIoU_paper' not in text.split('## Every attack')[0], 'no row of the paper beside other data'
+    assert 'PAIF (ACM MM' not in text
+    worst = found['rows'][-1]
+    words = {True: 'something is left', False: 'nothing is left, the constant answer scores as much'}
+    assert worst['left']['value'] == pytest.approx(worst['figures']['all']['mIoU']['value'] - constant, abs=2e-3)
+    if worst['left']['high'] <= 0 or worst['left']['low'] > 0:
+        assert words[worst['left']['low'] > 0] in first
+    for title in ('Worst case', 'Every attack'):
+        assert '| constant answer' in text.split(f'## {title}')[1].split('## ')[0]
+    assert 'Auto-PGD took 3 steps; SEA, the published protocol, takes 300.' in first
+    assert 'bootstrap resamples of single images' in first, 'four images are too few for runs'
+
+
+def test_blocks_are_chosen_or_given_and_stated(report, fused, monkeypatch, tmp_path):
+    args = ['--suite', 'paper', '--eps', '4/255', *FAST]
+    for name, blocks in (('runs', '2'), ('named', r'([DN])\.')):
+        call(monkeypatch, 'robustness', *fused, '--out', tmp_path / name, *args, '--blocks', blocks)
+        found = json.loads((tmp_path / name / 'report.json').read_text())['bootstrap']
+        assert found['length'] == (2 if name == 'runs' else None)
+        assert found['blocks'] in (tmp_path / name / 'report.md').read_text()
+    with pytest.raises(SystemExit, match='must have 1 to 4 images'):
+        call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'no', *args, '--blocks', '9')
+    assert not (tmp_path / 'no').exists()
+
+
+def test_what_holds_in_a_smaller_ball_holds_in_a_larger_one(fused, monkeypatch, tmp_path):
+    """Radii, modalities, splits and norms: every worst case is below those of all balls inside of its own."""
+    low = ['--suite', 'full', '--steps', '1', '--queries', '1', '--eps', '2/255', '4/255', '--l2-eps', '0.004', '9']
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *low, '--limit', '2', *FAST)
+    rows = json.loads((tmp_path / 'report.json').read_text())['rows']
+    worst = {row['key']: row for row in rows if row['kind'] == 'worst'}
+    assert set(worst['worst case-2-ir']['members']) < set(worst['worst case-2']['members'])
+    assert set(worst['worst case-2']['members']) < set(worst['worst case-4']['members'])
+    assert set(worst['worst case-l2_0.004']['members']) < set(worst['worst case-2']['members'])
+    assert set(worst['worst case-4']['members']) < set(worst['worst case-l2_9']['members'])
+    assert all('clean' in row['members'] for row in worst.values())
+    by_key = {row['key']: row for row in rows}
+    for row in worst.values():
+        for key in row['members']:
+            for group, figures in row['figures'].items():
+                for name in ('mIoU', 'mIoU_paper', 'aAcc'):
+                    if None not in (figures[name]['value'], by_key[key]['figures'][group][name]['value']):
+                        assert figures[name]['value'] <= by_key[key]['figures'][group][name]['value'] + 1e-3
+        for other in worst.values():
+            if set(other['members']) <= set(row['members']):
+                assert row['figures']['all']['mIoU']['value'] <= other['figures']['all']['mIoU']['value'] + 1e-3
+
+
+def test_a_transferred_attack_given_by_config_counts_in_the_worst_case(fused, monkeypatch, tmp_path):
+    attack = tmp_path / 'elsewhere.py'
+    inner = "dict(type='PGD', eps=4 / 255, steps=3)"
+    attack.write_text(
+        f"attack = dict(type='TransferAttack', config='{fused[0]}', checkpoint='{fused[1]}', attack={inner})\n"
+    )
+    args = ['--suite', 'paper', '--eps', '4/255', '--attack', attack, '--limit', '2', *FAST]
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'out', *args)
+    rows = {row['key']: row for row in json.loads((tmp_path / 'out' / 'report.json').read_text())['rows']}
+    assert rows['elsewhere-4']['kind'] == 'transfer'
+    assert rows['elsewhere-4']['passes'] == 3
+    assert rows['worst case-4']['members'] == ['clean', 'pgd5-4', 'elsewhere-4']
