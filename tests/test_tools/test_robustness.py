@@ -391,29 +391,6 @@ def test_blocks_are_chosen_or_given_and_stated(report, fused, monkeypatch, tmp_p
     assert not (tmp_path / 'no').exists()
 
 
-def test_what_holds_in_a_smaller_ball_holds_in_a_larger_one(fused, monkeypatch, tmp_path):
-    """Radii, modalities, splits and norms: every worst case is below those of all balls inside of its own."""
-    low = ['--suite', 'full', '--steps', '1', '--queries', '1', '--eps', '2/255', '4/255', '--l2-eps', '0.004', '9']
-    call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *low, '--limit', '2', *FAST)
-    rows = json.loads((tmp_path / 'report.json').read_text())['rows']
-    worst = {row['key']: row for row in rows if row['kind'] == 'worst'}
-    assert set(worst['worst case-2-ir']['members']) < set(worst['worst case-2']['members'])
-    assert set(worst['worst case-2']['members']) < set(worst['worst case-4']['members'])
-    assert set(worst['worst case-l2_0.004']['members']) < set(worst['worst case-2']['members'])
-    assert set(worst['worst case-4']['members']) < set(worst['worst case-l2_9']['members'])
-    assert all('clean' in row['members'] for row in worst.values())
-    by_key = {row['key']: row for row in rows}
-    for row in worst.values():
-        for key in row['members']:
-            for group, figures in row['figures'].items():
-                for name in ('mIoU', 'mIoU_paper', 'aAcc'):
-                    if None not in (figures[name]['value'], by_key[key]['figures'][group][name]['value']):
-                        assert figures[name]['value'] <= by_key[key]['figures'][group][name]['value'] + 1e-3
-        for other in worst.values():
-            if set(other['members']) <= set(row['members']):
-                assert row['figures']['all']['mIoU']['value'] <= other['figures']['all']['mIoU']['value'] + 1e-3
-
-
 def test_a_transferred_attack_given_by_config_counts_in_the_worst_case(fused, monkeypatch, tmp_path):
     attack = tmp_path / 'elsewhere.py'
     inner = "dict(type='PGD', eps=4 / 255, steps=3)"

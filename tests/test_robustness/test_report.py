@@ -1,0 +1,171 @@
+"""Reports of records that were made by hand: worst cases over nested balls, and words for what is left."""
+
+import numpy as np
+import pytest
+from test_robustness.test_statistics import CLASSES, segmented
+
+from paif_mm.evaluation.score import MeanIoU
+from paif_mm.robustness.balls import Ball
+from paif_mm.robustness.cases import config_case, make_suite, threat_ball
+from paif_mm.robustness.records import Records
+from paif_mm.robustness.report import make_report, row_of
+from paif_mm.robustness.sections import sections
+from paif_mm.robustness.statistics import Bootstrap
+
+IMAGES = ['00001D.png', '00002N.png', '00003D.png', '00004N.png']
+FACTS = {
+    'model': {'type': 'A', 'config': 'a.py', 'fused': True, 'pairs': True, 'checkpoint': '', 'config_hash': ''},
+    'data': {'type': 'MSRSDataset', 'of': 4, 'hash': ''},
+    'settings': {'steps': 100},
+    'bootstrap': {'resamples': 20, 'level': 0.95, 'blocks': 'single images'},
+    'versions': {},
+    'model_unchanged': True,
+}
+FACTS['model']['checkpoint_hash'] = ''
+
+
+def reported(folder, cases, record, pixels: int = 48, facts=FACTS) -> dict:
+    """A report in which ``record(case, image)`` tells (right, predicted wrongly, missed) of both classes."""
+    records = Records(folder, {})
+    for case in cases:
+        for image in IMAGES:
+            counts = record(case, image)
+            score = segmented(*counts)
+            score['area'] = [right + missed for right, _, missed in counts]
+            records.add(case.key, image, {'score': score, 'loss': 1.0, 'pixels': pixels})
+    records.close()
+    return make_report(cases, records, IMAGES, MeanIoU, CLASSES, Bootstrap(4, 20), facts=facts)
+
+
+def at_random(seed):
+    """Labels of 60 and 40 pixels; chance tells what is right under each attack."""
+    rng = np.random.default_rng(seed)
+
+    def record(case, image):
+        wall, person = int(rng.integers(0, 61)), int(rng.integers(0, 41))
+        return (wall, 40 - person, 60 - wall), (person, 60 - wall, 40 - person)
+
+    return record
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_no_worst_case_is_above_an_attack_inside_of_its_ball(tmp_path, seed):
+    """Radii, modalities, splits and norms of the full suite, the clean images included; all, by day and by night."""
+    cases = [
+        case for case in make_suite('full', 'mIoU', (2 / 255, 4 / 255), l2_eps=(0.005, 9)) if case.kind != 'corruption'
+    ]
+    report = reported(tmp_path, cases, at_random(seed))
+    rows = {row['key']: row for row in report['rows']}
+    worst = {key: row for key, row in rows.items() if row['kind'] == 'worst'}
+    assert len(worst) == 2 * (3 + 3) + 2
+    inside = {key: set(row['members']) for key, row in worst.items()}
+    assert inside['worst case-2-ir'] < inside['worst case-2'] < inside['worst case-4']
+    assert inside['worst case-2-ir'] < inside['worst case-4-ir']
+    assert inside['worst case-2-ir25+vis75'] < inside['worst case-4-ir25+vis75'] < inside['worst case-4']
+    assert inside['worst case-l2_0.005'] < inside['worst case-2'], 'a value changes by no more than the norm'
+    assert inside['worst case-4'] < inside['worst case-l2_9'], '4/255 x sqrt(4 x 48) = .22'
+    assert not inside['worst case-4-vis'] & {'pgd5-4-ir', 'pgd5-2-ir'}
+    assert all('clean' in keys for keys in inside.values())
+    for key, row in worst.items():
+        below = [rows[name] for name in row['members']] + [worst[o] for o in worst if inside[o] <= inside[key]]
+        for other in below:
+            for group in ('all', 'day', 'night'):
+                for name in ('mIoU', 'mIoU_paper', 'aAcc'):
+                    lower, upper = (it['figures'][group][name]['value'] for it in (row, other))
+                    assert lower <= upper + 1e-3, (key, other['key'], group, name)
+
+
+def test_day_and_night_choose_for_themselves(tmp_path):
+    """By day the first attack is the worse one, by night the second, and of all images together neither."""
+    cases = make_suite('strong', 'mIoU', (4 / 255,))[:3]
+
+    def record(case, image):
+        bad = {'pgd5': 'D', 'apgd_js': 'N'}.get(case.name) == image[5]
+        return ((50, 30, 10), (10, 10, 30)) if bad else ((60, 0, 0), (40, 0, 0))
+
+    report = reported(tmp_path, cases, record)
+    worst = report['rows'][-1]
+    for group in ('day', 'night', 'all'):
+        assert worst['figures'][group]['mIoU']['value'] == pytest.approx(100 * (50 / 90 + 10 / 50) / 2, abs=1e-3)
+    for row in report['rows'][1:3]:
+        assert row['figures']['all']['mIoU']['value'] > worst['figures']['all']['mIoU']['value'] + 10
+
+
+def words(report) -> str:
+    return sections(report)[0].text
+
+
+def test_the_summary_says_whether_anything_is_left(tmp_path):
+    """Two classes of 60 and 40 pixels: calling all wall has (60 / 100 + 0) / 2 = 30."""
+    cases = make_suite('strong', 'mIoU', (4 / 255, 8 / 255))
+
+    def record(case, image):
+        if case.eps is None:
+            return (60, 0, 0), (40, 0, 0)
+        right = 40 if case.eps < 5 / 255 else 0
+        return (right, 40 - right, 60 - right), (right, 60 - right, 40 - right)
+
+    report = reported(tmp_path, cases, record)
+    assert report['constant']['answer'] == 'wall'
+    assert report['constant']['figures']['all']['mIoU']['value'] == pytest.approx(30)
+    assert report['constant']['figures']['night']['aAcc']['value'] == pytest.approx(60)
+    text = words(report)
+    assert 'mIoU 100.0 [100.0, 100.0] % on clean images: 70.0 [70.0, 70.0] points above the constant answer.' in text
+    value = row_of(report, 'worst case', 4 / 255)['figures']['all']['mIoU']['value']
+    assert f'{value:.1f}] % in the worst case: something is left, {value - 30:.1f}' in text
+    assert '0.0 [0.0, 0.0] % in the worst case: nothing is left, the constant answer scores as much.' in text
+    assert "calling every pixel 'wall' has mIoU 30.0" in text
+
+
+def test_the_papers_rows_stand_beside_its_own_data_alone(tmp_path):
+    cases = make_suite('paper', 'mIoU', (4 / 255,))
+    for kind, shown in (('MSRSDataset', False), ('MFNetDataset', True)):
+        facts = {**FACTS, 'data': {**FACTS['data'], 'type': kind}}
+        report = reported(tmp_path / kind, cases, at_random(0), facts=facts)
+        table = next(section for section in sections(report) if section.title == 'Worst case')
+        assert any('paper' in cell for cell in table.head) == shown
+        assert ('PAIF (ACM MM 2023)' in table.text) == shown
+        assert table.rows[-1][:2] == ['constant answer', '30.0']
+
+
+def test_balls_contain_what_stays_inside():
+    both, ir = threat_ball('linf', 4 / 255, 'both', 4), threat_ball('linf', 4 / 255, 'ir', 4)
+    split = threat_ball('linf', 4 / 255, 'ir25+vis75', 4)
+    l2 = threat_ball('l2', 1.0, 'both', 4)
+    assert both.contains(ir, 9)
+    assert both.contains(split, 9)
+    assert not ir.contains(split, 9)
+    assert not ir.contains(both, 9)
+    assert all(ball.contains(ball, 9) and ball.contains(Ball(), 9) for ball in (both, ir, split, l2))
+    assert not Ball().contains(ir, 9)
+    pixels = int((255 / 4) ** 2 / 4)  # 4/255 x sqrt(4 channels x pixels) <= 1
+    assert l2.contains(both, pixels)
+    assert not l2.contains(both, pixels + 1)
+    assert l2.contains(ir, 4 * pixels)
+    assert not both.contains(l2, 1)
+    assert threat_ball('linf', 1.0, 'both', 4).contains(l2, 10**6)
+    per_modality = Ball('l2', ((0, 3, 0.6), (3, 4, 0.8)))
+    assert l2.contains(per_modality, 1)
+    assert not per_modality.contains(l2, 1)
+    assert not Ball('l2', ((0, 3, 0.6), (3, 4, 0.7))).contains(per_modality, 1)
+
+
+@pytest.mark.parametrize(
+    ('attack', 'key', 'group'),
+    [
+        ({'type': 'PGD', 'eps': '4/255'}, 'mine-4', ('linf', 4 / 255, 'both')),
+        ({'type': 'PGD', 'eps': {'ir': 4 / 255, 'vis': 4 / 255}}, 'mine-4', ('linf', 4 / 255, 'both')),
+        ({'type': 'PGD', 'eps': {'vis': 4 / 255}}, 'mine-4-vis', ('linf', 4 / 255, 'vis')),
+        ({'type': 'PGD', 'eps': {'ir': 1 / 255, 'vis': 3 / 255}}, 'mine-4-ir25+vis75', ('linf', 4 / 255, 'ir25+vis75')),
+        ({'type': 'PGD', 'eps': {'ir': 0.1 / 255, 'vis': 3 / 255}}, 'mine-custom', None),
+        ({'type': 'PGD', 'eps': {'ir': 2.0}, 'norm': 'l2'}, 'mine-l2_2-ir', ('l2', 2.0, 'ir')),
+        ({'type': 'NFGSM', 'eps': 2 / 255}, 'mine-6', ('linf', 6 / 255, 'both')),
+        ({'type': 'Corruption', 'name': 'fog'}, 'mine', None),
+    ],
+)
+def test_the_ball_of_a_config_is_what_its_attack_says(attack, key, group):
+    case = config_case('mine', attack)
+    assert case.key == key
+    assert (case.group is None) == (group is None)
+    if group:
+        assert case.group == (group[0], pytest.approx(group[1]), group[2])
