@@ -206,7 +206,7 @@ def _named(ball: Ball, channels: int) -> tuple[float | None, str]:
 
 def threat_ball(norm: str, eps: float, threat: str, channels: int) -> Ball:
     """What all attacks of one norm, radius and threat may do."""
-    return Ball.of(norm, PGD(_budget(eps, threat), norm=norm).budgets(channels))
+    return Ball.of(norm, PGD(budget(eps, threat), norm=norm).budgets(channels))
 
 
 _PGD5 = ('pgd5', {'type': 'PGD', 'steps': 5}, 'gradient', 5.7)
@@ -266,13 +266,14 @@ def split_name(share: float) -> str:
 
 
 def _case(name, attack, eps, threat, norm='linf', kind='gradient', passes=1.0) -> Case:
-    attack = {**attack, 'eps': _budget(eps, threat)}
+    attack = {**attack, 'eps': budget(eps, threat)}
     if norm != 'linf':
         attack['norm'] = norm
     return Case(name, attack, eps, threat, norm, kind, passes)
 
 
-def _budget(eps: float, threat: str) -> float | dict:
+def budget(eps: float, threat: str) -> float | dict:
+    """The radius of an attack, or its radii, as :class:`~paif_mm.attacks.PGD` takes them."""
     if threat == 'both':
         return eps
     if threat in ('ir', 'vis'):

@@ -47,7 +47,7 @@ def draw_corruptions(report: Mapping) -> str:
 
 def draw_masking(report: Mapping) -> str:
     """The loss against the steps of PGD."""
-    figures = next((f['figures'] for f in report['masking']['findings'] if 'steps' in f['figures']), None)
+    figures = next((f['figures'] for f in report['masking']['findings'] if 'loss' in f['figures']), None)
     if figures is None:
         return ''
     with mpl.rc_context(STYLE | {'svg.hashsalt': 'masking'}):

@@ -14,12 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paif_mm.attacks import APGD, PGD, PixelLoss, Square, TaskLoss, frozen
+from paif_mm.attacks.attack import MODALITIES
 from paif_mm.attacks.frozen import fingerprint
 from paif_mm.attacks.functional import complete, differentiate, look
 from paif_mm.attacks.objectives import Questions, pixel_logits
 from paif_mm.evaluation.score import MeanIoU
 from paif_mm.files import hash_seed
 
+from .cases import budget, strongest
 from .evaluate import Bench
 
 PASSED, SUSPECT, FAILED, SKIPPED = VERDICTS = ('passed', 'suspect', 'failed', 'not run')
@@ -53,11 +55,13 @@ class Probe:
         bench (Bench): the model and its data.
         images (list[int]): indices of the images looked at; those without a labelled pixel are left out.
         eps (float): L-inf radius in [0, 1] units.
+        threat (str): what it may be spent on, see :attr:`~.cases.Case.threat`.
         steps (int): of Auto-PGD in the suite.
         queries (int): of Square.
         seed (int): of all random numbers.
         worst (dict): image name -> the lowest :meth:`worth` that the suite's white-box attacks left at ``eps``.
         black (dict): case -> image name -> what an attack without the model's gradients left at ``eps``.
+        blind (int): attacks of the suite on single images that met gradients that are not finite.
 
     Raises:
         ValueError: none of the images has a label.
@@ -71,6 +75,8 @@ class Probe:
     seed: int = 0
     worst: Mapping[str, float] = field(default_factory=dict)
     black: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    blind: int = 0
+    threat: str = 'both'
 
     def __post_init__(self):
         batches = {i: self.bench.batch([self.bench.dataset[i]]) for i in self.images}
@@ -86,9 +92,35 @@ class Probe:
 
     @property
     def strongest(self) -> dict:
-        """What Auto-PGD maximises here: of the suite's losses, the one that needs fewest steps."""
-        pixels = self.bench.score is MeanIoU
-        return {'type': 'PixelLoss', 'name': 'jensen_shannon'} if pixels else {'type': 'TaskLoss'}
+        """What Auto-PGD and Square maximise here."""
+        return strongest(self.bench.score.name)
+
+    @property
+    def budget(self) -> float | dict:
+        """The radius, or one per modality, as attacks take it."""
+        return budget(self.eps, self.threat)
+
+    def radii(self) -> Tensor:
+        """(C, 1, 1): by how many levels each channel may change."""
+        radii = torch.zeros(self.bench.channels, 1, 1, device=self.bench.device)
+        for channels, eps, _ in PGD(self.budget).budgets(self.bench.channels):
+            radii[channels] = eps
+        return radii
+
+    def noise(self) -> list[Tensor]:
+        """Each image with random signs at the whole radius."""
+        images = []
+        for batch, name in zip(self.batches, self.names, strict=True):
+            rng = torch.Generator().manual_seed(hash_seed(self.seed, 'noise', name))
+            pixels = self.pixels(batch)
+            signs = (torch.randint(0, 2, pixels.shape, generator=rng) * 2 - 1).to(pixels)
+            images.append((pixels + signs * self.radii()).clamp(0, 255))
+        return images
+
+    def reacts(self) -> bool:
+        """Whether any prediction depends on what may be changed: a model that ignores a modality hides nothing."""
+        pairs = zip(self.noise(), self.batches, strict=True)
+        return any(_difference(outputs(self, [self.pixels(b)], b), outputs(self, [x], b)) > 0 for x, b in pairs)
 
     def pixels(self, batch: dict) -> Tensor:
         return batch['inputs'][0].to(self.bench.device).float()
@@ -127,47 +159,96 @@ class Probe:
 def input_gradients(probe: Probe) -> Finding:
     """Gradients that are exactly zero, or too small for a float: quantising, clamping, saturated softmax.
 
-    A network's gradients are exactly 0 almost nowhere: where a fused image is clipped, or far from any label.
+    A network's gradients are exactly 0 almost nowhere: where a fused image is clipped, or far from any label. The
+    channel with most of them counts, of those that a prediction depends on.
     """
     zeros, dead, sizes, saturated = [], 0, [], []
+    used = _used_channels(probe)
     for batch in probe.batches:
-        gradient = _gradient(probe, batch)
-        zeros.append(float((gradient == 0).float().mean()))
+        gradient = _gradient(probe, batch)[used]
+        zeros.append((gradient == 0).float().mean((1, 2)).tolist())
         sizes.append(float(gradient.abs().mean()))
         saturated.append(_saturated(probe, batch))
         dead += int(not gradient.any() or not torch.isfinite(gradient).all())
-    share, size, flat = float(np.mean(zeros)), float(np.median(sizes)), float(np.mean(saturated))
-    failed = dead or max(share, flat) > 0.5  # most of the attack's steps lead nowhere
+    share, size, flat = float(np.mean(zeros, 0).max()), float(np.median(sizes)), float(np.mean(saturated))
+    failed = dead or probe.blind or max(share, flat) > 0.5  # most of the attack's steps lead nowhere
     suspect = share > 0.2 or flat > 0.01 or size < 1e-12
     evidence = (
-        f'{share:.1%} of the gradient values are exactly 0; {dead} of {len(zeros)} images have no (finite) gradient at '
-        f'all; the median image has a mean |gradient| of {size:.1e} per pixel value; {flat:.1%} of the labelled pixels '
-        'are predicted so surely that their loss has no gradient'
+        f'{share:.1%} of the gradient values of a channel are exactly 0; {dead} of {len(zeros)} images have no '
+        f'(finite) gradient at all; {probe.blind} attacks of the suite met gradients that are not finite; the median '
+        f'image has a mean |gradient| of {size:.1e} per pixel value; {flat:.1%} of the labelled pixels are predicted '
+        'so surely that their loss has no gradient'
     )
-    figures = {'zero_share': share, 'dead_images': dead, 'size': size, 'saturated_share': flat}
+    figures = {'zero_share': share, 'dead_images': dead, 'blind': probe.blind, 'size': size, 'saturated_share': flat}
     return Finding('input gradients', FAILED if failed else SUSPECT if suspect else PASSED, evidence, figures)
 
 
 def gradient_direction(probe: Probe) -> Finding:
-    """A short step along the sign of the gradient ought to raise the loss by as much as the gradient promises."""
-    ratios = []
+    """Steps along the sign of the gradient ought to raise the loss by what the gradient promises, in every channel.
+
+    Short ones, at all; and ones of the length of an attack's, much of it: what shatters gradients over a level or two
+    (a ripple, rounding with a slope) is followed by short steps alone. One channel, one modality and all together, as
+    each may be shattered by itself, or behind a sum of all.
+    """
+    near, far = {}, {}
+    longer = [min(level, 255 * probe.eps) for level in (1.0, 2.0)]
     for batch in probe.batches:
         ask, pixels, gradient = probe.question(batch), probe.pixels(batch), _gradient(probe, batch)
-        promised = float(gradient.abs().sum())
+        gradient = gradient * (probe.radii() > 0)
         with frozen(probe.bench.model):
             here = float(look(ask, [pixels]).loss)
-            for step in (0.05, 0.25):  # levels; the better one counts: the short one may drown in rounding
-                there = float(look(ask, [pixels + step * gradient.sign()]).loss)
-                ratios.append((there - here) / (step * promised) if promised else 0.0)
-    pairs = np.array(ratios).reshape(-1, 2)
-    best = pairs[np.arange(len(pairs)), np.abs(pairs - 1).argmin(1)]
-    kept = float(np.median(best))
-    # curvature costs a smooth loss little over so short a step; a tenth is not worth following
-    verdict = PASSED if 0.5 <= kept <= 2 else SUSPECT if 0.1 <= kept <= 10 else FAILED
+            for name, part in _parts(probe).items():
+                step = torch.zeros_like(gradient)
+                step[part] = gradient[part].sign()
+                promised = float(gradient[part].abs().sum())
+                if promised <= 1e-3 * float(gradient.abs().sum()):  # drowns in rounding
+                    continue
+                kept = {
+                    length: (float(look(ask, [pixels + length * step]).loss) - here) / (length * promised)
+                    for length in dict.fromkeys([0.05, 0.25, *longer])
+                }
+                best = min((kept[0.05], kept[0.25]), key=lambda ratio: abs(ratio - 1))  # .05 may drown in rounding
+                near.setdefault(name, []).append(best)
+                far.setdefault(name, []).append(min(kept[length] for length in longer))
+    if not near:
+        near, far = {'all': [0.0]}, {'all': [0.0]}
+    near, far = ({name: float(np.median(kept)) for name, kept in found.items()} for found in (near, far))
+    short = max(near, key=lambda name: abs(np.log(max(near[name], 1e-9))))
+    long = min(far, key=far.get)
+    # curvature costs a smooth loss little over so short steps; a tenth is not worth following
+    failed = not 0.1 <= near[short] <= 10 or not far[long] >= 0.1
+    suspect = not 0.5 <= near[short] <= 2 or far[long] < 0.3
     evidence = (
-        f'a step of .05 to .25 levels along the gradient keeps {kept:.2f} of what it promises (median; 1 is ideal)'
+        f'a step of .05 to .25 levels along the gradient keeps {near[short]:.2f} of what it promises (median of '
+        f'{short}, the channels that keep least); one of {longer[0]:.2g} to {longer[1]:.2g} levels {far[long]:.2f} '
+        f'({long}); 1 is ideal'
     )
-    return Finding('gradient direction', verdict, evidence, {'kept': kept, 'per_image': best.tolist()})
+    verdict = FAILED if failed else SUSPECT if suspect else PASSED
+    return Finding('gradient direction', verdict, evidence, {'kept': near[short], 'near': near, 'far': far})
+
+
+def _parts(probe: Probe) -> dict[str, slice]:
+    """Channels that may be changed: each by itself, each modality, and all."""
+    channels = probe.radii().flatten().nonzero().flatten().tolist()
+    parts = {f'channel {channel}': slice(channel, channel + 1) for channel in channels if len(channels) > 1}
+    if probe.bench.channels == 4:
+        parts |= {name: part for name, part in MODALITIES.items() if set(range(4)[part]) <= set(channels)}
+    return {**parts, 'all': slice(0, probe.bench.channels)}
+
+
+def _used_channels(probe: Probe) -> list[int]:
+    """Those that may be changed and that a prediction depends on."""
+    whole = probe.noise()
+    used = []
+    for channel in probe.radii().flatten().nonzero().flatten().tolist():
+        for noisy, batch in zip(whole, probe.batches, strict=True):
+            pixels = probe.pixels(batch)
+            changed = pixels.clone()
+            changed[channel] = noisy[channel]
+            if _difference(outputs(probe, [pixels], batch), outputs(probe, [changed], batch)) > 0:
+                used.append(channel)
+                break
+    return used or list(range(probe.bench.channels))
 
 
 def loss_against_steps(probe: Probe) -> Finding:
@@ -183,7 +264,7 @@ def loss_against_steps(probe: Probe) -> Finding:
             return losses
 
         rng = [torch.Generator().manual_seed(hash_seed(probe.seed, 'steps', name))]
-        attack = PGD(eps=probe.eps, step_size=probe.eps / 8, steps=20, keep='worst')
+        attack = PGD(eps=probe.budget, step_size=budget(probe.eps / 8, probe.threat), steps=20, keep='worst')
         with frozen(probe.bench.model):
             attack.optimise(watched, [probe.pixels(batch)], attack.budgets(probe.bench.channels), rng)
         curves.append([seen[step] for step in (0, *checkpoints)])
@@ -202,8 +283,7 @@ def loss_against_steps(probe: Probe) -> Finding:
 
 def more_effort(probe: Probe) -> Finding:
     """Twice the steps, or another start, ought to change little: else the suite's figures are not the worst."""
-    eps = probe.eps
-    strongest = probe.strongest
+    eps, strongest = probe.budget, probe.strongest
     base = probe.worth(probe.attacked(APGD(eps, probe.steps, large_radii=True, objective=strongest), 'effort'))
     longer = probe.worth(probe.attacked(APGD(eps, 2 * probe.steps, large_radii=True, objective=strongest), 'effort'))
     again = APGD(eps, probe.steps, restarts=2, large_radii=True, objective=strongest)
@@ -236,18 +316,12 @@ def black_box(probe: Probe) -> Finding:
     """Attacks without the model's gradients ought to do less harm than those with them."""
     black = {case: dict(values) for case, values in probe.black.items()}
     if not any(case.startswith('square') for case in black):
-        square = probe.attacked(Square(probe.eps, probe.queries, objective=probe.strongest), 'square')
+        square = probe.attacked(Square(probe.budget, probe.queries, objective=probe.strongest), 'square')
         black[f'square{probe.queries}'] = dict(zip(probe.names, probe.worths(square), strict=True))
-    noise = []
-    for batch, name in zip(probe.batches, probe.names, strict=True):
-        rng = torch.Generator().manual_seed(hash_seed(probe.seed, 'noise', name))
-        pixels = probe.pixels(batch)
-        signs = (torch.randint(0, 2, pixels.shape, generator=rng) * 2 - 1).to(pixels)
-        noise.append((pixels + signs * probe.eps * 255).clamp(0, 255))
-    black['random signs'] = dict(zip(probe.names, probe.worths(noise), strict=True))
+    black['random signs'] = dict(zip(probe.names, probe.worths(probe.noise()), strict=True))
     worst = dict(probe.worst)
     if not worst:
-        attack = APGD(probe.eps, probe.steps, large_radii=True, objective=probe.strongest)
+        attack = APGD(probe.budget, probe.steps, large_radii=True, objective=probe.strongest)
         worst = dict(zip(probe.names, probe.worths(probe.attacked(attack, 'white')), strict=True))
     rows = {}
     for case, values in black.items():
@@ -270,7 +344,7 @@ def black_box(probe: Probe) -> Finding:
 def repeatability(probe: Probe) -> Finding:
     """The same image twice ought to give the same prediction: else attacks see only one draw of a random defence."""
     worst = max(
-        _difference(_outputs(probe, [pixels], batch), _outputs(probe, [pixels], batch))
+        _difference(outputs(probe, [pixels], batch), outputs(probe, [pixels], batch))
         for pixels, batch in ((probe.pixels(batch), batch) for batch in probe.batches)
     )
     verdict = PASSED if worst <= 1e-4 else SUSPECT if worst <= 1e-3 else FAILED  # a GPU's sums differ by some 1e-6
@@ -283,10 +357,10 @@ def batch_independence(probe: Probe) -> Finding:
     worst = 0.0
     for batch in probe.batches:
         pixels = probe.pixels(batch)
-        alone = _outputs(probe, [pixels], batch)
+        alone = outputs(probe, [pixels], batch)
         for other in (255 - pixels, pixels * 0.1):
             pair = {key: [*values, *values] for key, values in batch.items()}
-            worst = max(worst, _difference(alone, _outputs(probe, [pixels, other], pair)))
+            worst = max(worst, _difference(alone, outputs(probe, [pixels, other], pair)))
     verdict = PASSED if worst <= 1e-3 else SUSPECT if worst <= 1e-2 else FAILED  # other kernels, in TF32: some 1e-4
     evidence = f"beside a negative or a dark copy, a prediction changes by {worst:.1e} of the outputs' range, at most"
     return Finding('independence of the batch', verdict, evidence, {'difference': worst})
@@ -296,12 +370,12 @@ def state(probe: Probe) -> Finding:
     """Predicting and attacking ought to leave no trace, and evaluation mode ought to reach every module."""
     model, batch = probe.bench.model, probe.batches[0]
     pixels = probe.pixels(batch)
-    before, mark = _outputs(probe, [pixels], batch), fingerprint(model)
+    before, mark = outputs(probe, [pixels], batch), fingerprint(model)
     for other in probe.batches:
-        _outputs(probe, [255 - probe.pixels(other)], other)
+        outputs(probe, [255 - probe.pixels(other)], other)
     PGD(eps=probe.eps, steps=1)(model, batch)
     changed = fingerprint(model) != mark
-    drift = _difference(before, _outputs(probe, [pixels], batch))
+    drift = _difference(before, outputs(probe, [pixels], batch))
     modes = {module: module.training for module in model.modules()}
     model.train()
     model.eval()
@@ -331,14 +405,18 @@ def state(probe: Probe) -> Finding:
     return Finding('state and modes', FAILED if bad else PASSED, evidence, figures)
 
 
+#: Of the model, whatever may be attacked; the gradients of all channels that may.
 CHECKS: dict[str, Callable[[Probe], Finding]] = {
     'input gradients': input_gradients,
     'gradient direction': gradient_direction,
-    'loss against steps': loss_against_steps,
     'repeatability': repeatability,
     'independence of the batch': batch_independence,
     'state and modes': state,
     'very large radius': large_radius,
+}
+#: Of every threat by itself: what is masked in one modality shows where that one alone is attacked.
+THREAT_CHECKS: dict[str, Callable[[Probe], Finding]] = {
+    'loss against steps': loss_against_steps,
     'black box against white box': black_box,
     'more steps and restarts': more_effort,
 }
@@ -369,7 +447,7 @@ def _saturated(probe: Probe, batch: dict) -> float:
 
 
 @torch.no_grad()
-def _outputs(probe: Probe, images: list[Tensor], batch: dict) -> Tensor:
+def outputs(probe: Probe, images: list[Tensor], batch: dict) -> Tensor:
     """Numbers that stand for the prediction of the first image: logits, or the falling scores of boxes, and a 0.
 
     Places of boxes would not do: two of nearly one score change places by the rounding of a larger batch.

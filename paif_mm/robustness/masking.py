@@ -1,14 +1,15 @@
 """Runs the masking diagnostics on a few images, with what the suite has found on them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from mmengine.utils import ProgressBar
 
 from paif_mm.randomness import kept_draws
 
 from .cases import QUERY, TRANSFER, Case
-from .diagnostics import CHECKS, SKIPPED, Finding, Probe
+from .diagnostics import CHECKS, SKIPPED, THREAT_CHECKS, Finding, Probe
 from .evaluate import Bench
 from .records import Records
 
@@ -39,40 +40,69 @@ def diagnose(
         progress: draw a progress bar.
 
     Returns:
-        Findings as dicts, in the order of ``CHECKS``, with the number of ``images`` that have labels.
+        Findings as dicts: of the checks of ``CHECKS``, and of those of ``THREAT_CHECKS`` for every threat of the
+        suite at this radius, each with the number of ``images`` that have labels.
     """
+    threats = list(dict.fromkeys(case.threat for case in cases if case.group == ('linf', eps, case.threat))) or ['both']
+    asked = named_checks(threats)
     if not images:
-        return [{**Finding(name, SKIPPED, NOT_ASKED).to_dict(), 'images': 0} for name in CHECKS]
+        return [{**Finding(name, SKIPPED, NOT_ASKED).to_dict(), 'images': 0} for name in asked]
     place = f'{MASKING}-{len(images)}'
-    missing = [name for name in CHECKS if (place, name) not in records]
+    missing = [name for name in asked if (place, name) not in records]
     if missing:
         try:
-            probe = Probe(bench, list(images), eps, steps, queries, seed)
+            probe = Probe(bench, list(images), eps, steps, queries, seed, blind=_blind(cases, records, bench))
         except ValueError as error:  # none with labels
-            return [{**Finding(name, SKIPPED, str(error)).to_dict(), 'images': 0} for name in CHECKS]
-        probe = replace(probe, **_results(bench, cases, records, probe.names, eps))
+            return [{**Finding(name, SKIPPED, str(error)).to_dict(), 'images': 0} for name in asked]
         bar = ProgressBar(len(missing)) if progress else None
         for name in missing:
             with kept_draws(bench.device):  # models may draw when they predict
-                finding = CHECKS[name](probe)
-            records.add(place, name, {**finding.to_dict(), 'images': len(probe.images)})
+                finding = asked[name](probe, bench=bench, cases=cases, records=records)
+            records.add(place, name, {**finding.to_dict(), 'check': name, 'images': len(probe.images)})
             if bar:
                 bar.update()
         if bar:
             print()
-    return records.of(place, list(CHECKS))
+    return records.of(place, list(asked))
 
 
-def _results(bench: Bench, cases: Sequence[Case], records: Records, names: list[str], eps: float) -> dict:
-    """What the suite's attacks on both modalities left of each image: the worst with gradients, and each without."""
+def named_checks(threats: Sequence[str]) -> dict[str, Callable]:
+    """Name -> check. What is attacked is part of the name, unless it is both modalities."""
+    whole = 'both' if 'both' in threats or len(threats) > 1 else threats[0]  # what the gradients are looked at for
+    asked = {name: partial(_of_model, check, whole) for name, check in CHECKS.items()}
+    for threat in threats:
+        for name, check in THREAT_CHECKS.items():
+            asked[name if threat == 'both' else f'{name}, {threat}'] = partial(_of_threat, check, threat)
+    return asked
+
+
+def _of_model(check: Callable, threat: str, probe: Probe, **_) -> Finding:
+    return check(replace(probe, threat='both' if check is CHECKS['very large radius'] else threat))
+
+
+def _of_threat(check: Callable, threat: str, probe: Probe, bench: Bench, cases, records) -> Finding:
+    probe = replace(probe, threat=threat)
+    if not probe.reacts():
+        return Finding('', SKIPPED, 'no prediction depends on what may be changed here')
+    return check(replace(probe, **_results(bench, cases, records, probe)))
+
+
+def _results(bench: Bench, cases: Sequence[Case], records: Records, probe: Probe) -> dict:
+    """What the suite's attacks under a threat left of each image: the worst with gradients, and each without."""
     worst, black = {}, {}
     for case in cases:
-        if case.group != ('linf', eps, 'both'):
+        if case.group != ('linf', probe.eps, probe.threat):
             continue
-        found = [record['score'] for record in records.of(case.key, names)]
-        worths = dict(zip(names, bench.score(found, None).per_image(), strict=True))
+        found = [record['score'] for record in records.of(case.key, probe.names)]
+        worths = dict(zip(probe.names, bench.score(found, None).per_image(), strict=True))
         if case.kind in (QUERY, TRANSFER):
             black[case.key] = worths
         elif case.kind == 'gradient':
-            worst = {name: min(worst.get(name, 1.0), worths[name]) for name in names}
+            worst = {name: min(worst.get(name, 1.0), worths[name]) for name in probe.names}
     return {'worst': worst, 'black': black}
+
+
+def _blind(cases: Sequence[Case], records: Records, bench: Bench) -> int:
+    """How many attacks on single images met gradients that are not finite."""
+    names = list(bench.names.values())
+    return sum(record.get('audit', {}).get('blind', False) for case in cases for record in records.of(case.key, names))

@@ -11,10 +11,15 @@ from test_robustness.benches import Scenes, bench, trained
 from torch import nn
 
 from paif_mm.attacks import PixelLoss
-from paif_mm.robustness.diagnostics import CHECKS, VERDICTS, Finding, Probe, overall
-from paif_mm.robustness.evaluate import Bench
+from paif_mm.perception import find_fuser
+from paif_mm.robustness.cases import make_suite
+from paif_mm.robustness.diagnostics import CHECKS, THREAT_CHECKS, VERDICTS, Finding, Probe, overall
+from paif_mm.robustness.evaluate import Bench, evaluate
+from paif_mm.robustness.masking import diagnose
+from paif_mm.robustness.records import Records
 
 EPS = 8 / 255
+EVERY = {**CHECKS, **THREAT_CHECKS}
 
 
 @pytest.fixture(scope='module')
@@ -27,7 +32,7 @@ def probe_of(model, **settings) -> Probe:
 
 
 def finding(model, check: str, **settings) -> Finding:
-    return CHECKS[check](probe_of(model, **settings))
+    return EVERY[check](probe_of(model, **settings))
 
 
 class Defence(nn.Module):
@@ -67,8 +72,8 @@ def keeps_its_accuracy(model, honest) -> bool:
 def test_an_honest_model_passes_every_check(honest):
     probe = Probe(bench(honest), [0, 1], 2 * EPS, steps=40, queries=60)
     assert probe.worth([probe.pixels(batch) for batch in probe.batches]) > 0.95, 'it has not learnt its task'
-    findings = {name: check(probe) for name, check in CHECKS.items()}
-    assert {name: it.verdict for name, it in findings.items()} == dict.fromkeys(CHECKS, 'passed')
+    findings = {name: check(probe) for name, check in EVERY.items()}
+    assert {name: it.verdict for name, it in findings.items()} == dict.fromkeys(EVERY, 'passed')
     assert all(it.check == name and it.evidence for name, it in findings.items())
     assert overall([it.to_dict() for it in findings.values()]) == 'passed'
     curve = findings['loss against steps'].figures['loss']
@@ -91,8 +96,8 @@ class Boxes:
 
 def test_an_honest_detector_is_not_accused():
     probe = Probe(Bench(build_model(tiny_fcos()).eval(), Boxes(), [0, 1]), [0, 1], EPS)
-    for check in list(CHECKS)[:6]:  # the others ask for accuracy, and it has learnt nothing
-        found = CHECKS[check](probe)
+    for check in (*list(CHECKS)[:5], 'loss against steps'):  # the others ask for accuracy, and it has learnt nothing
+        found = EVERY[check](probe)
         assert found.verdict == 'passed', found
 
 
@@ -128,8 +133,14 @@ def test_a_quantising_preprocessor_is_caught(honest):
     assert keeps_its_accuracy(model, honest)
     found = finding(model, 'input gradients')
     assert found.verdict == 'failed'
-    assert found.figures == {'zero_share': 1.0, 'dead_images': 3, 'size': 0.0, 'saturated_share': 0.0}
-    assert '100.0% of the gradient values are exactly 0; 3 of 3 images' in found.evidence
+    assert found.figures == {
+        'zero_share': 1.0,
+        'dead_images': 3,
+        'blind': 0,
+        'size': 0.0,
+        'saturated_share': 0.0,
+    }
+    assert '100.0% of the gradient values of a channel are exactly 0; 3 of 3 images' in found.evidence
     assert finding(model, 'loss against steps').verdict == 'failed'
     black = finding(model, 'black box against white box')
     assert black.verdict == 'failed'
@@ -185,8 +196,11 @@ def test_a_ripple_that_only_short_steps_can_follow_is_caught(honest):
     """Gradients keep their promise over a quarter of a level, and lead nowhere over an attack's steps."""
     model = defended(honest, one_by_one(lambda image: image + 2 * torch.sin(5 * image)))
     assert keeps_its_accuracy(model, honest)
-    for check in ('input gradients', 'gradient direction'):
-        assert finding(model, check).verdict == 'passed'
+    assert finding(model, 'input gradients').verdict == 'passed'
+    direction = finding(model, 'gradient direction')
+    assert direction.verdict == 'failed'
+    assert 0.5 < direction.figures['near']['all'] < 2, 'short steps get what they are promised'
+    assert max(direction.figures['far'].values()) < 0.1
     steps = finding(model, 'loss against steps')
     assert steps.verdict == 'failed'
     assert steps.figures['loss'][-1] < steps.figures['loss'][0]
@@ -307,12 +321,12 @@ def test_what_the_suite_found_is_compared_without_attacking_again(honest, monkey
     probe.worst = {'0.png': 0.5, '1.png': 0.6}
     probe.black = {'square9': {'0.png': 0.4, '1.png': 0.7, '2.png': 0.0}, 'transfer20': {'0.png': 0.9}}
     monkeypatch.setattr(Probe, 'attacked', lambda *args: pytest.fail('it attacks although all is known'))
-    found = CHECKS['black box against white box'](probe)
+    found = EVERY['black box against white box'](probe)
     assert found.figures['square9'] == {'black_box': pytest.approx(0.55), 'white_box': 0.55, 'wins': 0.5, 'images': 2}
     assert found.figures['transfer20']['images'] == 1
     assert found.verdict == 'suspect', 'equal means, but worse on one image'
     probe.black['square9']['0.png'] = 0.3
-    assert CHECKS['black box against white box'](probe).verdict == 'failed'
+    assert EVERY['black box against white box'](probe).verdict == 'failed'
 
 
 def test_segmentors_are_attacked_by_the_strongest_loss_at_few_steps(honest):
@@ -326,3 +340,118 @@ def test_the_worst_verdict_is_the_overall_one():
     assert overall(verdicts[:2]) == 'suspect'
     assert overall(verdicts[:1] + verdicts[3:]) == 'passed'
     assert overall([]) == overall(verdicts[3:]) == 'not run'
+
+
+def in_channels(part, change):
+    """A change of some channels of raw images."""
+
+    def changed(image):
+        image = image.clone()
+        image[part] = change(image[part])
+        return image
+
+    return one_by_one(changed)
+
+
+def ripple(image):
+    return image + 2 * torch.sin(5 * image)
+
+
+class Shattered(nn.Module):
+    """A module behind a ripple of what it returns."""
+
+    def __init__(self, module, height: float, waves: float):
+        super().__init__()
+        self.module, self.height, self.waves = module, height, waves
+
+    def forward(self, *args):
+        found = self.module(*args)
+        return found + self.height * torch.sin(self.waves * found)
+
+
+def behind_a_resize(image):
+    small = nn.functional.interpolate(image[None], scale_factor=0.5, mode='bilinear', antialias=True)
+    return ripple(nn.functional.interpolate(small, image.shape[-2:], mode='bilinear')[0])
+
+
+def in_the_fusion(model):
+    fuser = find_fuser(model)
+    fuser.fusion = Shattered(fuser.fusion, 2 / 255, 5 * 255)
+    return model
+
+
+CHEATS = {
+    'infrared': lambda honest: defended(honest, in_channels(slice(3, 4), ripple)),
+    'one visible channel': lambda honest: defended(honest, in_channels(slice(1, 2), ripple)),
+    'one channel, fast': lambda honest: defended(
+        honest, in_channels(slice(1, 2), lambda x: x + 2 * torch.sin(100 * x))
+    ),
+    'behind a resize': lambda honest: defended(honest, one_by_one(behind_a_resize)),
+    'fusion network': lambda honest: in_the_fusion(copy.deepcopy(honest)),
+}
+
+
+@pytest.mark.parametrize('cheat', CHEATS)
+def test_shattering_in_a_part_of_the_model_is_caught_while_both_modalities_are_attacked(honest, cheat):
+    model = CHEATS[cheat](honest)
+    assert keeps_its_accuracy(model, honest)
+    assert finding(model, 'input gradients').verdict == 'passed', 'its gradients are large'
+    found = finding(model, 'gradient direction')
+    assert found.verdict == 'failed'
+    assert min(found.figures['far'].values()) < 0.1
+    if 'visible' in cheat or cheat == 'infrared':
+        channel = 'channel 3' if cheat == 'infrared' else 'channel 1'
+        assert min(found.figures['far'], key=found.figures['far'].get) in (channel, 'ir')
+        assert found.figures['far']['channel 0'] > 0.5, 'the others are honest'
+        assert channel in found.evidence or '(ir)' in found.evidence
+
+
+def test_a_modality_whose_gradients_are_masked_shows_where_it_alone_is_attacked(honest):
+    """Attacks on both go around it; of infrared alone, Square takes what gradients can't."""
+    model = CHEATS['infrared'](honest)
+    for check in ('loss against steps', 'black box against white box'):
+        assert finding(model, check, threat='ir').verdict == 'failed', check
+        assert finding(honest, check, threat='ir').verdict == 'passed', check
+        assert finding(model, check, threat='vis').verdict == 'passed', 'the other one is honest'
+
+
+def test_shattering_in_a_detectors_head_is_caught():
+    model = build_model(tiny_fcos()).eval()
+    model.bbox_head.conv_cls.weight.data *= 30  # untrained scores hardly depend on the image
+    probe = Probe(Bench(model, Boxes(), [0, 1]), [0, 1], EPS)
+    assert EVERY['gradient direction'](probe).verdict == 'passed'
+    model.bbox_head.conv_cls = Shattered(model.bbox_head.conv_cls, 0.2, 300.0)
+    assert EVERY['input gradients'](probe).verdict == 'passed'
+    found = EVERY['gradient direction'](probe)
+    assert found.verdict == 'failed', found
+
+
+def test_a_modality_that_no_prediction_depends_on_hides_nothing(honest):
+    model = defended(honest, in_channels(slice(3, 4), torch.zeros_like))
+    assert finding(model, 'input gradients').verdict == 'passed', 'the channels that are looked at have gradients'
+    assert finding(model, 'gradient direction').verdict == 'passed'
+    assert not probe_of(model, threat='ir').reacts()
+    assert probe_of(model, threat='vis').reacts()
+    assert probe_of(honest, threat='ir').reacts()
+    cut = defended(honest, in_channels(slice(3, 4), lambda x: x.detach().round()))
+    assert finding(cut, 'input gradients').verdict == 'failed', 'it is looked at, but has no gradient'
+
+
+def test_gradients_that_the_suite_found_not_to_be_finite_fail(honest):
+    found = finding(honest, 'input gradients', blind=2)
+    assert found.verdict == 'failed'
+    assert '2 attacks of the suite met gradients that are not finite' in found.evidence
+
+
+def test_every_threat_of_a_suite_is_probed(honest, tmp_path):
+    """Through the entry point, with the attacks of the suite; the planted ripple shows in its own modality."""
+    it = bench(CHEATS['infrared'](honest))
+    cases = make_suite('strong', 'mIoU', (EPS,), ('both', 'ir'), steps=3)
+    records = Records(tmp_path, {})
+    evaluate(it, cases, records, quality=False, progress=False)
+    found = {f['check']: f for f in diagnose(it, cases, records, [0], EPS, steps=3, queries=60, progress=False)}
+    records.close()
+    assert set(found) == {*EVERY, *(f'{name}, ir' for name in THREAT_CHECKS)}
+    assert found['gradient direction']['verdict'] == 'failed'
+    assert found['loss against steps, ir']['verdict'] == 'failed'
+    assert found['black box against white box, ir']['figures']['square60']['images'] == 1
