@@ -11,6 +11,7 @@ from paif_mm.mistakes import reports_mistakes
 from paif_mm.robustness.comparison import compare
 from paif_mm.robustness.curves import draw_comparison
 from paif_mm.robustness.pages import csv_of, markdown, page, read_report
+from paif_mm.robustness.records import read_records
 
 TITLE = 'Robustness compared'
 
@@ -32,7 +33,7 @@ def main() -> None:
         raise SystemExit(f'{len(args.reports)} reports need as many different --names, not {", ".join(names)}')
     output_folder(args.out, '--out')
     reports = dict(zip(names, map(read_report, args.reports), strict=True))
-    parts = compare(reports)
+    parts = compare(reports, dict(zip(names, map(read_records, folders), strict=True)))
     for part in parts:
         table = PrettyTable(part.head, align='l')
         table.add_rows(part.rows)

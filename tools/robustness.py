@@ -225,7 +225,7 @@ def collect_facts(args, config: Config, bench: Bench) -> dict:
             'type': type(bench.dataset).__name__,
             'of': len(bench.dataset),
             'hash': data_hash(bench.dataset, bench.images),
-            'scenes': scenes(bench.dataset, bench.images),
+            'scenes': scenes(bench.dataset, bench.names),
         },
         'settings': settings,
         'versions': versions,

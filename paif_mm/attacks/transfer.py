@@ -88,7 +88,8 @@ class BankAttack(Attack):
         objective (dict): see :class:`~.attack.Attack`; only measured.
 
     Raises:
-        ValueError: the bank has no such level.
+        ValueError: the bank has no such level; when called, an image is further from the clean one than its level
+            says.
         NoTransferError: when called, an image is not in the bank, or the bank holds another one of its name.
     """
 
@@ -122,11 +123,20 @@ class BankAttack(Attack):
         for name in self.names[file]:
             attacked, before = self.bank.read(self.level, name)
             if torch.equal(before, wanted):
+                self._check_radius(name, attacked, before)
                 return attacked
         raise NoTransferError(
             f'attack bank {self.bank.folder} holds another {file}, of the shape {tuple(before.shape)} instead of '
             f'{tuple(clean.shape)} or other pixels: make it with the pipeline of this test'
         )
+
+    def _check_radius(self, name: str, attacked: torch.Tensor, clean: torch.Tensor) -> None:
+        reach, radius = int((attacked.int() - clean.int()).abs().max()), 255 * self.bank.levels[self.level]
+        if reach > radius + 1e-3:
+            raise ValueError(
+                f'attack bank {self.bank.folder}, level {self.level}: {name} is up to {reach}/255 from its clean pair, '
+                f'outside of the radius of {radius:.4g}/255 that the manifest states: make the bank again'
+            )
 
     def budgets(self, channels: int) -> list[Budget]:
         return [Budget(slice(0, channels), self.bank.levels[self.level] * 255, 0.0)]

@@ -255,8 +255,28 @@ def _audit(attack, result: AttackResult, place: int, what: str) -> dict:
     audit.update(one, attack, zero, zero)
     if audit.broken:
         raise ValueError(f'the attacked image {what} holds values that are no finite numbers: the attack is at fault')
-    length = float((result.images[place] - result.clean[place]).norm()) / 255
+    delta = result.images[place] - result.clean[place]
+    _check_ball(attack, delta, what)
+    length = float(delta.norm()) / 255
     return {'max_delta_255': audit.max_delta, 'l2': length, 'at_bound': audit.at_bound, 'blind': bool(audit.blind)}
+
+
+def _check_ball(attack, delta: Tensor, what: str) -> None:
+    """Raise a ValueError where an attack went further than it says: its row would stand beside weaker ones."""
+    budgets = attack.budgets(delta.size(0))
+    if not budgets:
+        return
+    left = delta.clone()
+    for channels, eps, _ in budgets:
+        reach = float(delta[channels].norm() if attack.norm == 'l2' else delta[channels].abs().max())
+        if reach > eps * (1 + 1e-4) + 1e-2:
+            raise ValueError(
+                f'the attacked image {what} is {reach:.2f}/255 from the clean one, outside of the radius of '
+                f'{eps:.4g}/255 ({attack.norm}) that the attack states: the attack or its bank is at fault'
+            )
+        left[channels] = 0
+    if left.any():
+        raise ValueError(f'the attacked image {what} is changed in channels that the attack says it leaves alone')
 
 
 def _from_disk(bench: Bench, attack, result: AttackResult, place: int, batch: dict, path: Path) -> dict:

@@ -76,14 +76,19 @@ def read_records(folder: str | Path) -> dict[str, dict[str, dict]]:
     return found
 
 
-def scenes(dataset, images: Sequence[int]) -> list[str]:
-    """What tells whether another model saw the same scenes, by whatever sensors: names and annotations of images."""
+def scenes(dataset, names: Mapping[int, str]) -> list[str]:
+    """What tells whether another model saw the same scenes, by whatever sensors: names and annotations of images.
+
+    Args:
+        dataset: of mmseg or mmdet.
+        names: index -> name of the images.
+    """
     known = []
-    for i in images:
+    for i, name in names.items():
         info = dataset.get_data_info(i)
         label = info.get('seg_map_path')
         truth = file_hash(label) if label and osp.isfile(label) else config_hash(info.get('instances'))
-        known.append(f'{osp.splitext(osp.basename(info["img_path"]))[0]} {truth[:16]}')
+        known.append(f'{osp.splitext(name)[0]} {truth[:16]}')
     return known
 
 

@@ -7,7 +7,8 @@ from test_robustness.test_statistics import CLASSES, segmented
 from paif_mm.evaluation.score import MeanIoU
 from paif_mm.robustness.balls import Ball
 from paif_mm.robustness.cases import config_case, make_suite, threat_ball
-from paif_mm.robustness.records import Records
+from paif_mm.robustness.comparison import compare
+from paif_mm.robustness.records import Records, read_records
 from paif_mm.robustness.report import make_report, row_of
 from paif_mm.robustness.sections import sections
 from paif_mm.robustness.statistics import Bootstrap
@@ -15,26 +16,26 @@ from paif_mm.robustness.statistics import Bootstrap
 IMAGES = ['00001D.png', '00002N.png', '00003D.png', '00004N.png']
 FACTS = {
     'model': {'type': 'A', 'config': 'a.py', 'fused': True, 'pairs': True, 'checkpoint': '', 'config_hash': ''},
-    'data': {'type': 'MSRSDataset', 'of': 4, 'hash': ''},
+    'data': {'type': 'MSRSDataset', 'of': 4, 'hash': '', 'scenes': [name[:5] for name in IMAGES]},
     'settings': {'steps': 100},
-    'bootstrap': {'resamples': 20, 'level': 0.95, 'blocks': 'single images'},
+    'bootstrap': {'resamples': 200, 'level': 0.95, 'seed': 0, 'blocks': 'single images', 'length': 1, 'key': None},
     'versions': {},
     'model_unchanged': True,
 }
 FACTS['model']['checkpoint_hash'] = ''
 
 
-def reported(folder, cases, record, pixels: int = 48, facts=FACTS) -> dict:
+def reported(folder, cases, record, pixels: int = 48, facts=FACTS, images=IMAGES) -> dict:
     """A report in which ``record(case, image)`` tells (right, predicted wrongly, missed) of both classes."""
     records = Records(folder, {})
     for case in cases:
-        for image in IMAGES:
+        for image in images:
             counts = record(case, image)
             score = segmented(*counts)
             score['area'] = [right + missed for right, _, missed in counts]
             records.add(case.key, image, {'score': score, 'loss': 1.0, 'pixels': pixels})
     records.close()
-    return make_report(cases, records, IMAGES, MeanIoU, CLASSES, Bootstrap(4, 20), facts=facts)
+    return make_report(cases, records, images, MeanIoU, CLASSES, Bootstrap(4, 20), facts=facts)
 
 
 def at_random(seed):
@@ -169,3 +170,60 @@ def test_the_ball_of_a_config_is_what_its_attack_says(attack, key, group):
     assert (case.group is None) == (group is None)
     if group:
         assert case.group == (group[0], pytest.approx(group[1]), group[2])
+
+
+def compared(tmp_path, **steps) -> tuple[dict, dict]:
+    """Reports and records of models by Auto-PGD's steps; every image under each attack is worth what chance says."""
+    reports, records = {}, {}
+    for i, (name, count) in enumerate(steps.items()):
+        cases = make_suite('strong', 'mIoU', (4 / 255,), steps=count)
+        reports[name] = reported(tmp_path / name, cases, at_random(i))
+        records[name] = read_records(tmp_path / name)
+    return reports, records
+
+
+def test_differences_are_those_of_the_figures_worst_cases_included(tmp_path):
+    reports, records = compared(tmp_path, first=10, second=10)
+    figures, gaps, _ = compare(reports, records)
+    assert [row[0] for row in gaps.rows] == [row[0] for row in figures.rows]
+    for row, key in zip(
+        gaps.rows, ['clean', 'pgd5-4', 'apgd_js-4', 'apgd_mce-4', 'apgd_bmce-4', 'worst case-4'], strict=True
+    ):
+        values = [
+            next(row for row in report['rows'] if row['key'] == key)['figures']['all']['mIoU']['value']
+            for report in reports.values()
+        ]
+        assert row[1].startswith(f'{values[1] - values[0]:.1f} [')
+
+
+def test_unequal_steps_make_worst_cases_incomparable_too(tmp_path):
+    reports, records = compared(tmp_path, first=10, second=20)
+    figures, gaps, _ = compare(reports, records)
+    unequal = ['apgd_js at 4/255', 'apgd_mce at 4/255', 'apgd_bmce at 4/255', 'worst case at 4/255']
+    assert f'nothing can be compared: {", ".join(unequal)}.' in figures.text
+    assert [row[0] for row in gaps.rows] == ['clean', 'pgd5 at 4/255']
+
+
+def test_scenes_of_another_order_and_other_files_are_paired(tmp_path):
+    cases = make_suite('paper', 'mIoU', (4 / 255,))
+    right = dict(zip([name[:5] for name in IMAGES], (10, 25, 40, 55), strict=True))
+
+    def record(case, image):
+        return (right[image[:5]], 0, 60 - right[image[:5]]), (40, 60 - right[image[:5]], 0)
+
+    other = [f'{name[:5]}.jpg' for name in reversed(IMAGES)]
+    facts = {
+        **FACTS,
+        'model': {**FACTS['model'], 'pairs': False},
+        'data': {**FACTS['data'], 'scenes': [n[:5] for n in other]},
+    }
+    reports = {
+        'pairs': reported(tmp_path / 'pairs', cases, record),
+        'visible': reported(tmp_path / 'visible', cases, record, facts=facts, images=other),
+    }
+    figures, gaps, _ = compare(reports, {name: read_records(tmp_path / name) for name in reports})
+    assert [row[1] for row in gaps.rows] == ['0.0 [0.0, 0.0]'] * 2, 'paired by scene, in every resample'
+    assert 'Of one sensor alone' in figures.text
+    reports['visible']['data']['scenes'][0] = 'elsewhere'
+    with pytest.raises(ValueError, match="visible and pairs can't be compared: they were tested on other images"):
+        compare(reports, {})

@@ -304,6 +304,28 @@ def test_a_bank_made_anew_is_another_attack(report, fused, monkeypatch, tmp_path
         call(monkeypatch, 'robustness', *fused, *args)
 
 
+def test_a_bank_outside_of_its_radius_is_refused(report, fused, monkeypatch, tmp_path):
+    from paif_mm.files import write_json
+
+    shutil.copytree(report[0] / 'adv', tmp_path / 'bank')
+    manifest = json.loads((tmp_path / 'bank' / 'manifest.json').read_text())
+    manifest['levels'] = {'pgd5-4': {'eps': 2 / 255}}
+    write_json(tmp_path / 'bank' / 'manifest.json', manifest)
+    args = [
+        '--suite',
+        'paper',
+        '--eps',
+        '4/255',
+        '--transfer-bank',
+        tmp_path / 'bank',
+        '--out',
+        tmp_path / 'out',
+        *FAST,
+    ]
+    with pytest.raises(SystemExit, match=r'up to 4/255 from its clean pair, outside of the radius of 2/255'):
+        call(monkeypatch, 'robustness', *fused, *args)
+
+
 def test_the_full_suite_has_every_kind_of_row(fused, monkeypatch, tmp_path):
     args = ['--suite', 'full', '--steps', '1', '--queries', '2', '--eps', '4/255', '--limit', '1', *FAST]
     call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *args)
@@ -332,6 +354,25 @@ def test_reports_side_by_side(report, fused, monkeypatch, tmp_path, capsys):
     assert (tmp_path / 'both' / 'comparison.html').read_text().count('<svg') == 1
     with open(tmp_path / 'both' / 'comparison.csv', encoding='utf-8') as file:
         assert {line['model'] for line in csv.DictReader(file)} == {'strong', 'paper'}
+
+
+def test_a_model_of_visible_images_is_compared_on_the_same_scenes(fused, monkeypatch, tmp_path, synthetic_root, capsys):
+    plain = untrained(plain_config(tmp_path, synthetic_root), tmp_path)
+    for name, model in (('pairs', fused), ('visible', plain)):
+        call(monkeypatch, 'robustness', *model, '--suite', 'paper', '--eps', '4/255', '--out', tmp_path / name, *FAST)
+    call(monkeypatch, 'compare_reports', tmp_path / 'pairs', tmp_path / 'visible', '--out', tmp_path / 'both')
+    assert 'Of one sensor alone, so that all of it is attacked: visible.' in capsys.readouterr().out
+    reports = [json.loads((tmp_path / name / 'report.json').read_text()) for name in ('pairs', 'visible')]
+    gap = (
+        reports[1]['rows'][0]['figures']['all']['mIoU']['value']
+        - reports[0]['rows'][0]['figures']['all']['mIoU']['value']
+    )
+    text = (tmp_path / 'both' / 'comparison.md').read_text().split('## Difference')[1]
+    assert f'| clean | {gap:.1f} [' in text
+    for path in (tmp_path / 'visible').glob('records*.jsonl'):
+        path.unlink()
+    call(monkeypatch, 'compare_reports', tmp_path / 'pairs', tmp_path / 'visible', '--out', tmp_path / 'both')
+    assert 'are missing, of visible.' in capsys.readouterr().out
 
 
 def test_reports_of_other_images_are_not_compared(report, fused, monkeypatch, tmp_path):
