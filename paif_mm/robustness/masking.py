@@ -51,7 +51,7 @@ def diagnose(
     missing = [name for name in asked if (place, name) not in records]
     if missing:
         try:
-            probe = Probe(bench, list(images), eps, steps, queries, seed, blind=_blind(cases, records, bench))
+            probe = Probe(bench, list(images), eps, steps, queries, seed, blind=suite_blind(cases, records, bench))
         except ValueError as error:  # none with labels
             return [{**Finding(name, SKIPPED, str(error)).to_dict(), 'images': 0} for name in asked]
         bar = ProgressBar(len(missing)) if progress else None
@@ -102,7 +102,7 @@ def _results(bench: Bench, cases: Sequence[Case], records: Records, probe: Probe
     return {'worst': worst, 'black': black}
 
 
-def _blind(cases: Sequence[Case], records: Records, bench: Bench) -> int:
+def suite_blind(cases: Sequence[Case], records: Records, bench: Bench) -> int:
     """How many attacks on single images met gradients that are not finite."""
     names = list(bench.names.values())
     return sum(record.get('audit', {}).get('blind', False) for case in cases for record in records.of(case.key, names))

@@ -15,7 +15,7 @@ from paif_mm.perception import find_fuser
 from paif_mm.robustness.cases import make_suite
 from paif_mm.robustness.diagnostics import CHECKS, THREAT_CHECKS, VERDICTS, Finding, Probe, overall
 from paif_mm.robustness.evaluate import Bench, evaluate
-from paif_mm.robustness.masking import diagnose
+from paif_mm.robustness.masking import diagnose, suite_blind
 from paif_mm.robustness.records import Records
 
 EPS = 8 / 255
@@ -455,3 +455,18 @@ def test_every_threat_of_a_suite_is_probed(honest, tmp_path):
     assert found['gradient direction']['verdict'] == 'failed'
     assert found['loss against steps, ir']['verdict'] == 'failed'
     assert found['black box against white box, ir']['figures']['square60']['images'] == 1
+
+
+def test_gradients_that_break_under_attack_alone_are_counted(honest, tmp_path):
+    """Where values fall below those of the clean images, a square root has no finite slope."""
+    lowest = float(Scenes()[0]['inputs'].min())
+    it = bench(defended(honest, one_by_one(lambda x: x + 0 * (x - lowest + 1).clamp_min(0).sqrt())))
+    cases = make_suite('paper', 'mIoU', (EPS,))
+    records = Records(tmp_path, {})
+    evaluate(it, cases, records, quality=False, progress=False)
+    records.close()
+    blind = [records.found['pgd5-8'][f'{i}.png']['audit']['blind'] for i in range(4)]
+    assert any(blind)
+    assert finding(it.model, 'input gradients').figures['dead_images'] == 0, 'clean images have all of theirs'
+    named = {case.key: case for case in cases}
+    assert suite_blind([named['clean'], named['pgd5-8']], records, it) == sum(blind)

@@ -118,6 +118,21 @@ def test_the_summary_says_whether_anything_is_left(tmp_path):
     assert "calling every pixel 'wall' has mIoU 30.0" in text
 
 
+def test_gradients_that_were_not_finite_are_said_first(tmp_path):
+    report = reported(tmp_path, make_suite('paper', 'mIoU', (4 / 255,)), at_random(0))
+    assert 'not finite' not in words(report)
+    report['rows'][1]['audit'] = {'blind': 3}
+    assert 'In 3 attacks on single images gradients were not finite: these led nowhere.' in words(report)
+
+
+def test_a_failed_masking_verdict_is_part_of_the_first_words(tmp_path):
+    report = reported(tmp_path, make_suite('paper', 'mIoU', (4 / 255,)), at_random(0))
+    report['masking'] = {'verdict': 'failed', 'findings': [{'check': 'repeatability', 'verdict': 'failed'}]}
+    assert 'Gradient masking: failed (repeatability). What attacks with gradients leave is then an upper' in words(
+        report
+    )
+
+
 def test_the_papers_rows_stand_beside_its_own_data_alone(tmp_path):
     cases = make_suite('paper', 'mIoU', (4 / 255,))
     for kind, shown in (('MSRSDataset', False), ('MFNetDataset', True)):

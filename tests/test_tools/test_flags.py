@@ -77,8 +77,8 @@ RUNS = {
     '--steps 1 --victim {config} {checkpoint}',
     'robustness': 'robustness {config} {checkpoint} --suite paper --out {folder}/report --eps 4/255 --modality both '
     'vis --limit 1 --steps 1 --queries 10 --l2-eps 0.5 --attack fgsm_eps4 --transfer-from {config} {checkpoint} '
-    '--batch-size 1 --seed 1 --save-adv --bootstrap 20 --diagnostics 1 --strips 1 --launcher none --local_rank 0 '
-    '--cfg-options test_dataloader.num_workers=0',
+    '--batch-size 1 --seed 1 --save-adv --bootstrap 20 --blocks 1 --diagnostics 1 --strips 1 --launcher none '
+    '--local_rank 0 --cfg-options test_dataloader.num_workers=0',
     'bank': 'robustness {config} {checkpoint} --out {out} --suite paper --limit 3 --eps 4/255 --transfer-bank '
     '{folder}/bank --diagnostics 0 --strips 0 --bootstrap 20',
     'compare': 'compare_reports {folder}/report {folder}/report --names one two --out {out}',

@@ -176,7 +176,7 @@ def test_the_same_command_again_repeats_no_work(report, fused, monkeypatch):
 
 @pytest.mark.parametrize(
     ('args', 'named'),
-    [(['--seed', '1'], 'seed'), (['--steps', '4'], 'attacks, steps'), (['--limit', '2'], 'data')],
+    [(['--seed', '1'], 'seed'), (['--steps', '4'], 'attacks, steps'), (['--limit', '2'], 'attacks, data')],
     ids=['seed', 'steps', 'images'],
 )
 def test_other_settings_are_refused(report, fused, monkeypatch, args, named):
