@@ -87,11 +87,19 @@ def csv_of(reports: Mapping[str, Mapping]) -> str:
                 tables['all'] = {**tables['all'], 'loss': row['loss']}
             if 'eight_bit' in row:
                 tables['8 bits'] = {report['score']: row['eight_bit']}
-            what = [row[key] for key in about]
-            for group, figures in tables.items():
-                for name, values in figures.items():
-                    writer.writerow([model, *what, group, name, *(values[key] for key in ('value', 'low', 'high'))])
+            if 'left' in row:
+                tables['all'] = {**tables['all'], f'{report["score"]} above the constant answer': row['left']}
+            _write(writer, model, [row[key] for key in about], tables)
+        if report['constant']:
+            constant = {**dict.fromkeys(about, ''), 'key': 'constant answer', 'name': report['constant']['answer']}
+            _write(writer, model, list(constant.values()), report['constant']['figures'])
     return text.getvalue()
+
+
+def _write(writer, model: str, what: Sequence, tables: Mapping[str, Mapping]) -> None:
+    for group, figures in tables.items():
+        for name, values in figures.items():
+            writer.writerow([model, *what, group, name, *(values[key] for key in ('value', 'low', 'high'))])
 
 
 def markdown(title: str, parts: Sequence[Section]) -> str:

@@ -123,7 +123,7 @@ def _is_left(row: Mapping, report: Mapping) -> str:
     answer = 'the constant answer' if report['constant'] else 'no answer at all'
     if left['value'] is None:
         return 'nothing to tell, as no label occurs'
-    if left['value'] <= 0 or left['high'] <= 0:
+    if left['value'] <= 0 or (left['high'] is not None and left['high'] <= 0):
         return f'nothing is left, {answer} scores as much'
     if left['low'] is None or left['low'] <= 0:
         return f'not told apart from {answer} ({interval(left)} points above it)'

@@ -37,10 +37,10 @@ class Bootstrap:
         weights = self.weights if members is None else self.weights * members
         return {name: self.interval(values) for name, values in score.figures(weights).items()}
 
-    def difference(self, score, other, members: np.ndarray | None = None) -> Interval:
-        """How much higher the leading figure of one score is than that of another on the same images."""
-        weights = self.weights if members is None else self.weights * members
-        return self.interval(score.value(score.name, weights) - other.value(other.name, weights))
+    def difference(self, score, other=None) -> Interval:
+        """How much higher the leading figure of one score is than that of another on the same images, or than 0."""
+        values = score.value(score.name, self.weights)
+        return self.interval(values if other is None else values - other.value(other.name, self.weights))
 
     def mean(self, values: Sequence[float]) -> Interval:
         """Mean over images, those without a finite value left out."""

@@ -18,6 +18,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from test_tools import commands, test_detection
 
+from paif_mm.robustness import cases
 from paif_mm.robustness import records as records_module
 
 FAST = ['--bootstrap', '50', '--diagnostics', '0', '--strips', '1']
@@ -151,6 +152,8 @@ def test_csv_markdown_and_page_tell_the_same(report):
         lines = list(csv.DictReader(file))
     (line,) = [x for x in lines if (x['key'], x['group'], x['figure']) == ('clean', 'all', 'mIoU')]
     assert float(line['value']) == clean['value']
+    (line,) = [x for x in lines if (x['key'], x['group'], x['figure']) == ('constant answer', 'all', 'mIoU')]
+    assert float(line['value']) == found['constant']['figures']['all']['mIoU']['value']
     written = f'{clean["value"]:.1f} [{clean["low"]:.1f}, {clean["high"]:.1f}]'
     text, page = ((out / f'report.{kind}').read_text() for kind in ('md', 'html'))
     for title in ('Worst case', 'Classes', 'Sizes of objects', 'Audit', 'Quality of the fused images', 'Examples'):
@@ -327,7 +330,22 @@ def test_a_bank_outside_of_its_radius_is_refused(report, fused, monkeypatch, tmp
 
 
 def test_the_full_suite_has_every_kind_of_row(fused, monkeypatch, tmp_path):
-    args = ['--suite', 'full', '--steps', '1', '--queries', '2', '--eps', '4/255', '--limit', '1', *FAST]
+    monkeypatch.setattr(cases, 'SPLITS', (0.0, 0.25, 1.0))
+    args = [
+        '--suite',
+        'full',
+        '--steps',
+        '1',
+        '--queries',
+        '2',
+        '--eps',
+        '4/255',
+        '--limit',
+        '1',
+        *FAST,
+        '--strips',
+        '0',
+    ]
     call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *args)
     found = json.loads((tmp_path / 'report.json').read_text())
     assert {row['kind'] for row in found['rows']} == {'gradient', 'query', 'fusion', 'corruption', 'worst'}
@@ -335,7 +353,10 @@ def test_the_full_suite_has_every_kind_of_row(fused, monkeypatch, tmp_path):
     assert '## One budget, split between the modalities' in text
     assert '## Corruptions and missing modalities' in text
     assert '| missing_infrared |' in text
-    splits = [row for row in found['rows'] if row['threat'] == 'ir25+vis75']
+    splits = [row for row in found['rows'] if row['threat'] == 'ir25+vis75' and row['kind'] != 'worst']
+    assert {row['name'] for row in splits} == {
+        *('pgd5', 'apgd_js', 'apgd_mce', 'apgd_bmce', 'segpgd20', 'cospgd20', 'apgd_dlr', 'square'),
+    }, 'every threat meets the whole ensemble'
     for row in splits:
         assert row['audit']['max_delta_255']['ir'] <= 1 + 1e-3
         assert row['audit']['max_delta_255']['vis'] <= 3 + 1e-3
