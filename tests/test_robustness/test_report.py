@@ -121,7 +121,7 @@ def test_the_summary_says_whether_anything_is_left(tmp_path):
 def test_gradients_that_were_not_finite_are_said_first(tmp_path):
     report = reported(tmp_path, make_suite('paper', 'mIoU', (4 / 255,)), at_random(0))
     assert 'not finite' not in words(report)
-    report['rows'][1]['audit'] = {'blind': 3}
+    report['rows'][1]['audit'] = {'max_delta_255': {}, 'max_l2': 0.0, 'at_bound': 0.0, 'blind': 3}
     assert 'In 3 attacks on single images gradients were not finite: these led nowhere.' in words(report)
 
 
