@@ -203,7 +203,7 @@ def test_harm_decides_which_iterate_is_worst_and_loss_breaks_ties():
     image = torch.full((1, 1, 1), 100.0)
     adv, losses = projected_gradient(two, [image], [Budget(WHOLE, 8, 1)], 8, random_start=False)
     assert adv[0].item() == 103
-    assert losses == (torch.tensor([103.0]), torch.tensor([1.0]))
+    assert losses == Losses(torch.tensor([103.0]), torch.tensor([1.0]))
 
 
 @pytest.mark.parametrize('norm', ['linf', 'l2'])

@@ -8,6 +8,7 @@ from paif_mm.evaluation.score import MeanIoU
 from paif_mm.robustness.balls import Ball
 from paif_mm.robustness.cases import config_case, make_suite, threat_ball
 from paif_mm.robustness.comparison import compare
+from paif_mm.robustness.diagnostics import Finding
 from paif_mm.robustness.records import Records, read_records
 from paif_mm.robustness.report import make_report, row_of
 from paif_mm.robustness.sections import sections
@@ -127,7 +128,8 @@ def test_gradients_that_were_not_finite_are_said_first(tmp_path):
 
 def test_a_failed_masking_verdict_is_part_of_the_first_words(tmp_path):
     report = reported(tmp_path, make_suite('paper', 'mIoU', (4 / 255,)), at_random(0))
-    report['masking'] = {'verdict': 'failed', 'findings': [{'check': 'repeatability', 'verdict': 'failed'}]}
+    finding = {**Finding('repeatability', 'failed', 'they differ').to_dict(), 'images': 4}
+    report['masking'] = {'verdict': 'failed', 'findings': [finding]}
     assert 'Gradient masking: failed (repeatability). What attacks with gradients leave is then an upper' in words(
         report
     )
