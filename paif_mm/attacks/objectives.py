@@ -287,7 +287,8 @@ def as_the_network_sees(sample):
         instances = instances.clone()
         if 'bboxes' in instances:
             boxes = getattr(instances.bboxes, 'tensor', instances.bboxes)  # of mmdet's box types
-            instances.bboxes = boxes * boxes.new_tensor([*factor[:2], *factor[:2]])
+            columns = boxes[:, 0::2] * factor[0], boxes[:, 1::2] * factor[1]  # no tensor is sent to a GPU
+            instances.bboxes = torch.stack(columns, -1).flatten(1)
         if 'masks' in instances:
             instances.masks = instances.masks.resize(sample.metainfo['img_shape'][:2])
         sample.set_field(instances, key)
