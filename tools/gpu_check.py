@@ -282,7 +282,7 @@ def steps(args: argparse.Namespace, out: Path) -> Iterator[Step]:
     threads = ['--threads', '1'] if tiny else []
     backbone = [] if tiny else ['--cfg-options', *B3]
     batches = ['--batch-sizes', *(['1', '2'] if tiny else ['1', '4', '16'])]
-    few = ['--images', '2', '--steps', '1'] if tiny else ['--images', '16', '--steps', '5']
+    few = ['--images', '2', '--steps', '1'] if tiny else ['--images', '4', '--steps', '2']
     search = ['--config', 'configs/paif/segformer_hds_mfnet.py', *backbone]
     yield made_scenes(scenes, tiny)
     yield gpu_tests(tiny)
@@ -295,7 +295,7 @@ def steps(args: argparse.Namespace, out: Path) -> Iterator[Step]:
         ('pgd', 'PGD-5 and its passes', 40, 'attack_overhead', '--config', model),
     ):
         yield benchmark(name, title, limit, file, *words, *size, *repeats)
-    yield benchmark('evaluation', 'Evaluation in batches', 60, 'batch_sizes', '--model', model, *size, *batches, *few)
+    yield benchmark('evaluation', 'Evaluation in batches', 80, 'batch_sizes', '--model', model, *size, *batches, *few)
     yield from training(args, out, scenes)
 
 
