@@ -1,13 +1,15 @@
 """What larger batches bring an evaluation: ``python benchmarks/batch_sizes.py [--size 480x640]``.
 
 Runs the suite ``strong`` as tools/robustness.py does, on synthetic scenes, once for each batch size, after a first
-batch that is not counted. Prints seconds per image and peak memory; the last line is JSON: the seconds per image.
+batch and its first attack, which are not counted. Prints seconds per image and peak memory; the last line is JSON: the
+seconds per image of each batch size that has found room in memory.
 """
 
 import argparse
 import json
 import tempfile
 import time
+from copy import copy
 from pathlib import Path
 
 import torch
@@ -29,19 +31,24 @@ def main() -> None:
     parser.add_argument('--model', default=str(ROOT / 'configs/_base_/models/segformer_mit-b0.py'), help='its config')
     parser.add_argument('--size', default='96x128', help='height x width of the scenes')
     parser.add_argument('--batch-sizes', type=int, nargs='+', default=[1, 4, 16])
-    parser.add_argument('--images', type=int, default=16)
+    parser.add_argument('--images', type=int, default=4, help='at least; a whole batch in any case')
     parser.add_argument('--steps', type=int, default=20, help='of Auto-PGD: fewer than the 100 of the suite, for time')
     args = parser.parse_args()
-    print(f'suite strong, {args.steps} steps, {args.images} scenes of {args.size}')
+    print(f'suite strong, {args.steps} steps, scenes of {args.size}')
     with tempfile.TemporaryDirectory() as folder:
         bench = build(args, Path(folder))
         cases = make_suite('strong', bench.score.name, [4 / 255], steps=args.steps, fused=True, pairs=True)
         found = {}
         for size in args.batch_sizes:
-            run(bench, cases, Path(folder) / f'first_{size}', size, bench.images[:size])
-            peak = peak_memory()
-            found[f'batch_{size}'] = run(bench, cases, Path(folder) / str(size), size, bench.images) / args.images
-            seconds = found[f'batch_{size}']
+            images = bench.images[: max(size, args.images)]
+            try:
+                run(bench, cases[:2], Path(folder) / f'first_{size}', size, images[:size])
+                peak = peak_memory()
+                seconds = run(bench, cases, Path(folder) / str(size), size, images) / len(images)
+            except torch.cuda.OutOfMemoryError:
+                print(f'batch of {size:2}: out of memory', flush=True)
+                break
+            found[f'batch_{size}'] = seconds
             print(f'batch of {size:2}: {seconds:.3f} s per image, peak memory {peak():.0f} MiB', flush=True)
     print(json.dumps({name: round(seconds, 4) for name, seconds in found.items()}))
 
@@ -49,7 +56,8 @@ def main() -> None:
 def build(args: argparse.Namespace, folder: Path) -> Bench:
     """An untrained model and scenes of one size."""
     height, width = map(int, args.size.split('x'))
-    make_synthetic(folder / 'scenes', train=1, val=args.images, size=(height, width), seed=0, progress=False)
+    count = max(args.images, *args.batch_sizes)
+    make_synthetic(folder / 'scenes', train=1, val=count, size=(height, width), seed=0, progress=False)
     init_default_scope('mmseg')
     device = prepared_device()
     config = Config.fromfile(args.model)
@@ -60,12 +68,13 @@ def build(args: argparse.Namespace, folder: Path) -> Bench:
     model = MODELS.build(config.model).to(device).eval()
     data = Config.fromfile(ROOT / 'configs/_base_/datasets/synthetic.py').test_dataloader.dataset
     dataset = DATASETS.build({**data, 'data_root': str(folder / 'scenes')})
-    return Bench(model, dataset, range(args.images))
+    return Bench(model, dataset, range(count))
 
 
-def run(bench: Bench, cases, folder: Path, batch_size: int, images) -> float:
+def run(bench: Bench, cases, folder: Path, batch_size: int, images: list[int]) -> float:
     """Seconds of an evaluation of some images."""
-    everything, bench.images = bench.images, list(images)
+    bench = copy(bench)
+    bench.images = images
     records = Records(folder, {})
     synchronize()
     start = time.perf_counter()
@@ -73,7 +82,6 @@ def run(bench: Bench, cases, folder: Path, batch_size: int, images) -> float:
     synchronize()
     seconds = time.perf_counter() - start
     records.close()
-    bench.images = everything
     return seconds
 
 

@@ -8,6 +8,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, Priority
 from torch import nn
 
+from paif_mm.compat import has_compiled_ops
 from paif_mm.data.splits import shared
 from paif_mm.spelling import choices
 
@@ -23,6 +24,7 @@ NUMBERS = (
     (r'randomness\.seed', True, 0),
     (r'optim_wrapper\.(\w+\.)?optimizer\.lr', False, 0),
 )
+SYNCHRONISED = ('torch', 'mmcv')  # batch norms that ``sync_bn`` may ask for
 LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 SHOWN = 20  # classes in a message
 TRIES = 20  # of a pipeline that breaks pairs at random
@@ -51,6 +53,10 @@ def check_settings(config: Mapping) -> None:
             raise SettingError(f'{key}: there is no priority {value!r}: {choices(value, Priority.__members__)}')
         if key == 'log_level' and isinstance(value, str) and not isinstance(logging.getLevelName(value), int):
             raise SettingError(f'log_level: there is no level {value!r}: {choices(value, LEVELS)}')
+        if key == 'sync_bn' and value is not None and value not in SYNCHRONISED:
+            raise SettingError(f'sync_bn: there is no {value!r}: {choices(str(value), SYNCHRONISED)}')
+        if key == 'sync_bn' and value == 'mmcv' and not has_compiled_ops():
+            raise SettingError("sync_bn='mmcv' needs the compiled operators of the full mmcv: set sync_bn='torch'")
 
 
 def _settings(node, path: str = '') -> Iterator[tuple[str, object]]:

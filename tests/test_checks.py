@@ -7,7 +7,8 @@ from helpers import build_model, tiny_fcos, tiny_segformer
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from paif_mm.checks import ClassCountError, check_class_count, check_same_classes
+from paif_mm import checks
+from paif_mm.checks import ClassCountError, SettingError, check_class_count, check_same_classes, check_settings
 
 NINE = {'classes': tuple('abcdefghi')}
 
@@ -94,3 +95,17 @@ def test_data_sets_must_agree():
     check_same_classes({'train': NINE, 'val': {'classes': list('abcdefghi')}, 'test': {}})
     with pytest.raises(ClassCountError, match=r'the classes of val_dataloader.dataset \(b, a\) are not those of train'):
         check_same_classes({'train': {'classes': ('a', 'b')}, 'val': {'classes': ('b', 'a')}})
+
+
+def test_synchronised_batch_norms_are_those_that_there_are(monkeypatch):
+    check_settings({'sync_bn': 'torch'})
+    check_settings({'sync_bn': None})
+    with pytest.raises(SettingError, match="^sync_bn: there is no 'toch': did you mean torch\\?"):
+        check_settings({'sync_bn': 'toch'})
+    with pytest.raises(SettingError, match='^sync_bn: there is no True: '):
+        check_settings({'sync_bn': True})
+    monkeypatch.setattr(checks, 'has_compiled_ops', lambda: False)
+    with pytest.raises(SettingError, match="^sync_bn='mmcv' needs .*: set sync_bn='torch'$"):
+        check_settings({'sync_bn': 'mmcv'})
+    monkeypatch.setattr(checks, 'has_compiled_ops', lambda: True)
+    check_settings({'sync_bn': 'mmcv'})

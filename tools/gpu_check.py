@@ -282,7 +282,7 @@ def steps(args: argparse.Namespace, out: Path) -> Iterator[Step]:
     threads = ['--threads', '1'] if tiny else []
     backbone = [] if tiny else ['--cfg-options', *B3]
     batches = ['--batch-sizes', *(['1', '2'] if tiny else ['1', '4', '16'])]
-    few = ['--images', '2', '--steps', '1'] if tiny else ['--images', '16', '--steps', '5']
+    few = ['--images', '2', '--steps', '1'] if tiny else ['--images', '4', '--steps', '2']
     search = ['--config', 'configs/paif/segformer_hds_mfnet.py', *backbone]
     yield made_scenes(scenes, tiny)
     yield gpu_tests(tiny)
@@ -295,7 +295,7 @@ def steps(args: argparse.Namespace, out: Path) -> Iterator[Step]:
         ('pgd', 'PGD-5 and its passes', 40, 'attack_overhead', '--config', model),
     ):
         yield benchmark(name, title, limit, file, *words, *size, *repeats)
-    yield benchmark('evaluation', 'Evaluation in batches', 60, 'batch_sizes', '--model', model, *size, *batches, *few)
+    yield benchmark('evaluation', 'Evaluation in batches', 80, 'batch_sizes', '--model', model, *size, *batches, *few)
     yield from training(args, out, scenes)
 
 
@@ -355,7 +355,7 @@ def free_port() -> int:
 
 
 def last_loss(work_dir: Path) -> dict:
-    """Iteration and loss of the last entry in the log of a training's latest run.
+    """Loss and iteration of the last entry in the log of a training's latest run.
 
     Raises:
         FailedError: there is none, or it is not finite.
@@ -365,7 +365,7 @@ def last_loss(work_dir: Path) -> dict:
     entries = [entry for entry in entries if 'loss' in entry]
     if not entries or not abs(entries[-1]['loss']) < float('inf'):
         raise FailedError(f'no finite loss in the log of {work_dir.name}')
-    return {'iterations': entries[-1]['iter'], 'loss': round(entries[-1]['loss'], 4)}
+    return {'loss': round(entries[-1]['loss'], 4), 'of iteration': entries[-1]['iter']}
 
 
 def training(args: argparse.Namespace, out: Path, scenes: Path) -> Iterator[Step]:
@@ -375,10 +375,14 @@ def training(args: argparse.Namespace, out: Path, scenes: Path) -> Iterator[Step
     options = ['--cfg-options', 'default_hooks.logger.interval=10', *data, *args.train_options]
     where = [{'PAIF_MM_DATA': str(Path(args.data_root).resolve())}] if args.data_root else None
     train = [sys.executable, 'tools/train.py', args.train_config, '--work-dir', folder, *options]
-    limit = 10 if args.rehearse else 600
-    yield Step(
-        'training', 'Adversarial training', [train], limit, where, lambda _: last_loss(folder), FOR_TEST, stoppable=True
-    )
+    limit, latest = 10 if args.rehearse else 600, folder / 'last_checkpoint'
+
+    def reached() -> dict:
+        if not latest.is_file():
+            raise FailedError('it wrote no checkpoint')
+        return {'checkpoint': Path(latest.read_text(encoding='utf-8').strip()).name, **last_loss(folder)}
+
+    yield Step('training', 'Adversarial training', [train], limit, where, lambda _: reached(), FOR_TEST, stoppable=True)
 
     def scores(_: str) -> dict:
         rows = json.loads(max(folder.glob('*/results.json')).read_text(encoding='utf-8'))['results']
@@ -389,7 +393,6 @@ def training(args: argparse.Namespace, out: Path, scenes: Path) -> Iterator[Step
             if '/' not in metric  # of single classes
         }
 
-    latest = folder / 'last_checkpoint'
     if latest.is_file():
         test = [sys.executable, 'tools/test.py', args.train_config, latest.read_text(encoding='utf-8').strip()]
         test += ['--work-dir', folder, '--attack', args.attack, *options]

@@ -62,7 +62,7 @@ test_evaluator = [
 
 #: Name -> what is typed. {folder}: of the kind's training, {out}: a new one.
 RUNS = {
-    'train': 'train {config} --work-dir {folder}/run --launcher none --local_rank 0 --cfg-options '
+    'train': 'train {config} --work-dir {folder}/run --auto-scale-lr --launcher none --local_rank 0 --cfg-options '
     'train_cfg.max_iters=2',
     'resume': 'train {config} --work-dir {out} --resume --cfg-options train_cfg.max_iters=3',
     'amp': 'train {config} --work-dir {out} --amp',
@@ -114,7 +114,7 @@ def test_every_flag_is_in_a_run(monkeypatch):
         typed.setdefault(tool, set()).update(words)
     for path in TOOLS:
         tool = str(path.with_suffix(''))
-        if tool in (*DEMOS, 'compatibility', 'check_versions'):  # hours, too
+        if tool in (*DEMOS, 'compatibility', 'check_versions', 'gpu_check'):  # hours, too, or a GPU
             continue
         missing = [flags for flags in flags_of(monkeypatch, tool) if not set(flags) & typed.get(tool, set())]
         assert tool in typed, f'tools/{path} is in no run'

@@ -10,7 +10,7 @@ import time
 import gpu_check
 import pytest
 from conftest import REPO
-from gpu_check import Check, Step
+from gpu_check import Check, FailedError, Step
 
 
 def python(code: str) -> list[str]:
@@ -194,7 +194,20 @@ def test_the_training_is_the_one_asked_for_and_tested_as_far_as_it_came(tmp_path
 
 
 def test_without_a_checkpoint_nothing_is_tested(tmp_path):
-    assert len(list(gpu_check.training(gpu_check.parse_args([]), tmp_path, tmp_path))) == 1
+    (training,) = gpu_check.training(gpu_check.parse_args([]), tmp_path, tmp_path)
+    with pytest.raises(FailedError, match='it wrote no checkpoint'):
+        training.figures('')
+
+
+@pytest.mark.parametrize('entry', ['', '{"loss": NaN, "iter": 3}', '{"mIoU": 3.0, "step": 3}'])
+def test_a_training_without_a_finite_loss_has_failed(tmp_path, entry):
+    log = tmp_path / 'training' / '20260101_000000' / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text('{"loss": 2.0, "iter": 1}\n')
+    assert gpu_check.last_loss(tmp_path / 'training') == {'loss': 2.0, 'of iteration': 1}
+    log.write_text(entry)
+    with pytest.raises(FailedError, match='no finite loss in the log of training'):
+        gpu_check.last_loss(tmp_path / 'training')
 
 
 @pytest.mark.slow
@@ -214,7 +227,8 @@ def test_the_rehearsal_passes(tmp_path):
     assert {'forward_ratio', 'bf16_forward_ratio', 'bf16_forward_backward_ratio'} <= set(steps['fusion']['figures'])
     assert 'worst_overhead' in steps['sat']['figures']
     assert {'batch_1', 'batch_2'} == set(steps['evaluation']['figures'])
-    assert steps['training']['figures']['iterations'] > 0
+    assert steps['training']['figures']['checkpoint'].startswith('iter_')
+    assert steps['training']['figures']['of iteration'] > 0
     assert {'mIoU, clean', 'mIoU, pgd5_eps4'} <= set(steps['attacked']['figures'])
     for name, step in steps.items():
         assert f'| {step["title"]} | passed |' in page, name
