@@ -8,6 +8,7 @@ iteration, and ``worst_overhead``, the largest ratio of an iteration to its own 
 
 import argparse
 import json
+import time
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -66,8 +67,9 @@ def main() -> None:
     parser.add_argument('--batch', type=int, default=4)
     parser.add_argument('--repeats', type=int, default=7)
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
+    parser.add_argument('--cpu-time', action='store_true', help="the process's own, for busy machines; one thread")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1 if args.cpu_time else args.threads)
     runner, batch = build(args)
     found = recipes()
     forms = {'plain': lambda: train(runner, batch, [])}
@@ -80,10 +82,11 @@ def main() -> None:
     forms['angle'] = lambda: angle_by_hand(runner.model, batch)
     forms['replay'] = lambda: train(runner, batch, [], pixels=True)
     forms['double'] = lambda: train(runner, doubled(batch), [])
-    seconds = interleaved(forms, args.repeats)
+    seconds = interleaved(forms, args.repeats, time.process_time if args.cpu_time else time.perf_counter)
 
     plain = seconds['plain']
-    print(f'{args.config}, {args.batch} pairs of {args.size}, {args.threads} threads, medians of {args.repeats}')
+    threads = torch.get_num_threads()
+    print(f'{args.config}, {args.batch} pairs of {args.size}, {threads} threads, medians of {args.repeats}')
     print(f'plain iteration: {plain:.3f} s')
     overheads = {}
     for name, recipe in found.items():
