@@ -60,8 +60,8 @@ class AdversarialAttackHook(Hook):
             the clean ones.
         align (float | None): lambda of GradAlign (Andriushchenko and Flammarion, NeurIPS 2020), which keeps training by
             single steps from collapsing, e.g. 0.2: adds align * (1 - cos) of the gradients at an attacked image's clean
-            pair and at a random point of the ball around it, at the price of about three more passes (see
-            :class:`~.alignment.GradientAlignment`). Default: None.
+            pair and at a random point of the ball around it, which are differentiated in turn: several times the price
+            of the step itself (see :class:`~.alignment.GradientAlignment`). Default: None.
         ramp (dict | None): iterations, from ``begin`` on, over which ``eps`` and ``ratio`` grow linearly from 0, and
             ``steps`` from 1, to what they are, e.g. ``dict(eps=2000)``. Default: full from the start.
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from helpers import box_batch, build_model, deterministic, pair_batch, tiny_fcos, tiny_segformer
+from helpers import backbone_form, box_batch, build_model, deterministic, pair_batch, tiny_fcos, tiny_segformer
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from searching import loader
@@ -130,12 +130,14 @@ def by_hand(model, batch, weight):
     return loss.detach(), torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
 
 
-@pytest.mark.parametrize('with_cp', [False, True])
-def test_a_training_step_follows_the_angle_beside_its_losses(with_cp):
+@pytest.mark.parametrize('case', ['plain', 'checkpoints', 'fused in the backbone'])
+def test_a_training_step_follows_the_angle_beside_its_losses(case):
     config = tiny_segformer()
-    config.backbone.with_cp = with_cp
+    config.backbone.with_cp = case == 'checkpoints'
     config.backbone.drop_path_rate = 0.0
     config.decode_head.dropout_ratio = 0.0
+    if case == 'fused in the backbone':
+        config = backbone_form(config)
     model = without_drawing(build_model(config)).train()
     batch = pair_batch([(32, 32)] * 2)
     plain_model, reference = copy.deepcopy(model), copy.deepcopy(model)
