@@ -229,8 +229,8 @@ def normalised(norm: nn.Module, x: Tensor, weight: Tensor, padding=0, dilation=1
 
 def skip(x: Tensor, y: Tensor, scale: float = 1) -> Tensor:
     """x + scale * y for a y that nobody reads afterwards: it is overwritten if no gradient is wanted."""
-    in_place = x.dtype == y.dtype and not (x.requires_grad or y.requires_grad)
-    return torch.add(x, y, alpha=scale, out=y if in_place else None)
+    wanted = x.requires_grad or y.requires_grad or torch.compiler.is_compiling()
+    return torch.add(x, y, alpha=scale, out=y if x.dtype == y.dtype and not wanted else None)
 
 
 def build_operation(name: str, channels: int) -> nn.Module:
