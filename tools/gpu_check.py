@@ -82,12 +82,25 @@ class Step(NamedTuple):
     stoppable: bool = False
 
 
+def duration(text: str) -> float:
+    """A finite number above zero."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number above 0')
+    return number
+
+
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Check and measure paif_mm on a GPU')
     parser.add_argument('--out', default='work_dirs/gpu_check', help='folder of results (default: work_dirs/gpu_check)')
     parser.add_argument('--wheels', help='folder of wheels to install first, all of them, for this check alone')
-    parser.add_argument('--minutes', type=float, help='for everything (default: 9; of a rehearsal 60)')
-    parser.add_argument('--reserve', type=float, default=100, help='seconds of these for the training (default: 100)')
+    parser.add_argument('--minutes', type=duration, help='for everything (default: 9; of a rehearsal 60)')
+    parser.add_argument(
+        '--reserve', type=duration, default=100, help='seconds of these for the training (default: 100)'
+    )
     parser.add_argument(
         '--train-config', default=SAT, help=f'what is trained at the end (default: {SAT}, on scenes made on the spot)'
     )

@@ -1,7 +1,5 @@
 """The fusion loss L_F (Eq. 6)."""
 
-from functools import cache
-
 import torch
 from pytorch_msssim import ssim
 from torch import Tensor, nn
@@ -109,11 +107,10 @@ def _exact(*images: Tensor) -> list[Tensor]:
     return [image.double() if image.is_cuda else image for image in images]
 
 
-@cache
 def _window(device: torch.device) -> Tensor:
-    """SSIM's Gaussian, (1, 1, 1, 11), made once a device: on its way to a GPU, each iteration would wait for it."""
-    weights = torch.exp(-((torch.arange(WINDOW, dtype=torch.float) - WINDOW // 2) ** 2) / (2 * DEVIATION**2))
-    return (weights / weights.sum()).view(1, 1, 1, WINDOW).to(device)
+    """SSIM's Gaussian, (1, 1, 1, 11), made where it is used: on its way to a GPU, each iteration would wait for it."""
+    offsets = torch.arange(WINDOW, dtype=torch.float, device=device) - WINDOW // 2
+    return (-offsets.square() / (2 * DEVIATION**2)).softmax(0).view(1, 1, 1, WINDOW)
 
 
 def _check_choice(name: str, value: str, choices) -> None:

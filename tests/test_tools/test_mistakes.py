@@ -389,6 +389,7 @@ NUMBERS = {
     },
     'show_genotype paif': {'--channels': BELOW_ONE, '--size': ('0x32', '32', 'x')},
     STUDY: {'--seeds': NEGATIVE, '--jobs': BELOW_ONE, '--processes': BELOW_ONE},
+    'gpu_check': {'--minutes': ('0', *RADIUS), '--reserve': ('0', *RADIUS)},
     'compatibility': {'--jobs': BELOW_ONE, '--limit': RADIUS, '--memory': RADIUS},
 }
 CASES = [(line, flag, value) for line, flags in NUMBERS.items() for flag, values in flags.items() for value in values]
@@ -423,7 +424,7 @@ def test_every_flag_with_a_number_is_in_the_table(monkeypatch):
         numbers = [a.option_strings[0] for a in parsers[tool]._actions if a.type is not None and a.option_strings]
         numbers = [flag for flag in numbers if flag not in ('--out', '--renamed')]  # paths
         assert set(numbers) <= set(listed.get(tool, ())), tool
-        if tool not in (*DEMOS, 'check_versions'):  # which needs the standard library alone
+        if tool not in (*DEMOS, 'check_versions', 'gpu_check'):  # these two need the standard library alone
             assert '--debug' in parsers[tool]._option_string_actions, tool
 
 
