@@ -6,6 +6,7 @@ LoadPairFromFile reads), and ``manifest.json`` with what they are and a hash of 
 """
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,7 +69,7 @@ class AttackBank:
         return (clean if level == CLEAN else self._pair(level, name)), clean
 
     def unpack(self) -> bool:
-        """Read pairs from decoded pixels from now on, of which a crop touches its own rows alone.
+        """Read pairs from decoded pixels from now on, of which a crop touches its own rows alone. Don't write to them.
 
         They are one file in the bank's folder, 4 H W bytes a pair and level, made by whoever asks first. It is mapped
         into memory, so that workers and processes share it, and what is read often stays there.
@@ -77,14 +78,16 @@ class AttackBank:
             Whether it was made now.
 
         Raises:
-            OSError: it can not be made there (a folder without write permission, a full disk). Pairs are then read
-                from their images as before.
+            OSError: it can not be made there (a folder without write permission, a full disk) or mapped. Pairs are then
+                read from their images as before.
         """
         manifest = file_hash(self.folder / MANIFEST)
         made = not Unpacked.fits(self.folder, manifest)
         if made:
             Unpacked.make(self.folder, list(self.manifest['files']), manifest)
-        self._unpacked = Unpacked(self.folder)
+        unpacked = Unpacked(self.folder)
+        unpacked.pixels()
+        self._unpacked = unpacked
         return made
 
     def _pair(self, level: str, name: str) -> Tensor:
@@ -127,11 +130,18 @@ class Unpacked:
         write_json(folder / PLACES, {'manifest': manifest, 'size': size, 'places': places})
 
     def pair(self, file: str) -> Tensor:
-        """(4, H, W) uint8, a view of the file: nothing is read before it is looked at."""
-        if self._pixels is None:  # a private mapping: writing to a pair would copy its pages, and leave the file alone
-            self._pixels = torch.from_file(str(self.folder / PIXELS), shared=False, size=self.size, dtype=torch.uint8)
+        """(4, H, W) uint8, a view of the file, which must not be written to: nothing is read before it is looked at."""
         begin, height, width = self.places[file]
-        return self._pixels[begin : begin + 4 * height * width].view(height, width, 4).permute(2, 0, 1)
+        return self.pixels()[begin : begin + 4 * height * width].view(height, width, 4).permute(2, 0, 1)
+
+    def pixels(self) -> Tensor:
+        """All of them, (size,). Read-only, since a writable private mapping counts as memory that may be needed."""
+        if self._pixels is None:
+            mapped = np.memmap(self.folder / PIXELS, mode='r', shape=self.size)
+            with warnings.catch_warnings():  # torch knows no tensors that are read-only
+                warnings.filterwarnings('ignore', 'The given NumPy array is not writable')
+                self._pixels = torch.from_numpy(mapped)
+        return self._pixels
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, '_pixels': None}  # a worker that is spawned maps the file itself

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .channels import makes_graph
+
 #: An output below zero tells its input, and the slope's gradient with it, up to rounding; not if the slope is tiny.
 SMALLEST_SLOPE = 1e-3
 
@@ -51,4 +53,4 @@ class _PReLU(torch.autograd.Function):
 
 def _has_values(x: Tensor) -> bool:
     """Whether x is an ordinary tensor on a CPU, whose values may be looked at without waiting for a device."""
-    return type(x) is Tensor and x.is_cpu and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    return type(x) is Tensor and x.is_cpu and not makes_graph()

@@ -5,14 +5,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def makes_graph() -> bool:
+    """Whether a call is compiled or traced: then it is written in torch's own operators, which a graph can hold."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A 1x1 convolution as a matrix product: (N, C, H, W), (D, C), (D,) -> (N, D, H, W).
 
     On a CPU its backward pass takes half of ``conv2d``'s time. On CUDA torch computes matrix products in full single
     precision by default, convolutions in TF32. The result is a view: it should not be overwritten under autograd. A
-    compiler is handed the convolution, around which it keeps the layout.
+    graph gets the convolution, around which compilers keep the layout.
     """
-    if torch.compiler.is_compiling():
+    if makes_graph():
         return F.conv2d(x, weight[:, :, None, None], bias)
     return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
@@ -24,12 +29,12 @@ def channel_dot(a: Tensor, b: Tensor) -> Tensor:
 
 def channel_max(x: Tensor) -> Tensor:
     """The largest channel of each pixel, (N, C, H, W) -> (N, 1, H, W); channels that tie share its gradient."""
-    return x.amax(1, keepdim=True) if torch.compiler.is_compiling() else _Extremum.apply(x, True)
+    return x.amax(1, keepdim=True) if makes_graph() else _Extremum.apply(x, True)
 
 
 def channel_min(x: Tensor) -> Tensor:
     """The smallest channel, as :func:`channel_max`."""
-    return x.amin(1, keepdim=True) if torch.compiler.is_compiling() else _Extremum.apply(x, False)
+    return x.amin(1, keepdim=True) if makes_graph() else _Extremum.apply(x, False)
 
 
 class _Extremum(torch.autograd.Function):

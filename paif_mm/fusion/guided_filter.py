@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .channels import channel_dot, channel_max, channel_min, pointwise
+from .channels import channel_dot, channel_max, channel_min, makes_graph, pointwise
 
 #: Whether box sums on a CPU are depthwise convolutions; switched off to count FLOPs.
 SUMS_AS_CONVOLUTIONS = torch.backends.mkldnn.is_available()
@@ -73,7 +73,7 @@ def guided_projection(x: Tensor, weight: Tensor, bias: Tensor, eps: Sequence[flo
     gain1, gain2 = (share / (guide_variance + e) for e in eps)  # (N, 1, H, W) each
 
     inputs = x, guide, guide_mean, gain1, gain2, w1, w2, w1 + w2, high1 + high2, bias, share, radius
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():  # a compiler derives and fuses on its own
+    if makes_graph() or not torch.is_grad_enabled():  # a compiler derives and fuses on its own
         return mix(*inputs)
     return _Mix.apply(*inputs)
 
@@ -180,7 +180,7 @@ def residual_guide(x: Tensor) -> Tensor:
 
 def box_sum(x: Tensor, radius: int) -> Tensor:
     """Sums over windows of ``2 * radius + 1`` pixels a side, zeros outside; (N, C, H, W) -> (N, C, H, W)."""
-    return _box_sum(x, radius) if torch.compiler.is_compiling() else _BoxSum.apply(x, radius)
+    return _box_sum(x, radius) if makes_graph() else _BoxSum.apply(x, radius)
 
 
 def _box_sum(x: Tensor, radius: int) -> Tensor:

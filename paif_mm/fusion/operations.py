@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from paif_mm.registry import OPERATIONS
 
 from .activation import PReLU
-from .channels import channel_max
+from .channels import channel_max, makes_graph
 
 KERNEL_SIZES = (3, 5, 7)
 
@@ -87,7 +87,8 @@ class DilatedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y, depthwise, pointwise = F.relu(x), self.depthwise, self.pointwise.weight
-        if y.is_cpu and torch.is_grad_enabled() and depthwise.weight.requires_grad:
+        trains = torch.is_grad_enabled() and depthwise.weight.requires_grad and not torch.jit.is_tracing()
+        if y.is_cpu and trains:
             # On a CPU the weight gradient of a dilated depthwise convolution takes twice the time of everything that
             # the full convolution takes which both convolutions make, and torch 2.14 computes a wrong one in bfloat16.
             weight = pointwise * depthwise.weight.transpose(0, 1)
@@ -218,7 +219,7 @@ def conv_of_concatenation(layer: nn.Conv2d, inputs: list[Tensor]) -> Tensor:
     return out
 
 
-def normalised(norm: nn.Module, x: Tensor, weight: Tensor, padding=0, dilation=1) -> Tensor:
+def normalised(norm: nn.BatchNorm2d | nn.SyncBatchNorm, x: Tensor, weight: Tensor, padding=0, dilation=1) -> Tensor:
     """A batch norm's output for the convolution of x; in eval mode they are one convolution."""
     if norm.training:
         return norm(F.conv2d(x, weight, padding=padding, dilation=dilation))
@@ -229,7 +230,7 @@ def normalised(norm: nn.Module, x: Tensor, weight: Tensor, padding=0, dilation=1
 
 def skip(x: Tensor, y: Tensor, scale: float = 1) -> Tensor:
     """x + scale * y for a y that nobody reads afterwards: it is overwritten if no gradient is wanted."""
-    wanted = x.requires_grad or y.requires_grad or torch.compiler.is_compiling()
+    wanted = x.requires_grad or y.requires_grad or makes_graph()
     return torch.add(x, y, alpha=scale, out=y if x.dtype == y.dtype and not wanted else None)
 
 

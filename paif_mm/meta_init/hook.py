@@ -171,7 +171,7 @@ class AATMetaInitHook(Hook):
                 self.runner.logger.info(f'{bank.folder} decoded to {PIXELS} in {time.time() - begun:.0f} s')
         except OSError as error:
             self.runner.logger.warning(
-                f'{bank.folder / PIXELS} can not be written ({error.strerror}): every crop decodes its image'
+                f'{bank.folder / PIXELS} can not be written or mapped ({error.strerror}): every crop decodes its image'
             )
 
     def _batches(self, bank: AttackBank, inner_steps: int, length: int) -> MetaBatches:

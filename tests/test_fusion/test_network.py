@@ -196,3 +196,13 @@ def test_missing_compiler_is_explained(monkeypatch):
     monkeypatch.setattr(torch._inductor.config, 'force_disable_caches', True)
     with pytest.raises(RuntimeError, match=r'needs a C\+\+ compiler'):
         network(channels=2, dtype=torch.float32, compile=True)(*pair(1, 1, 11, 11, dtype=torch.float32))
+
+
+def test_a_traced_network_holds_torch_s_operators_alone():
+    """So that its file runs without this package; traced with gradients, which is torch.jit.trace's default."""
+    network = FusionNet(channels=4).eval()
+    traced = torch.jit.trace(network, (torch.rand(1, 1, 16, 16), torch.rand(1, 1, 16, 16)))
+    assert 'PythonOp' not in str(traced.inlined_graph)
+    assert '^' not in str(traced.inlined_graph)  # how a graph shows functions of Python
+    ir, vis = torch.rand(2, 2, 1, 16, 16)
+    torch.testing.assert_close(traced(ir, vis), network(ir, vis))

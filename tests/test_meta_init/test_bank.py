@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -228,12 +229,27 @@ def test_pairs_of_several_sizes_are_decoded_too(tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(bank.read(*key), pair, strict=True))
 
 
-def test_writing_to_a_pair_leaves_the_file_alone(tmp_path):
+def test_where_memory_does_not_map_the_pixels_images_are_read(tmp_path, monkeypatch):
+    """As a system does that promises no more memory than it has, for a bank that is larger."""
+    import numpy
+
+    def refused(*args, **kwargs):
+        raise OSError(12, 'Cannot allocate memory')
+
+    bank = noise_bank(tmp_path)
+    wanted = bank.read('heavy', bank.names[0])
+    monkeypatch.setattr(numpy, 'memmap', refused)
+    with pytest.raises(OSError, match='Cannot allocate memory'):
+        bank.unpack()
+    assert all(torch.equal(a, b) for a, b in zip(bank.read('heavy', bank.names[0]), wanted, strict=True))
+
+
+@pytest.mark.skipif(not Path('/proc/self/maps').exists(), reason='Linux tells how a file is mapped')
+def test_the_mapping_asks_for_no_memory(tmp_path):
     bank = noise_bank(tmp_path)
     bank.unpack()
-    before = (tmp_path / PIXELS).read_bytes()
-    bank.read('heavy', bank.names[0])[0].zero_()
-    assert (tmp_path / PIXELS).read_bytes() == before
+    lines = [line for line in Path('/proc/self/maps').read_text().splitlines() if line.endswith(f'{tmp_path}/{PIXELS}')]
+    assert [line.split()[1] for line in lines] == ['r--s']
 
 
 def test_pixels_of_another_bank_or_cut_off_ones_are_made_anew(tmp_path):
