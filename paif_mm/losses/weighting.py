@@ -124,4 +124,4 @@ def weighted_mean(losses: list[Tensor], index: list[list[int]], weights: list[fl
 
 def rows(values: Tensor, places: list[int]) -> Tensor:
     """``values[places]``, which would wait for a GPU to take the list over."""
-    return torch.stack([values[place] for place in places])
+    return torch.stack([values[place] for place in places]) if places else values[:0]

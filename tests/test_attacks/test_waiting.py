@@ -110,7 +110,22 @@ def test_the_fusion_loss_of_weighted_images_waits_for_nothing():
 def test_rows_are_those_of_indexing():
     values = torch.rand(4, 2, 3, requires_grad=True)
     assert torch.equal(rows(values, [2, 0]), values[[2, 0]])
+    assert rows(values, []).shape == (0, 2, 3)
     one, other = (
         torch.autograd.grad(part.square().sum(), values)[0] for part in (rows(values, [1, 1]), values[[1, 1]])
     )
     assert torch.equal(one, other)
+
+
+def test_a_size_whose_images_all_weigh_nothing_is_left_out_of_the_fusion_loss():
+    model, loss = build_model(tiny_segformer()), FusionLoss()
+    fuser = model.data_preprocessor
+    pairs = [torch.rand(4, 32, 40) * 255, torch.rand(4, 40, 48) * 255]
+    with frozen(model):
+        fuser.fuse(pairs)
+        fuser.image_weights = [2.0, 0.0]
+        found = batch_fusion_loss(loss, fuser)
+        fuser.fuse(pairs[:1])
+        fuser.image_weights = None
+        expected = batch_fusion_loss(loss, fuser)
+    torch.testing.assert_close(found, expected)
