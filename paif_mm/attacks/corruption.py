@@ -5,8 +5,9 @@ import zlib
 import torch
 from torch import Tensor
 
-from paif_mm.corruptions import CORRUPTIONS, SEVERITIES, TIME_OFFSET, corrupted
+from paif_mm.corruptions import COMMON, CORRUPTIONS, SEVERITIES, TIME_OFFSET, corrupted
 from paif_mm.corruptions.frames import Frames
+from paif_mm.corruptions.imagenet_c import published
 from paif_mm.data.colour import INFRARED, VISIBLE
 from paif_mm.registry import ATTACKS
 from paif_mm.spelling import choices
@@ -29,7 +30,7 @@ class Corruption(Attack):
         objective (dict): see :class:`~.attack.Attack`; only measured.
 
     Raises:
-        ValueError: an unknown name or severity.
+        ValueError: an unknown name or severity, or a corruption of a package that is not installed.
     """
 
     def __init__(self, name: str, severity: int = 3, seed: int = 0, objective: dict | None = None):
@@ -38,6 +39,8 @@ class Corruption(Attack):
             raise ValueError(f'there is no Corruption {name!r}: {choices(name, CORRUPTIONS)}')
         if severity not in SEVERITIES:
             raise ValueError(f'severity must be 1 to 5, not {severity}')
+        if CORRUPTIONS[name].family == COMMON:
+            published(name.removeprefix('common_'))
         self.name, self.severity, self.seed = name, severity, seed
         self.frames: Frames | None = None
 

@@ -41,10 +41,9 @@ def _corrupted(name: str, image: Tensor, severity: int, rng: torch.Generator) ->
     """(3, H, W) B,G,R to the same.
 
     Raises:
-        ImportError: the package is missing, or the one whose draws can't be repeated.
-        ValueError: the image is too small.
+        ValueError: the image is too small, or see :func:`published`.
     """
-    function = _function(name)
+    function = published(name)
     if min(image.shape[1:]) < LEAST:
         raise ValueError(
             f'common_{name} needs images of at least {LEAST}x{LEAST}, not {image.shape[1]}x{image.shape[2]}'
@@ -57,11 +56,16 @@ def _corrupted(name: str, image: Tensor, severity: int, rng: torch.Generator) ->
     return torch.from_numpy(np.array(found).astype(np.uint8)).permute(2, 0, 1).flip(0).to(image)
 
 
-def _function(name: str) -> Callable:
+def published(name: str) -> Callable:
+    """The package's own function.
+
+    Raises:
+        ValueError: the package is missing, or it is the one whose draws can't be repeated.
+    """
     try:
         import imagecorruptions.corruptions as library
     except ImportError as error:
-        raise ImportError(f'common_{name} needs the package imagecorruptions-imaug: {INSTALL}') from error
+        raise ValueError(f'common_{name} needs the package imagecorruptions-imaug: {INSTALL}') from error
     if 'seed' not in inspect.signature(library.glass_blur).parameters:
-        raise ImportError(f'common_{name} needs the fork imagecorruptions-imaug instead of imagecorruptions: {INSTALL}')
+        raise ValueError(f'common_{name} needs the fork imagecorruptions-imaug instead of imagecorruptions: {INSTALL}')
     return getattr(library, name)

@@ -1,5 +1,8 @@
 """Corruptions touch their own modality, grow with severity, and are the same wherever a pair stands."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,6 @@ from helpers import build_model, generators_untouched, pair_batch, tiny_segforme
 from paif_mm.attacks import AdversarialAttackHook, Corruption
 from paif_mm.corruptions import COMMON, CORRUPTIONS, OFF, TIME_OFFSET
 from paif_mm.corruptions.frames import Frames
-from paif_mm.corruptions.imagenet_c import common_corruption
 from paif_mm.corruptions.registration import parallax, rotation, shift
 from paif_mm.corruptions.sensors import blur, contrast, crossover
 from paif_mm.corruptions.weather import fog, glare, rain
@@ -219,10 +221,16 @@ def test_the_common_corruptions_are_those_of_the_library():
         Corruption('common_fog').corrupt(pair[:, :24])
 
 
-def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setitem(__import__('sys').modules, 'imagecorruptions.corruptions', None)
-    with pytest.raises(ImportError, match='needs the package imagecorruptions-imaug: pip install -r requirements'):
-        common_corruption('snow')(torch.zeros(3, 40, 40), 1, RNG)
+def test_a_missing_package_is_named_before_anything_is_tested(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'imagecorruptions.corruptions', None)
+    with pytest.raises(ValueError, match='common_snow needs the package imagecorruptions-imaug: pip install -r requir'):
+        Corruption('common_snow')
+    monkeypatch.setitem(sys.modules, 'imagecorruptions.corruptions', SimpleNamespace(glass_blur=lambda x, severity: x))
+    monkeypatch.setitem(
+        sys.modules, 'imagecorruptions', SimpleNamespace(corruptions=sys.modules['imagecorruptions.corruptions'])
+    )
+    with pytest.raises(ValueError, match='needs the fork imagecorruptions-imaug instead of imagecorruptions'):
+        Corruption('common_snow')
 
 
 def test_the_audit_of_a_corruption_has_its_loss():
