@@ -14,8 +14,8 @@ from .sections import Section, interval, number
 SETTINGS = ('suite', 'modality', 'eps', 'steps', 'queries', 'seed')
 
 
-def leaderboard(reports: Mapping[str, Mapping]) -> Section:
-    """The table of reports of the same images, attacks and settings.
+def leaderboard(reports: Mapping[str, Mapping]) -> list[Section]:
+    """The table of reports of the same images, attacks and settings, a picture, and how to read both.
 
     Rows are in the order of the worst case at the smallest radius, then at the next; models whose gradients are masked
     come after all others, as their figures are upper limits.
@@ -33,23 +33,38 @@ def leaderboard(reports: Mapping[str, Mapping]) -> Section:
     head += ['mean corruption error'] if trouble else []
     head += ['masking', 'parameters, M', 'GFLOPs', 'training passes, M']
     rows = [[str(place + 1), name, *_cells(reports[name], eps, trouble)] for place, name in enumerate(order)]
+    what = f'in the worst case at {eps[0] * 255:.4g}/255' if eps else 'under real trouble'
     text = (
-        f'{score} in percent on the same {len(first["images"])} images of {first["data"]["type"]} under the same '
-        f'attacks (suite {first["settings"]["suite"]}), with 95 % intervals of the images. The order is that of the '
-        'worst case. "≤": a check for gradient masking failed, so that the figure is an upper limit and the model '
-        'comes after all others. Whether two models differ is said by the paired differences of '
-        'tools/compare_reports.py, not by intervals that overlap.'
+        f'The model that keeps most {what} comes first. {score} in percent on the same {len(first["images"])} images '
+        f'of {first["data"]["type"]}, suite {first["settings"]["suite"]}. A click on a column sorts by it.'
     )
+    return [
+        Section('Ranking', text, head, rows, sortable=True),
+        *([Section('At a glance', 'Lines are 95 % intervals of the images.', key='picture')] if eps else []),
+        Section('How to read it', '\n'.join(_notes(reports, order))),
+    ]
+
+
+def _notes(reports: Mapping[str, Mapping], order: list[str]) -> list[str]:
+    first = reports[order[0]]
+    lines = []
     if first['constant']:
-        value = number(first['constant']['figures']['all'][score])
-        text += f' Calling every pixel {first["constant"]["answer"]!r} has {value}: what is not above that is nothing.'
+        value = number(first['constant']['figures']['all'][first['score']])
+        lines.append(f'Calling every pixel {first["constant"]["answer"]!r} has {value}: up to there nothing is left.')
+    if masked := [name for name in order if reports[name]['masking']['verdict'] == FAILED]:
+        lines.append(
+            f'Of {", ".join(masked)} a check for gradient masking failed: the figures are upper limits (≤), so that '
+            'these models come after all others.'
+        )
     if plain := [name for name in order if not reports[name]['model']['pairs']]:
-        text += f' Of one sensor alone, so that all of it is attacked: {", ".join(plain)}.'
-    text += (
-        ' GFLOPs: of one image, two operations per multiply-add. Training passes: forward and backward passes of '
-        'single images by the config, millions; "-" where the config does not tell.'
-    )
-    return Section('Leaderboard', text, head, rows, 'leaderboard', sortable=True)
+        lines.append(f'Of one sensor alone, so that all of it is attacked: {", ".join(plain)}.')
+    lines += [
+        'In brackets are 95 % intervals of the images. Whether two models differ is said by the paired differences of '
+        'tools/compare_reports.py: models may differ although their intervals overlap.',
+        'GFLOPs: of one image, two operations per multiply-add. Training passes: forward and backward passes of single '
+        'images that the training took by the config; "-" where it does not tell.',
+    ]
+    return lines
 
 
 def ranking(reports: Mapping[str, Mapping]) -> list[str]:
@@ -128,7 +143,7 @@ def _cells(report: Mapping, eps: list[float], trouble: bool) -> list[str]:
     cost = report.get('costs') or {}
     cells.append(report['masking']['verdict'])
     for key, unit in (('parameters', 1e6), ('flops', 1e9), ('training_passes', 1e6)):
-        cells.append('-' if cost.get(key) is None else f'{cost[key] / unit:.4g}')
+        cells.append('-' if cost.get(key) is None else f'{cost[key] / unit:.3g}')
     return cells
 
 

@@ -35,7 +35,7 @@ def reports(tmp_path):
 
 
 def test_most_left_comes_first(reports):
-    section = leaderboard(reports)
+    section, *_, notes = leaderboard(reports)
     assert [row[:2] for row in section.rows] == [['1', 'strong'], ['2', 'middle'], ['3', 'weak']]
     assert section.head == [
         *('rank', 'model', 'worst case, 4/255', 'PGD-5, 4/255', 'clean', 'masking'),
@@ -44,17 +44,20 @@ def test_most_left_comes_first(reports):
     for row in section.rows:
         worst = next(r for r in reports[row[1]]['rows'] if r['key'] == 'worst case-4')['figures']['all']['mIoU']
         assert row[2] == f'{worst["value"]:.1f} [{worst["low"]:.1f}, {worst["high"]:.1f}]'
-        assert row[-3:] == ['3.7', '12.34', '-']
-    assert "Calling every pixel 'wall' has 30.0" in section.text
+        assert row[-3:] == ['3.7', '12.3', '-']
+    assert section.text.startswith('The model that keeps most in the worst case at 4/255 comes first.')
+    assert "Calling every pixel 'wall' has 30.0" in notes.text
+    assert 'upper limits' not in notes.text
 
 
 def test_a_model_that_hides_its_gradients_comes_last_and_its_figure_is_a_limit(reports):
     reports['strong']['masking'] = {'verdict': 'failed', 'findings': []}
-    section = leaderboard(reports)
+    section, *_, notes = leaderboard(reports)
     assert [row[1] for row in section.rows] == ['middle', 'weak', 'strong']
     assert section.rows[2][2].startswith('≤ ')
     assert section.rows[2][5] == 'failed'
     assert not section.rows[0][2].startswith('≤')
+    assert 'Of strong a check for gradient masking failed: the figures are upper limits (≤)' in notes.text
 
 
 def test_equal_worst_cases_are_ordered_by_clean_figures(tmp_path):
@@ -73,7 +76,7 @@ def test_reports_of_trouble_are_ordered_by_their_mean_error(tmp_path):
 
         facts = {**FACTS, 'settings': {**SETTINGS, 'suite': 'trouble'}, 'costs': COSTS}
         reports[name] = reported(tmp_path / name, cases, record, facts=facts)
-    section = leaderboard(reports)
+    section, *_, notes = leaderboard(reports)
     assert [row[1] for row in section.rows] == ['b', 'a']
     # right 60 - s of 60, 40 of 40 + s: the mean of both IoUs over s = 1..5
     errors = [100 - 50 * ((60 - s) / 60 + 40 / (40 + s)) for s in range(1, 6)]
@@ -123,13 +126,13 @@ def test_a_model_without_fusion_lacks_the_attack_on_it_and_may_stand_beside_othe
         'fused': report_of(tmp_path / 'fused', 20, cases=cases),
         'visible': report_of(tmp_path / 'visible', 30, cases=alone, model=plain),
     }
-    section = leaderboard(reports)
+    section, *_, notes = leaderboard(reports)
     assert [row[1] for row in section.rows] == ['visible', 'fused']
-    assert 'Of one sensor alone, so that all of it is attacked: visible.' in section.text
+    assert 'Of one sensor alone, so that all of it is attacked: visible.' in notes.text
 
 
 def test_the_page_sorts_by_itself_and_shows_every_model(reports):
-    text = page('Board', [leaderboard(reports)], {'leaderboard': draw(reports)})
+    text = page('Board', leaderboard(reports), {'picture': draw(reports)})
     assert text.count('<table class="sortable">') == text.count('<script>') == text.count('<svg') == 1
     assert not re.search(r'(src|href)="(?!data:|#)', text), 'the page needs nothing beside it'
     picture = text[text.index('<svg') : text.index('</svg>')]

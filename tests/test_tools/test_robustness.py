@@ -291,7 +291,7 @@ def test_one_modality_alone_leads_the_report(fused, monkeypatch, tmp_path):
     args = ['--steps', '1', '--eps', '8/255', '--limit', '1', '--modality', 'ir', *FAST]
     call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *args)
     text = (tmp_path / 'report.md').read_text()
-    assert 'At 8/255 on infrared alone ' in text
+    assert 'At 8/255 on infrared alone, ' in text
     assert '## Worst case' in text
     rows = json.loads((tmp_path / 'report.json').read_text())['rows']
     assert [row['audit']['max_delta_255']['vis'] for row in rows[1:-1]] == [0.0] * 4
