@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .cases import CORRUPTION
 from .curves import draw_leaderboard
 from .diagnostics import FAILED
 from .report import WORST, leading, main_threat, radii, row_of
@@ -95,8 +94,10 @@ def check_equal(reports: Mapping[str, Mapping]) -> None:
             )
         for key in SETTINGS:
             _same(f'--{key}', first, reference['settings'].get(key), name, report['settings'].get(key))
-        one, other = (_attacks(r, reference, report) for r in (reference, report))
-        different = sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
+        one, other = ({row['key']: row['attack'] for row in r['rows']} for r in (reference, report))
+        alike = all(reference['model'][kind] == report['model'][kind] for kind in ('fused', 'pairs'))
+        keys = {*one, *other} if alike else {*one} & {*other}  # without fusion, or of one sensor, there are fewer
+        different = sorted(key for key in keys if one.get(key, 'none') != other.get(key, 'none'))
         if different:
             raise ValueError(
                 f'{name} and {first} differ in attacks ({", ".join(different[:3])}{", ..." if different[3:] else ""}): '
@@ -112,17 +113,6 @@ def _same(what: str, first: str, expected, name: str, found) -> None:
 def _said(value) -> str:
     text = ' '.join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 60 else f'{text[:57]}...'
-
-
-def _attacks(report: Mapping, *both: Mapping) -> dict[str, dict]:
-    """Key -> attack of the rows that both reports can have: without fusion, or of one sensor, there are fewer."""
-    fused, pairs = (all(one['model'][key] for one in both) for key in ('fused', 'pairs'))
-    return {
-        row['key']: row['attack']
-        for row in report['rows']
-        if row['attack'] and (fused or row['kind'] != 'fusion')
-        if pairs or (row['threat'] == 'both' and row['kind'] != CORRUPTION)
-    }
 
 
 def draw(reports: Mapping[str, Mapping]) -> str:
