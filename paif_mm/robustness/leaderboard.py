@@ -27,11 +27,11 @@ def leaderboard(reports: Mapping[str, Mapping]) -> list[Section]:
     order = ranking(reports)
     first = reports[order[0]]
     score, eps = first['score'], radii(first)
-    trouble = all(report.get('trouble') for report in reports.values())
+    shared = _shared_corruptions(reports)
     head = ['rank', 'model', *(f'{what}, {e * 255:.4g}/255' for what in (WORST, 'PGD-5') for e in eps), 'clean']
-    head += ['mean corruption error'] if trouble else []
+    head += ['mean corruption error'] if shared else []
     head += ['masking', 'parameters, M', 'GFLOPs', 'training passes, M']
-    rows = [[str(place + 1), name, *_cells(reports[name], eps, trouble)] for place, name in enumerate(order)]
+    rows = [[str(place + 1), name, *_cells(reports[name], eps, shared)] for place, name in enumerate(order)]
     what = f'in the worst case at {eps[0] * 255:.4g}/255' if eps else 'under real trouble'
     text = (
         f'The model that keeps most {what} comes first. {score} in percent on the same {len(first["images"])} images '
@@ -57,6 +57,8 @@ def _notes(reports: Mapping[str, Mapping], order: list[str]) -> list[str]:
         )
     if plain := [name for name in order if not reports[name]['model']['pairs']]:
         lines.append(f'Of one sensor alone, so that all of it is attacked: {", ".join(plain)}.')
+    if shared := _shared_corruptions(reports):
+        lines.append(f'The mean corruption error is that of {len(shared)} corruptions, which all models met.')
     lines += [
         'In brackets are 95 % intervals of the images. Whether two models differ is said by the paired differences of '
         'tools/compare_reports.py: models may differ although their intervals overlap.',
@@ -69,12 +71,13 @@ def _notes(reports: Mapping[str, Mapping], order: list[str]) -> list[str]:
 def ranking(reports: Mapping[str, Mapping]) -> list[str]:
     """Names of the models, the one of which most is left first."""
 
+    shared = _shared_corruptions(reports)
+
     def key(name: str) -> tuple:
         report = reports[name]
         left = [_value(_worst(report, eps), report) for eps in radii(report)]
-        trouble = report.get('trouble')
-        mean = [-trouble['mean']['value']] if trouble and trouble['mean']['value'] is not None else []
-        return report['masking']['verdict'] != FAILED, *left, *mean, _value(report['rows'][0], report)
+        mean = -_mean_error(report, shared)['value'] if shared else 0.0
+        return report['masking']['verdict'] != FAILED, *left, mean, _value(report['rows'][0], report)
 
     return sorted(reports, key=key, reverse=True)
 
@@ -120,7 +123,21 @@ def draw(reports: Mapping[str, Mapping]) -> str:
     return draw_leaderboard({name: reports[name] for name in ranking(reports)})
 
 
-def _cells(report: Mapping, eps: list[float], trouble: bool) -> list[str]:
+def _shared_corruptions(reports: Mapping[str, Mapping]) -> list[str]:
+    """Those that all reports have; a model of visible images meets fewer."""
+    tables = [(report.get('trouble') or {}).get('corruptions', {}) for report in reports.values()]
+    return [name for name in tables[0] if all(table.get(name, {}).get('value') is not None for table in tables)]
+
+
+def _mean_error(report: Mapping, shared: list[str]) -> Mapping:
+    """With an interval where the report has no other corruptions."""
+    trouble = report['trouble']
+    if set(trouble['corruptions']) == set(shared):
+        return trouble['mean']
+    return {'value': float(np.mean([trouble['corruptions'][name]['value'] for name in shared])), 'low': None}
+
+
+def _cells(report: Mapping, eps: list[float], shared: list[str]) -> list[str]:
     failed = report['masking']['verdict'] == FAILED
     clean = leading(report['rows'][0], report)
     cells = []
@@ -128,8 +145,8 @@ def _cells(report: Mapping, eps: list[float], trouble: bool) -> list[str]:
         text = interval(leading(row, report)) if row else '-'
         cells.append(f'≤ {text}' if failed and row else text)
     cells.append(interval(clean))
-    if trouble:
-        cells.append(interval(report['trouble']['mean']))
+    if shared:
+        cells.append(interval(_mean_error(report, shared)))
     cost = report.get('costs') or {}
     cells.append(report['masking']['verdict'])
     for key, unit in (('parameters', 1e6), ('flops', 1e9), ('training_passes', 1e6)):

@@ -90,6 +90,25 @@ def test_reports_of_trouble_are_ordered_by_their_mean_error(tmp_path):
     assert [float(cell) for cell in table.rows[-1][1:]] == pytest.approx([100, 100 * ratio], abs=0.06)
 
 
+def test_mean_errors_are_of_the_corruptions_that_all_models_met(tmp_path):
+    clean = make_suite('paper', 'mIoU', ())[0]
+
+    def record(case, image):
+        lost = {'fog': 2, 'shift': 6}.get((case.attack or {}).get('name'), 0) * (case.attack or {}).get('severity', 0)
+        return (60 - lost, 0, lost), (40, lost, 0)
+
+    reports = {}
+    for name, corruptions in (('pairs', ['fog', 'shift']), ('visible', ['fog'])):
+        model = {**FACTS['model'], 'fused': name == 'pairs', 'pairs': name == 'pairs'}
+        facts = {**FACTS, 'settings': {**SETTINGS, 'suite': 'trouble'}, 'costs': COSTS, 'model': model}
+        cases = [clean, *corruption_cases(corruptions)]
+        reports[name] = reported(tmp_path / name, cases, record, facts=facts)
+    table, *_, notes = leaderboard(reports)
+    place = table.head.index('mean corruption error')
+    assert len({row[place].split()[0] for row in table.rows}) == 1, 'both lose the same by fog'
+    assert 'that of 1 corruptions, which all models met' in notes.text
+
+
 CHANGES = {
     'steps': (lambda r: r['settings'].update(steps=300), r'second and first differ in --steps \(300 and 100\)'),
     'eps': (lambda r: r['settings'].update(eps=['8/255']), r'differ in --eps \(8/255 and 4/255\)'),
