@@ -32,9 +32,9 @@ class Frames:
             folder, name = osp.split(path)
             numbers = tuple(int(part) for part in re.findall(r'\d+', name))
             sequences.setdefault((folder, re.sub(r'\d+', '#', name)), []).append((numbers, i))
+        self.sequences = [[i for _, i in sorted(frames)] for frames in sequences.values()]
         self.before: dict[str, list[int]] = {}  # path -> the images before it, the nearest first
-        for frames in sequences.values():
-            order = [i for _, i in sorted(frames)]
+        for order in self.sequences:
             for place, i in enumerate(order):
                 self.before[paths[i]] = order[:place][::-1]
 
@@ -58,18 +58,21 @@ class Frames:
         return found.to(now)
 
     def is_video(self) -> bool:
-        """Whether visible images (at 16x16) correlate more with the one before them than with one far away."""
-        index = {self.dataset.get_data_info(i)['img_path']: i for i in range(len(self.dataset))}
-        followers = [(index[path], before[0]) for path, before in self.before.items() if before]
-        looked_at = followers[:: max(len(followers) // LOOKED_AT, 1)]
-        if len(looked_at) < LEAST:
+        """Whether visible images (at 16x16) correlate more with the one before them than with one half of their
+        sequence away."""
+        trios = [
+            (i, order[place], order[(place + 1 + len(order) // 2) % len(order)])
+            for order in self.sequences
+            for place, i in enumerate(order[1:])
+        ]
+        trios = trios[:: max(len(trios) // LOOKED_AT, 1)]
+        if len(trios) < LEAST:
             return False
         alike = 0
-        for place, (i, before) in enumerate(looked_at):
-            far = looked_at[(place + len(looked_at) // 2) % len(looked_at)][0]
-            here, near, other = (self._small(j) for j in (i, before, far))
-            alike += _correlation(here, near) > _correlation(here, other)
-        return alike >= ALIKE * len(looked_at)
+        for trio in trios:
+            here, near, far = map(self._small, trio)
+            alike += _correlation(here, near) > _correlation(here, far)
+        return alike >= ALIKE * len(trios)
 
     def _small(self, index: int) -> Tensor:
         image = self.dataset[index]['inputs'][VISIBLE].float()
