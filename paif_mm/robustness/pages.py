@@ -37,26 +37,29 @@ svg { max-width: 100%; height: auto } img { max-width: 100%; display: block } fi
 figcaption { font-size: 13px; color: #5a6478 } p { max-width: 75em; margin: .5em 0 }
 """
 
-#: A click on a column's head sorts by it, largest first, the next click the other way; what is no number comes last.
+#: A click on a column's head sorts by it, numbers from the largest, words from A, the next click the other way; what is
+#: no number in a column of numbers comes last.
 SORTING = """<script>
 document.querySelectorAll('table.sortable').forEach(table => {
-  const number = text => { const found = text.match(/-?\\d+(\\.\\d+)?/); return found ? parseFloat(found[0]) : null }
   const heads = [...table.rows[0].cells]
   heads.forEach((head, column) => {
-    head.tabIndex = 0
     const sort = () => {
-      const down = head.ariaSort !== 'descending'
+      const rows = [...table.rows].slice(1)
+      const text = row => row.cells[column].textContent
+      const figure = row => parseFloat(text(row).replace(/^≤ /, ''))
+      const words = rows.some(row => !/^((≤ )?-?[\\d.,]+( \\[.*\\])?|-?)$/.test(text(row)))
+      const down = head.ariaSort ? head.ariaSort === 'ascending' : !words
       heads.forEach(other => other.removeAttribute('aria-sort'))
       head.ariaSort = down ? 'descending' : 'ascending'
-      const words = [...table.rows].slice(1).every(row => number(row.cells[column].textContent) === null)
-      const value = row => words ? row.cells[column].textContent : number(row.cells[column].textContent)
-      const rows = [...table.rows].slice(1).sort((a, b) => {
-        const [x, y] = [value(a), value(b)]
-        if (x === null || y === null) return (x === null) - (y === null)
-        return (x < y ? -1 : x > y ? 1 : 0) * (down ? -1 : 1)
+      const sign = down ? -1 : 1
+      rows.sort((a, b) => {
+        if (words) return sign * text(a).localeCompare(text(b))
+        const [x, y] = [figure(a), figure(b)]
+        return isNaN(x) || isNaN(y) ? isNaN(x) - isNaN(y) : sign * (x - y)
       })
       rows.forEach(row => row.parentNode.appendChild(row))
     }
+    head.tabIndex = 0
     head.addEventListener('click', sort)
     head.addEventListener('keydown', event => { if (event.key === 'Enter') sort() })
   })
