@@ -6,7 +6,7 @@ import numpy as np
 
 from .curves import draw_leaderboard
 from .diagnostics import FAILED
-from .report import WORST, leading, main_threat, radii, row_of
+from .report import WORST, leading, main_threat, radii, row_of, threats_of
 from .sections import Section, interval, number
 
 #: Settings of an evaluation that figures depend on.
@@ -59,6 +59,9 @@ def _notes(reports: Mapping[str, Mapping], order: list[str]) -> list[str]:
         lines.append(f'Of one sensor alone, so that all of it is attacked: {", ".join(plain)}.')
     if shared := _shared_corruptions(reports):
         lines.append(f'The mean corruption error is that of {len(shared)} corruptions, which all models met.')
+    threats = threats_of(first)
+    if len(threats) > 1 and 'both' not in threats:
+        lines.append(f'Of {", ".join(threats)}, which were attacked one at a time, the one that leaves least counts.')
     lines += [
         'In brackets are 95 % intervals of the images. Whether two models differ is said by the paired differences of '
         'tools/compare_reports.py: models may differ although their intervals overlap.',

@@ -543,8 +543,7 @@ def test_selection_of_pixels_is_no_deceit(honest, name):
     assert found.figures['hidden'] < 0.08
     assert ('the prediction hardly reacts' in found.evidence) == (found.figures['zero_share'] > 0.5)
     assert finding(model, 'gradient direction').verdict != 'failed'
-    for threat in ('both', 'ir', 'vis'):
-        assert finding(model, 'loss against steps', threat=threat).verdict != 'failed'
+    assert finding(model, 'loss against steps', threat='ir').verdict != 'failed'
 
 
 def test_a_maximum_is_not_failed_by_any_check_of_a_suite(honest, tmp_path):
@@ -569,8 +568,9 @@ def not_accused(model, folder, steps, images):
     assert len(found) == len(CHECKS) + 3 * len(THREAT_CHECKS)
 
 
-@pytest.mark.parametrize('width', [1, 2, 8, 32])
-@pytest.mark.parametrize('part', ['all', 'ir', 'one channel'])
+@pytest.mark.parametrize(
+    ('width', 'part'), [(1, 'one channel'), (2, 'all'), (8, 'ir'), (8, 'one channel'), (32, 'all'), (32, 'ir')]
+)
 def test_steps_of_any_width_are_told_from_selection(honest, width, part):
     channels = {'all': slice(0, 4), 'ir': slice(3, 4), 'one channel': slice(0, 1)}[part]
     model = defended(honest, in_channels(channels, lambda x: (x / width).round() * width))
