@@ -316,7 +316,7 @@ def given_blocks(text: str | None, images: list[str]) -> Blocks | None:
 
 def fitting_blocks(images: list[str], cases: list[Case], records: Records, bench: Bench) -> Blocks:
     """Runs whose length suits the clean images and those under PGD-5."""
-    keys = [case.key for case in cases if case.name in ('clean', 'pgd5') and case.threat == 'both']
+    keys = [case.key for case in cases if case.name in ('clean', 'pgd5')]
     found = ([record['score'] for record in records.of(key, images)] for key in keys)
     return chosen_blocks(images, [bench.score(one, bench.class_names) for one in found])
 

@@ -53,17 +53,18 @@ def draw_corruptions(report: Mapping) -> str:
 
 
 def draw_masking(report: Mapping) -> str:
-    """The loss against the steps of PGD."""
-    figures = next((f['figures'] for f in report['masking']['findings'] if 'loss' in f['figures']), None)
-    if figures is None:
+    """The loss against the steps of PGD, under the first threat that was looked at."""
+    found = next((finding for finding in report['masking']['findings'] if 'loss' in finding['figures']), None)
+    if found is None:
         return ''
+    figures = found['figures']
     with mpl.rc_context(STYLE | {'svg.hashsalt': 'masking'}):
         figure = Figure(figsize=(4.5, 2.6), layout='constrained')
         axis = figure.subplots()
         axis.plot(figures['steps'], figures['loss'], marker='o')
         axis.set_xlabel('steps of PGD')
         axis.set_ylabel('mean loss')
-        axis.set_title('loss against steps')
+        axis.set_title(found['check'])
         return _svg(figure)
 
 

@@ -191,6 +191,20 @@ def test_infrared_comes_from_earlier_frames_of_its_own_sequence():
         Corruption('time_offset')(model, batch)
 
 
+def test_a_test_of_earlier_frames_knows_its_data_set():
+    """As tools/test.py --attack runs it."""
+    hook = AdversarialAttackHook({'type': 'Corruption', 'name': 'time_offset', 'severity': 1}, phases=('test',))
+    model, batch, frame = build_model(tiny_segformer()).eval(), pair_batch([(64, 80)]), Video()
+    batch['inputs'] = [frame.items[1]]
+    batch['data_samples'][0].set_metainfo({'img_path': frame.paths[1]})
+    runner = SimpleNamespace(model=model, test_dataloader=SimpleNamespace(dataset=frame))
+    hook.before_test_epoch(runner)
+    runner.test_dataloader = []
+    hook.before_test_iter(runner, 0, batch)
+    assert torch.equal(batch['inputs'][0][3:], frame.items[0][3:].float())
+    assert hook.audit.max_delta['vis'] == 0
+
+
 def test_a_video_is_told_from_single_scenes():
     names = [f'{i}N' for i in range(30)]
     assert Frames(Video(3, names)).is_video()
