@@ -27,11 +27,11 @@ def parse_args() -> argparse.Namespace:
 @reports_mistakes
 def main() -> None:
     args = parse_args()
-    names = report_names(args.reports, args.names)
-    folders = [folder_of(path) for path in args.reports]
+    found = [read_report(path) for path in args.reports]
+    reports = dict(zip(report_names(args.reports, args.names), found, strict=True))
     output_folder(args.out, '--out')
-    reports = dict(zip(names, map(read_report, args.reports), strict=True))
-    parts = compare(reports, dict(zip(names, map(read_records, folders), strict=True)))
+    records = [read_records(folder_of(path)) for path in args.reports]
+    parts = compare(reports, dict(zip(reports, records, strict=True)))
     for part in parts:
         print(f'\n{part.title}: {part.text}')
         if part.rows:

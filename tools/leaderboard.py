@@ -25,9 +25,9 @@ def parse_args() -> argparse.Namespace:
 @reports_mistakes
 def main() -> None:
     args = parse_args()
-    names = report_names(args.reports, args.names)
+    found = [read_report(path) for path in args.reports]
+    reports = dict(zip(report_names(args.reports, args.names), found, strict=True))
     output_folder(args.out, '--out')
-    reports = dict(zip(names, map(read_report, args.reports), strict=True))
     parts = leaderboard(reports)
     table = PrettyTable(parts[0].head, align='l')
     table.add_rows(parts[0].rows)

@@ -164,7 +164,7 @@ MISTAKES = [
     ('compare_reports {folder}/nothing --out {out}', 'no report at {folder}/nothing: make it by'),
     ('leaderboard {folder}/report --out {out}', 'report.json is no report of tools/robustness.py'),
     ('leaderboard {folder}/nothing --out {out}', 'no report at {folder}/nothing: make it by'),
-    ('leaderboard a b/a --out {out}', '2 reports need as many different --names, not a, a'),
+    ('leaderboard a b/a --out {out}', 'no report at a: make it by'),
     (f'{ROBUSTNESS} --transfer-bank {{folder}}', 'no attack bank at {folder} (no manifest.json): make or finish it'),
     # ------------------------------------------------------------------------------------------------------- data
     (
