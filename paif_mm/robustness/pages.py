@@ -13,6 +13,7 @@ import cv2
 
 from paif_mm.files import write_bytes, write_json
 
+from .cases import CORRUPTION
 from .curves import draw_corruptions, draw_curves, draw_masking, draw_splits
 from .evaluate import STRIPS
 from .report import VERSION, main_threat, radii
@@ -142,6 +143,11 @@ def csv_of(reports: Mapping[str, Mapping]) -> str:
         if report['constant']:
             constant = {**dict.fromkeys(about, ''), 'key': 'constant answer', 'name': report['constant']['answer']}
             _write(writer, model, list(constant.values()), report['constant']['figures'])
+        if trouble := report.get('trouble'):
+            what = {**dict.fromkeys(about, ''), 'key': 'mean error', 'name': 'mean error', 'kind': CORRUPTION}
+            every = {'all': trouble['mean'], 'share of the clean figure kept': trouble['kept']}
+            tables = {'all': every, 'family': trouble['families'], 'corruption': trouble['corruptions']}
+            _write(writer, model, list(what.values()), tables)
     return text.getvalue()
 
 

@@ -546,6 +546,17 @@ def test_selection_of_pixels_is_no_deceit(honest, name):
     assert finding(model, 'loss against steps', threat='ir').verdict != 'failed'
 
 
+def test_a_detector_behind_a_maximum_is_told_from_one_behind_steps():
+    model = build_model(tiny_fcos(fusion={'type': MaximumFusion})).eval()
+    model.bbox_head.conv_cls.weight.data *= 30  # untrained scores hardly depend on the image
+    for change, verdict in ((lambda x: x, 'suspect'), (lambda x: (x / 8).round() * 8, 'failed')):
+        changed = defended(model, in_channels(slice(3, 4), change))
+        for threat in ('both', 'ir'):
+            found = EVERY['input gradients'](Probe(Bench(changed, Boxes(), [0, 1]), [0, 1], EPS, threat=threat))
+            assert found.figures['zero_share'] > 0.5
+            assert found.verdict == verdict, found
+
+
 def test_a_maximum_is_not_failed_by_any_check_of_a_suite(honest, tmp_path):
     """Through the entry point, behind the suite's attacks on each modality."""
     not_accused(HONEST['maximum'](honest), tmp_path, 6, [0])

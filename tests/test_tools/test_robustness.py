@@ -395,6 +395,11 @@ def test_real_trouble_at_five_severities(fused, monkeypatch, tmp_path, capsys):
     assert f'Real trouble: mean corruption error {trouble["mean"]["value"]:.1f} [' in text.split('## ')[1]
     assert '## Real trouble' in text
     assert '| mean: between the sensors |' in text
+    with open(tmp_path / 'report.csv', encoding='utf-8') as file:
+        lines = {(x['group'], x['figure']): x['value'] for x in csv.DictReader(file) if x['key'] == 'mean error'}
+    assert float(lines['all', 'all']) == trouble['mean']['value']
+    assert float(lines['corruption', 'fog']) == trouble['corruptions']['fog']['value']
+    assert float(lines['family', 'both at once']) == trouble['families']['both at once']['value']
     assert page.count('<svg') == 1
     assert all(f'>{family}<' in page for family in trouble['families'])
 
