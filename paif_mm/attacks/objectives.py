@@ -61,6 +61,11 @@ class Questions:
             return losses
         return Losses(*(_spread(values, asked, len(images)) for values in complete(losses)))
 
+    def of(self, places: Sequence[int]) -> 'Questions':
+        """The same of some of the images alone."""
+        samples, clean = ([kind[i] for i in places] for kind in (self.data_samples, self.clean))
+        return Questions(self.objective, self.model, samples, clean, self.training)
+
     def blinded(self, flags: Tensor) -> None:
         """Learn which images (N,), or several copies of them in a row, had gradients that are not finite."""
         flags = flags.view(-1, len(self.clean)).any(0)
