@@ -104,9 +104,9 @@ class FusionLoss(nn.Module):
 def _exact(*images: Tensor) -> list[Tensor]:
     """What SSIM, which subtracts nearly equal squares, may be given.
 
-    On CUDA, torch convolves fp32 in TF32 by default, forwards and backwards, but never fp64. A CPU's fp32 is exact. What
-    fp64 costs was measured on one CPU core alone: the whole loss and its gradient take .85 to 1.07 times as long with
-    it (1 and 4 pairs of 240x320, ``benchmarks/fusion_loss_forms.py --precision``).
+    On CUDA, torch convolves fp32 in TF32 by default, forwards and backwards, but never fp64. A CPU's fp32 is exact.
+    What fp64 costs was measured on one CPU core alone: the whole loss and its gradient take .85 to 1.07 times as long
+    with it (1 and 4 pairs of 240x320, ``benchmarks/fusion_loss_forms.py --precision``).
     """
     return [image.double() if image.is_cuda else image for image in images]
 
