@@ -191,7 +191,7 @@ class Check:
         limit = min(step.limit, self.deadline - time.monotonic() - leaves - GRACE)
         line = ' '.join(shlex.join(map(str, words)) for words in step.commands[:1])
         line = line.replace(f'{sys.executable} ', 'python ').replace(f'{REPO}/', '')
-        result = {'title': step.title, 'command': line, 'limit': round(limit)}
+        result = {'title': step.title, 'command': line, 'limit': max(0, round(limit))}
         self.results[step.name] = {**result, 'status': 'cut off', 'why': 'the run ended', 'seconds': 0.0}
         self.save()
         if limit < LEAST:
