@@ -24,6 +24,8 @@ from paif_mm.attacks.frozen import fingerprint
 from paif_mm.attacks.transfer import open_bank
 from paif_mm.checks import check_class_count
 from paif_mm.compat import init_cpu_distributed
+from paif_mm.corruptions.frames import Frames
+from paif_mm.corruptions.imagenet_c import INSTALL, is_installed
 from paif_mm.engine.launch import check_model_files, load_model, needed, read_attacks, read_config
 from paif_mm.evaluation.score import AveragePrecision
 from paif_mm.files import config_hash, file_hash
@@ -38,9 +40,11 @@ from paif_mm.robustness.cases import (
     Case,
     bank_cases,
     config_case,
+    corruption_names,
     make_suite,
     transfer_cases,
 )
+from paif_mm.robustness.costs import costs
 from paif_mm.robustness.evaluate import Bench, evaluate, evenly, finish_adversarial
 from paif_mm.robustness.masking import diagnose
 from paif_mm.robustness.pages import write_report
@@ -51,8 +55,8 @@ from paif_mm.robustness.statistics import Bootstrap, chosen_blocks
 
 PATIENCE = timedelta(days=7)  # for the process that has the most images
 QUERIES = 300  # of Square, in the diagnostics
-DIAGNOSTICS = {'paper': 4, 'strong': 8, 'full': 8}  # images
-SHOWN = ('Summary', 'Worst case', 'Every attack', 'Gradient masking')  # sections on the console
+DIAGNOSTICS = {'paper': 4, 'strong': 8, 'full': 8, 'trouble': 0}  # images
+SHOWN = ('Summary', 'Worst case', 'Every attack', 'Real trouble', 'Gradient masking')  # sections on the console
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
@@ -164,6 +168,7 @@ def make_cases(args, bench: Bench) -> list[Case]:
         ValueError: two cases have one name, or can't be built.
     """
     pairs, fused = bench.channels == 4, bench.fuser is not None
+    corruptions = corruptions_of(bench, pairs) if args.suite in ('full', 'trouble') else ()
     cases = make_suite(
         args.suite,
         bench.score.name,
@@ -175,7 +180,8 @@ def make_cases(args, bench: Bench) -> list[Case]:
         args.l2_eps,
         args.queries,
         bench.loss_names() if bench.score is AveragePrecision else (),
-        None if args.suite == 'paper' else bench.class_weight(),
+        None if args.suite in ('paper', 'trouble') else bench.class_weight(),
+        corruptions,
     )
     for name, attack in read_attacks(args.attack).items():
         try:
@@ -197,6 +203,17 @@ def make_cases(args, bench: Bench) -> list[Case]:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f'{case.key}: {error}') from error
     return cases
+
+
+def corruptions_of(bench: Bench, pairs: bool) -> list[str]:
+    """Those that can be tested here; says which can't."""
+    video, common = pairs and Frames(bench.dataset).is_video(), is_installed()
+    if get_dist_info()[0] == 0:
+        if pairs and not video:
+            print('time_offset is left out: these images are no video, in which each is like the one before it')
+        if not common:
+            print(f"ImageNet-C's common corruptions are left out: {INSTALL}")
+    return corruption_names(pairs, video, common)
 
 
 def collect_facts(args, config: Config, bench: Bench) -> dict:
@@ -228,6 +245,7 @@ def collect_facts(args, config: Config, bench: Bench) -> dict:
             'scenes': scenes(bench.dataset, bench.names),
         },
         'settings': settings,
+        'costs': costs(bench, config),
         'versions': versions,
         'bootstrap': {'resamples': args.bootstrap, 'level': 0.95, 'seed': args.seed},
     }

@@ -4,7 +4,7 @@ from .attack import APGD, PGD, Attack, AttackResult, Square
 from .audit import Audit
 from .auto_pgd import auto_pgd
 from .bank import AttackBank
-from .corruptions import Corruption
+from .corruption import Corruption
 from .free import FreeAdversarialHook
 from .frozen import frozen
 from .functional import Budget, Losses, projected_gradient

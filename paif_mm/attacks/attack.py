@@ -88,6 +88,9 @@ class Attack(ABC):
         """What it may do to images of so many channels, in pixel units; empty where nothing is promised."""
         return []
 
+    def prepare(self, dataset) -> None:  # noqa: B027 (few need it)
+        """Learn which data set (None: unknown) is about to be tested, before its first batch."""
+
 
 @ATTACKS.register_module()
 class PGD(Attack):

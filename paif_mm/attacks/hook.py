@@ -225,10 +225,10 @@ class AdversarialAttackHook(Hook):
         self._evaluate(runner, data_batch, 'test')
 
     def before_val_epoch(self, runner) -> None:
-        self._open_audit('val')
+        self._begin(runner, 'val')
 
     def before_test_epoch(self, runner) -> None:
-        self._open_audit('test')
+        self._begin(runner, 'test')
 
     def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         self._look_again(runner, batch_idx, 'val')
@@ -260,9 +260,10 @@ class AdversarialAttackHook(Hook):
         self.audit.update(result, self.attack, before, after, counted)
         replace(runner.model, data_batch, result)
 
-    def _open_audit(self, phase: str) -> None:
+    def _begin(self, runner, phase: str) -> None:
         if phase in self.phases:
             self.audit, self._fingerprint, self._seen = Audit(), None, 0
+            self.attack.prepare(getattr(getattr(runner, f'{phase}_dataloader'), 'dataset', None))
 
     def _look_again(self, runner, batch_idx: int, phase: str) -> None:
         """After the last batch: hooks that exchanged the weights for this evaluation are about to undo it."""

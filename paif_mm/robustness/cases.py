@@ -5,18 +5,21 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 
 from paif_mm.attacks import PGD
-from paif_mm.attacks.corruptions import CORRUPTIONS, SEVERITIES
+from paif_mm.corruptions import COMMON, CORRUPTIONS, OFF, SEVERITIES, TIME_OFFSET
+from paif_mm.data.colour import VISIBLE
 from paif_mm.registry import ATTACKS, build
 
 from .balls import Ball
 
-SUITES = ('paper', 'strong', 'full')
+SUITES = ('paper', 'strong', 'full', 'trouble')
 THREATS = ('both', 'ir', 'vis', 'split')
 #: Shares of one budget that infrared gets in the threat 'split'; visible gets the rest.
 SPLITS = (0.0, 0.25, 0.5, 0.75, 1.0)
-STEPS = {'paper': 100, 'strong': 100, 'full': 300}
+STEPS = {'paper': 100, 'strong': 100, 'full': 300, 'trouble': 100}
 DEFAULT_EPS = {'mIoU': (4 / 255, 8 / 255), 'AP50': (1 / 255, 4 / 255)}  # the paper's, by the score that is tested
 CORRUPTION, TRANSFER, QUERY = 'corruption', 'transfer', 'query'
+#: Attacks of the ensemble of SEA (Croce et al., ECCV 2024) and their losses of pixels.
+SEA = {'apgd_js': 'jensen_shannon', 'apgd_mce': 'masked_cross_entropy', 'apgd_bmce': 'balanced_cross_entropy'}
 #: What detectors of mmdet call their losses of classes and of boxes.
 TERMS = {'cls': ('*cls*', '*heatmap*'), 'box': ('*bbox*', '*wh*', '*xy*', '*offset*')}
 
@@ -84,6 +87,7 @@ def make_suite(
     queries: int = 1000,
     losses: Sequence[str] = ('loss_cls', 'loss_bbox'),
     class_weight: Sequence[float] | None = None,
+    corruptions: Sequence[str] | None = None,
 ) -> list[Case]:
     """The cases of a suite, the clean one first.
 
@@ -95,6 +99,8 @@ def make_suite(
       but Square in L2, too; for pairs, all again for either modality alone and for one budget split between both,
       every corruption at five severities and a missing modality; for fused models, the fusion loss as the objective,
       which is the other published protocol (A2RNet, AAAI 2025).
+    * ``trouble``: no adversary, but every corruption at five severities and a missing modality; of plain images those
+      of the visible one.
 
     Args:
         suite: one of :data:`SUITES`.
@@ -106,12 +112,16 @@ def make_suite(
         steps: of Auto-PGD. Default: :data:`STEPS`.
         l2_eps: L2 radii of the whole image in [0, 1] units, for ``full``.
         queries: of Square, for ``full``.
+        corruptions: names of those that ``full`` and ``trouble`` hold, see :func:`corruption_names`.
         losses: names of a detector's losses; attacks on classes or boxes are left out where it has none.
         class_weight: what a pixel of each class weighs in the balanced loss, for the data set, as in SEA. Default:
             classes count alike in each image.
     """
     if suite not in SUITES:
         raise ValueError(f'suite must be one of {", ".join(SUITES)}, not {suite!r}')
+    corruptions = corruption_names(pairs) if corruptions is None else corruptions
+    if suite == 'trouble':
+        return [CLEAN, *corruption_cases(corruptions)]
     steps = STEPS[suite] if steps is None else steps
     asked = _threats(threats, pairs)
     attacks = [_PGD5]
@@ -124,7 +134,7 @@ def make_suite(
     if suite == 'full':
         cases += _against([attack for attack in attacks if attack[2] == 'gradient'], l2_eps, asked, 'l2')
         cases += _against([_FUSION], eps, ['both']) if fused else []
-        cases += corruption_cases() if pairs else []
+        cases += corruption_cases(corruptions)
     return cases
 
 
@@ -138,12 +148,27 @@ def _against(attacks: Sequence[tuple], eps: Sequence[float], threats: Sequence[s
     ]
 
 
-def corruption_cases() -> list[Case]:
-    """Every corruption at each of its severities."""
+def corruption_names(pairs: bool = True, video: bool = False, common: bool = False) -> list[str]:
+    """Corruptions that can be tested.
+
+    Args:
+        pairs: whether the inputs are pairs; of plain images the visible ones.
+        video: whether the data set is one, so that there are earlier frames.
+        common: whether to take those of ImageNet-C, too, which need a package.
+    """
+    names = []
+    for name, (family, channels, *_) in CORRUPTIONS.items():
+        known = pairs or (channels == VISIBLE and family != OFF)
+        if known and (video or name != TIME_OFFSET) and (common or family != COMMON):
+            names.append(name)
+    return names
+
+
+def corruption_cases(names: Sequence[str]) -> list[Case]:
+    """Every corruption at each of its severities; a sensor is off once."""
     cases = []
-    for name in CORRUPTIONS:
-        degrees = SEVERITIES if not name.startswith('missing') else (None,)
-        for severity in degrees:
+    for name in names:
+        for severity in (None,) if CORRUPTIONS[name].family == OFF else SEVERITIES:
             attack = {'type': 'Corruption', 'name': name, **({'severity': severity} if severity else {})}
             title = f'{name}{severity or ""}'
             cases.append(Case(title, attack, kind=CORRUPTION, threat='both', passes=0.0))
@@ -225,16 +250,15 @@ def _square(score: str, queries: int) -> tuple:
 def _auto_pgd(score: str, steps: int, losses: Sequence[str], class_weight: Sequence[float] | None) -> list[tuple]:
     base = {'type': 'APGD', 'steps': steps, 'large_radii': True}
     if score == 'mIoU':
-        losses = {'js': 'jensen_shannon', 'mce': 'masked_cross_entropy', 'bmce': 'balanced_cross_entropy'}
-        objectives = {key: {'type': 'PixelLoss', 'name': name} for key, name in losses.items()}
+        objectives = {attack: {'type': 'PixelLoss', 'name': name} for attack, name in SEA.items()}
         if class_weight is not None:
-            objectives['bmce']['class_weight'] = list(class_weight)
+            objectives['apgd_bmce']['class_weight'] = list(class_weight)
     else:
-        objectives = {'total': {'type': 'TaskLoss'}}
+        objectives = {'apgd_total': {'type': 'TaskLoss'}}
         for key, patterns in TERMS.items():
             if found := [pattern for pattern in patterns if any(fnmatch(name, pattern) for name in losses)]:
-                objectives[key] = {'type': 'TaskLoss', 'terms': found}
-    return [(f'apgd_{key}', {**base, 'objective': it}, 'gradient', steps) for key, it in objectives.items()]
+                objectives[f'apgd_{key}'] = {'type': 'TaskLoss', 'terms': found}
+    return [(name, {**base, 'objective': it}, 'gradient', steps) for name, it in objectives.items()]
 
 
 def _cited(score: str, steps: int) -> list[tuple]:

@@ -1,6 +1,7 @@
 """Plots of reports, as SVG that stands by itself inside a page."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
@@ -15,6 +16,8 @@ STYLE = {'svg.fonttype': 'none', 'font.size': 9, 'axes.spines.top': False, 'axes
 def draw_curves(report: Mapping) -> str:
     """The leading figure against the radius: a curve per attack on both modalities (L-inf), the worst case with its
     confidence band; and the same for each threat under the strongest attack, where there are several."""
+    if not radii(report):
+        return ''
     panels = [_of_attacks(report)]
     threats = [threat for threat in ('ir', 'vis') if any(row['threat'] == threat for row in report['rows'])]
     if threats:
@@ -37,12 +40,16 @@ def draw_splits(report: Mapping) -> str:
 
 
 def draw_corruptions(report: Mapping) -> str:
-    """The leading figure against the severity, a curve per corruption."""
-    clean, lines = report['rows'][0], {}
+    """The leading figure against the severity: a curve per corruption, a panel per family."""
+    clean, families = report['rows'][0], {}
+    known = report['trouble']['family'] if report.get('trouble') else {}
     for row in report['rows']:
         if row['kind'] == CORRUPTION and 'severity' in row['attack']:
-            lines.setdefault(row['attack']['name'], [(0, clean)]).append((row['attack']['severity'], row))
-    return _draw(report, [{'title': 'corruptions', 'lines': lines}], 'severity') if lines else ''
+            name = row['attack']['name']
+            lines = families.setdefault(known.get(name, 'corruptions'), {})
+            lines.setdefault(name, [(0, clean)]).append((row['attack']['severity'], row))
+    panels = [{'title': family, 'lines': lines} for family, lines in families.items()]
+    return _draw(report, panels, 'severity') if panels else ''
 
 
 def draw_masking(report: Mapping) -> str:
@@ -78,6 +85,48 @@ def draw_comparison(reports: Mapping[str, Mapping]) -> str:
         return _svg(figure)
 
 
+def draw_leaderboard(reports: Mapping[str, Mapping]) -> str:
+    """A line per model, the first one on top: clean, under PGD-5 and in the worst case, a panel per radius."""
+    first = next(iter(reports.values()))
+    panels = radii(first)
+    if not panels:
+        return ''
+    places = range(len(reports), 0, -1)
+    with mpl.rc_context(STYLE | {'svg.hashsalt': 'leaderboard'}):
+        figure = Figure(figsize=(5.5 * len(panels) + 1, 1.4 + 0.34 * len(reports)), layout='constrained')
+        for axis, eps in zip(figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels, strict=True):
+            for place, report in zip(places, reports.values(), strict=True):
+                _row_of_figures(axis, place, report, eps)
+            if first['constant']:
+                blind = first['constant']['figures']['all'][first['score']]['value']
+                axis.axvline(blind or 0.0, color='grey', linestyle=':', label='constant answer')
+            axis.set_title(f'{eps * 255:.4g}/255')
+            axis.set_xlabel(f'{first["score"]}, %')
+            axis.set_yticks(list(places), list(reports))
+            axis.set_xlim(left=0)
+            axis.grid(axis='x', alpha=0.25)
+        handles = dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+        axis.legend(handles.values(), handles, frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
+        return _svg(figure)
+
+
+def _row_of_figures(axis, place: int, report: Mapping, eps: float) -> None:
+    threat = main_threat(report, eps)
+    weak = row_of(report, 'pgd5', eps, threat)
+    looks = (
+        ('clean', report['rows'][0], {'marker': 'o', 'markerfacecolor': 'white', 'color': 'C7'}),
+        ('PGD-5', weak, {'marker': '|', 'markersize': 9, 'color': 'C1'}),
+        ('worst case', row_of(report, WORST, eps, threat), {'marker': 'o', 'color': 'black'}),
+    )
+    for label, row, look in looks:
+        if row is None:
+            continue
+        values = leading(row, report)
+        axis.plot(_value(row, report), place, linestyle='', label=label, **look)
+        if values['low'] is not None:
+            axis.plot([values['low'], values['high']], [place, place], color=look['color'], linewidth=1)
+
+
 def _of_attacks(report: Mapping) -> dict:
     names = dict.fromkeys(row['name'] for row in report['rows'] if row['eps'] is not None and row['norm'] == 'linf')
     lines = {name: _against_radius(report, name) for name in names}
@@ -108,8 +157,12 @@ def _against_radius(report: Mapping, name: str, threat: str | None = None) -> li
 
 def _draw(report: Mapping, panels: Sequence[Mapping], xlabel: str) -> str:
     with mpl.rc_context(STYLE | {'svg.hashsalt': ' '.join(panel['title'] for panel in panels)}):
-        figure = Figure(figsize=(6.5 * len(panels), 3.6), layout='constrained')
-        for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        columns, rows = min(len(panels), 2), math.ceil(len(panels) / 2)
+        figure = Figure(figsize=(6.5 * columns, 3.6 * rows), layout='constrained')
+        axes = figure.subplots(rows, columns, squeeze=False).flatten()
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
+        for axis, panel in zip(axes, panels, strict=False):
             for name, points in panel['lines'].items():
                 if len(points) > 1:
                     worst = name == WORST

@@ -128,6 +128,8 @@ def evaluate(
         progress: draw a progress bar.
     """
     attacks = {case.key: build(ATTACKS, case.attack) for case in cases if case.attack is not None}
+    for attack in attacks.values():
+        attack.prepare(bench.dataset)
     mine = bench.images[share[0] :: share[1]]
     todo = [i for i in mine if any((case.key, bench.names[i]) not in records for case in cases)]
     cost = sum(_cost(case) for i in todo for case in cases if (case.key, bench.names[i]) not in records)

@@ -27,12 +27,40 @@ th, td { padding: .25em .7em; border-bottom: 1px solid #e6e9ef; text-align: righ
 th { background: #f4f6fa } td:first-child, th:first-child { text-align: left; white-space: nowrap }
 td { font-variant-numeric: tabular-nums; white-space: nowrap }
 td.words { text-align: left; white-space: normal; overflow-wrap: anywhere }
+table.sortable th { cursor: pointer } th[aria-sort=descending]::after { content: " ▾" }
+th[aria-sort=ascending]::after { content: " ▴" }
 tr.worst td { font-weight: 600; background: #fbf3e4 }
 .passed, .suspect, .failed { border-radius: 3px; padding: 0 .5em; color: white }
 .passed { background: #2c7a4b } .suspect { background: #b7791f } .failed { background: #b3261e }
 svg { max-width: 100%; height: auto } img { max-width: 100%; display: block } figure { margin: 1em 0 }
 figcaption { font-size: 13px; color: #5a6478 } p { max-width: 75em }
 """
+
+#: A click on a column's head sorts by it, largest first, the next click the other way; what is no number comes last.
+SORTING = """<script>
+document.querySelectorAll('table.sortable').forEach(table => {
+  const number = text => { const found = text.match(/-?\\d+(\\.\\d+)?/); return found ? parseFloat(found[0]) : null }
+  const heads = [...table.rows[0].cells]
+  heads.forEach((head, column) => {
+    head.tabIndex = 0
+    const sort = () => {
+      const down = head.ariaSort !== 'descending'
+      heads.forEach(other => other.removeAttribute('aria-sort'))
+      head.ariaSort = down ? 'descending' : 'ascending'
+      const words = [...table.rows].slice(1).every(row => number(row.cells[column].textContent) === null)
+      const value = row => words ? row.cells[column].textContent : number(row.cells[column].textContent)
+      const rows = [...table.rows].slice(1).sort((a, b) => {
+        const [x, y] = [value(a), value(b)]
+        if (x === null || y === null) return (x === null) - (y === null)
+        return (x < y ? -1 : x > y ? 1 : 0) * (down ? -1 : 1)
+      })
+      rows.forEach(row => row.parentNode.appendChild(row))
+    }
+    head.addEventListener('click', sort)
+    head.addEventListener('keydown', event => { if (event.key === 'Enter') sort() })
+  })
+})
+</script>"""
 
 
 def write_report(folder: str | Path, report: Mapping) -> None:
@@ -72,6 +100,23 @@ def read_report(path: str | Path) -> dict:
     if version != VERSION:
         raise ValueError(f'{path} is of another version ({version}, not {VERSION}): run tools/robustness.py again')
     return report
+
+
+def folder_of(path: str | Path) -> Path:
+    """The folder of a report that is given by its folder or file."""
+    return Path(path) if Path(path).is_dir() else Path(path).parent
+
+
+def report_names(paths: Sequence[str], names: Sequence[str] | None) -> list[str]:
+    """What models are called: as given, or as their reports' folders.
+
+    Raises:
+        SystemExit: two have one name, or there are more or fewer names than reports.
+    """
+    names = list(names or [folder_of(path).resolve().name for path in paths])
+    if len(names) != len(paths) or len(set(names)) != len(paths):
+        raise SystemExit(f'{len(paths)} reports need as many different --names, not {", ".join(names)}')
+    return names
 
 
 def csv_of(reports: Mapping[str, Mapping]) -> str:
@@ -125,11 +170,13 @@ def page(title: str, parts: Sequence[Section], drawn: Mapping[str, str]) -> str:
         body.append(f'<figure>{drawn[part.key]}</figure>' if drawn.get(part.key) else '')
         if part.rows:
             head = ''.join(f'<th>{html.escape(cell)}</th>' for cell in part.head)
-            body.append(f'<table><tr>{head}</tr>{"".join(map(_row, part.rows))}</table>')
+            kind = ' class="sortable"' if part.sortable else ''
+            body.append(f'<table{kind}><tr>{head}</tr>{"".join(map(_row, part.rows))}</table>')
         body.append('</section>')
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<style>{STYLE}</style><h1>{html.escape(title)}</h1>{"".join(body)}</html>\n'
+        f'<style>{STYLE}</style><h1>{html.escape(title)}</h1>{"".join(body)}'
+        f'{SORTING if any(part.sortable for part in parts) else ""}</html>\n'
     )
 
 

@@ -82,6 +82,7 @@ RUNS = {
     'bank': 'robustness {config} {checkpoint} --out {out} --suite paper --limit 3 --eps 4/255 --transfer-bank '
     '{folder}/bank --diagnostics 0 --strips 0 --bootstrap 20',
     'compare': 'compare_reports {folder}/report {folder}/report --names one two --out {out}',
+    'leaderboard': 'leaderboard {folder}/report {folder}/report --names one two --out {out}',
     'browse': 'browse_dataset {config} --output-dir {out} --phase val --mode original --show-number 2 --cfg-options '
     'val_dataloader.num_workers=0',
     'flops': 'get_flops {config} --shape 64 96 --runs 1 --device cpu --cfg-options model.train_cfg=None',
@@ -294,6 +295,7 @@ def test_a_report_and_the_comparison_of_two(kind, report):
     assert {'pgd5-4', 'pgd5-4-vis', 'fgsm_eps4-4', 'transfer20-4'} <= set(rows)
     out = kind.type('compare')
     assert names(out) == ['comparison.csv', 'comparison.html', 'comparison.md']
+    assert names(kind.type('leaderboard')) == ['leaderboard.html', 'leaderboard.md']
 
 
 def test_labels_and_boxes_can_be_browsed(kind):

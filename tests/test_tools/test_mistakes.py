@@ -162,6 +162,9 @@ MISTAKES = [
     (f'{STUDY} --scale half --rows Geenral', 'no plan has a row Geenral; there are AAT, General, SAT'),
     ('compare_reports {folder}/report --out {out}', 'report.json is no report of tools/robustness.py'),
     ('compare_reports {folder}/nothing --out {out}', 'no report at {folder}/nothing: make it by'),
+    ('leaderboard {folder}/report --out {out}', 'report.json is no report of tools/robustness.py'),
+    ('leaderboard {folder}/nothing --out {out}', 'no report at {folder}/nothing: make it by'),
+    ('leaderboard a b/a --out {out}', '2 reports need as many different --names, not a, a'),
     (f'{ROBUSTNESS} --transfer-bank {{folder}}', 'no attack bank at {folder} (no manifest.json): make or finish it'),
     # ------------------------------------------------------------------------------------------------------- data
     (
