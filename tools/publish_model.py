@@ -36,9 +36,7 @@ def parse_args(args: list[str] | None = None):
     parser.add_argument('--title', required=True, help='what it is, in a sentence')
     parser.add_argument('--data', required=True, help='what it was trained on, in words')
     parser.add_argument('--licence', required=True, help='what that data allow')
-    parser.add_argument(
-        '--part', default='', help='keep only the weights below this name, e.g. data_preprocessor.fusion'
-    )
+    parser.add_argument('--part', default='', help='keep only weights below this name, e.g. data_preprocessor.fusion')
     parser.add_argument('--figures', nargs='+', default=[], help='results.json and report.json of this checkpoint')
     parser.add_argument('--out', default=str(zoo.FOLDER), help='folder of the zoo (default: that of the package)')
     parser.add_config_options()

@@ -113,9 +113,7 @@ def model_files(config: str, checkpoint: str | None = None) -> tuple[str, str]:
     if config.startswith(zoo.SCHEME):
         model = zoo.checked(config)
         if model.config is None:
-            raise ConfigError(
-                f'{config} is a part of a model, without a config: load it by init_cfg, as docs/zoo.md says'
-            )
+            raise ConfigError(f'{config} is a part of a model, without a config: give it as checkpoint of an init_cfg')
         config, checkpoint = str(model.config), checkpoint or str(model.weights)
     if checkpoint is None:
         raise ConfigError(f'give a checkpoint after the config {config}')
