@@ -26,7 +26,7 @@ from paif_mm.checks import check_class_count
 from paif_mm.compat import init_cpu_distributed
 from paif_mm.corruptions.frames import Frames
 from paif_mm.corruptions.imagenet_c import INSTALL, is_installed
-from paif_mm.engine.launch import check_model_files, load_model, needed, read_attacks, read_config
+from paif_mm.engine.launch import load_model, model_files, needed, read_attacks, read_config
 from paif_mm.evaluation.score import AveragePrecision
 from paif_mm.files import config_hash, file_hash
 from paif_mm.mistakes import reports_mistakes
@@ -61,8 +61,7 @@ SHOWN = ('Summary', 'Worst case', 'Every attack', 'Real trouble', 'Gradient mask
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(description='Attack a model with a suite, and report what is left')
-    parser.add_argument('config', help='config of a segmentor or detector, fused or not')
-    parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_model('config of a segmentor or detector, fused or not', 'its checkpoint')
     parser.add_argument('--suite', choices=SUITES, default='strong', help='which attacks (default: strong)')
     parser.add_argument('--out', required=True, help='folder of the report; an evaluation begun there is continued')
     parser.add_argument(
@@ -115,9 +114,9 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
 @reports_mistakes
 def main() -> None:
     args = parse_args()
-    for files in ((args.config, args.checkpoint), args.transfer_from):
-        if files:
-            check_model_files(*files)
+    args.config, args.checkpoint = model_files(args.config, args.checkpoint)
+    if args.transfer_from:
+        args.transfer_from = model_files(*args.transfer_from)
     config = read_config(args.config, args.cfg_options)
     rank, world = start(config, args)
     if args.transfer_from:  # known before other attacks have taken hours
