@@ -1,10 +1,11 @@
 """What a model is tested against: cases, and the suites that put them together."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 
 from paif_mm.attacks import PGD
+from paif_mm.attacks.adaptive import adapted
 from paif_mm.attacks.corruptions import CORRUPTIONS, SEVERITIES
 from paif_mm.registry import ATTACKS, build
 
@@ -16,7 +17,7 @@ THREATS = ('both', 'ir', 'vis', 'split')
 SPLITS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STEPS = {'paper': 100, 'strong': 100, 'full': 300}
 DEFAULT_EPS = {'mIoU': (4 / 255, 8 / 255), 'AP50': (1 / 255, 4 / 255)}  # the paper's, by the score that is tested
-CORRUPTION, TRANSFER, QUERY = 'corruption', 'transfer', 'query'
+CORRUPTION, TRANSFER, QUERY, MINIMUM = 'corruption', 'transfer', 'query', 'minimum'
 #: What detectors of mmdet call their losses of classes and of boxes.
 TERMS = {'cls': ('*cls*', '*heatmap*'), 'box': ('*bbox*', '*wh*', '*xy*', '*offset*')}
 
@@ -32,7 +33,7 @@ class Case:
         threat (str): what may be changed: ``both``, ``ir``, ``vis``, or shares of the budget as ``ir25+vis75``.
         norm (str): ``linf`` or ``l2``.
         kind (str): ``gradient`` (through the model), ``query``, ``transfer``, ``fusion`` (gradients of the fusion loss
-            only) or ``corruption``.
+            only), ``corruption`` or ``minimum`` (the least norm, whatever it is).
         passes (float): what it costs per image, in forward and backward passes.
     """
 
@@ -184,14 +185,25 @@ def config_case(name: str, attack: dict, channels: int = 4) -> Case:
     """
     built = build(ATTACKS, attack)
     kind = {'Corruption': CORRUPTION, 'TransferAttack': TRANSFER, 'BankAttack': TRANSFER, 'Square': QUERY}
+    kind['ALMAProx'] = MINIMUM
     kind = kind.get(attack['type'].rpartition('.')[2], 'gradient')
     through = attack.get('attack', attack)  # of a transferred attack, the one on its source
     passes = through.get('steps', through.get('queries', 0)) * through.get('restarts', 1)
+    passes *= through.get('eot_samples', 1)
     ball = Ball.of(built.norm, built.budgets(channels))
     eps, threat = _named(ball, channels)
-    if eps is None and kind != CORRUPTION:
+    if eps is None and kind not in (CORRUPTION, MINIMUM):
         name = f'{name}-custom'
     return Case(name, attack, eps, threat, built.norm, kind, passes)
+
+
+def adapted_case(case: Case, adaptive: Mapping) -> Case:
+    """A case whose attack knows the defence, see :func:`~paif_mm.attacks.adaptive.adapted`."""
+    if not case.attack:
+        return case
+    attack = adapted(case.attack, adaptive)
+    times = attack.get('eot_samples', 1) / case.attack.get('eot_samples', 1)
+    return replace(case, attack=attack, passes=case.passes * times)
 
 
 def _named(ball: Ball, channels: int) -> tuple[float | None, str]:
