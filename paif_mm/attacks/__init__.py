@@ -9,6 +9,7 @@ from .corruptions import Corruption
 from .free import FreeAdversarialHook
 from .frozen import frozen
 from .functional import Budget, Losses, projected_gradient
+from .fusion_attacks import Disagreement, HiddenInFused, PassedOn, WeakestModality
 from .hook import AdversarialAttackHook
 from .minimum_norm import alma_prox
 from .objectives import FusionObjective, PixelLoss, TaskLoss, WeightedSum
@@ -18,6 +19,10 @@ from .square import square_attack
 from .transfer import BankAttack, TransferAttack
 
 __all__ = [
+    'WeakestModality',
+    'PassedOn',
+    'HiddenInFused',
+    'Disagreement',
     'ALMAProx',
     'APGD',
     'NFGSM',

@@ -94,8 +94,9 @@ def make_suite(
       Detection: all losses, the classification's and the boxes'.
     * ``full``: that with SEA's 300 steps, the attacks that the literature cites (SegPGD, CosPGD, DLR) and Square; all
       but Square in L2, too; for pairs, all again for either modality alone and for one budget split between both,
-      every corruption at five severities and a missing modality; for fused models, the fusion loss as the objective,
-      which is the other published protocol (A2RNet, AAAI 2025).
+      every corruption at five severities and a missing modality; for fused models, attacks on the fusion itself:
+      the fusion loss as the objective, which is the other published protocol (A2RNet, AAAI 2025), one modality chosen
+      for each pair, a fused image that stays clean to the eye, and (segmentation) modalities that disagree.
 
     Args:
         suite: one of :data:`SUITES`.
@@ -124,7 +125,7 @@ def make_suite(
     cases = [CLEAN, *_against(attacks, eps, every)]
     if suite == 'full':
         cases += _against([attack for attack in attacks if attack[2] == 'gradient'], l2_eps, asked, 'l2')
-        cases += _against([_FUSION], eps, ['both']) if fused else []
+        cases += _against(_on_fusion(score, steps), eps, ['both']) if fused else []
         cases += corruption_cases() if pairs else []
     return cases
 
@@ -222,12 +223,29 @@ def threat_ball(norm: str, eps: float, threat: str, channels: int) -> Ball:
 
 
 _PGD5 = ('pgd5', {'type': 'PGD', 'steps': 5}, 'gradient', 5.7)
-_FUSION = ('fusion20', {'type': 'PGD', 'steps': 20, 'objective': {'type': 'FusionObjective'}}, 'fusion', 20)
 
 
 def strongest(score: str) -> dict:
     """The objective that leaves least where only one is asked for: in few steps, and by queries."""
     return {'type': 'PixelLoss', 'name': 'jensen_shannon'} if score == 'mIoU' else {'type': 'TaskLoss'}
+
+
+def _on_fusion(score: str, steps: int) -> list[tuple]:
+    """Attacks that aim at what the fusion network does with the two modalities."""
+    masked = {'type': 'PixelLoss', 'name': 'balanced_cross_entropy'} if score == 'mIoU' else strongest(score)
+    hidden = {'type': 'PGD', 'steps': steps, 'random_start': False}
+    hidden['objective'] = {'type': 'HiddenInFused', 'objective': masked}
+    weakest = {'type': 'WeakestModality', 'steps': steps, 'large_radii': True, 'objective': strongest(score)}
+    attacks = [
+        ('fusion20', {'type': 'PGD', 'steps': 20, 'objective': {'type': 'FusionObjective'}}, 'fusion', 20),
+        ('weakest', weakest, 'gradient', 2 * steps),
+        ('hidden', hidden, 'gradient', steps),
+    ]
+    if score == 'mIoU':
+        attacks.append(
+            ('disagree20', {'type': 'PGD', 'steps': 20, 'objective': {'type': 'Disagreement'}}, 'gradient', 50)
+        )
+    return attacks
 
 
 def _square(score: str, queries: int) -> tuple:
