@@ -16,9 +16,11 @@ from .objectives import FusionObjective, PixelLoss, TaskLoss, WeightedSum
 from .overfitting import OverfittingMonitorHook
 from .single_step import NFGSM, StepControlFGSM
 from .square import square_attack
+from .targeted import Targeted
 from .transfer import BankAttack, TransferAttack
 
 __all__ = [
+    'Targeted',
     'WeakestModality',
     'PassedOn',
     'HiddenInFused',
