@@ -1,6 +1,7 @@
 """What the command-line tools share: mmseg's flags, and a config made ready to run."""
 
 import argparse
+import json
 import os
 import os.path as osp
 import sys
@@ -205,4 +206,21 @@ def read_attack(name: str) -> dict:
     config = read_config(str(path))
     if 'attack' not in config:
         raise SystemExit(f"attack config {path} defines no attack: write attack = dict(type='PGD', eps=...)")
-    return config.attack.to_dict()
+    return plain_settings(config, 'attack')
+
+
+def plain_settings(config: Config, section: str) -> dict:
+    """A section of a config that results are going to name, empty where there is none.
+
+    Raises:
+        ConfigError: it holds what no JSON can.
+    """
+    settings = config.to_dict().get(section) or {}
+    try:
+        json.dumps(settings)
+    except TypeError:
+        raise ConfigError(
+            f"{section} of {config.filename} holds an object, which results can't write down: name a function as "
+            "'package.module.function'"
+        ) from None
+    return settings
