@@ -9,9 +9,9 @@ from torch import Tensor
 
 from paif_mm.data.colour import INFRARED, VISIBLE, bgr_to_luma
 
-LOOKED_AT = 24  # images that tell whether a data set is a video
-LEAST = 8  # fewer do not
-ALIKE = 0.85  # of these must be more like the one before than like one far away: by chance half of them are
+LOOKED_AT = 60  # images that tell whether a data set is a video
+LEAST = 16  # fewer do not
+ALIKE = 0.75  # of these must be more like the one before than like one far away: by chance half of them are
 
 
 class Frames:

@@ -140,13 +140,13 @@ def _row_of_figures(axis, place: int, report: Mapping, eps: float) -> None:
         ('PGD-5', weak, {'marker': '|', 'markersize': 9, 'color': 'C1'}),
         ('worst case', row_of(report, WORST, eps, threat), {'marker': 'o', 'color': 'black'}),
     )
-    for label, row, look in looks:
+    for (label, row, look), lift in zip(looks, (0.2, 0.0, -0.2), strict=True):
         if row is None:
             continue
-        values = leading(row, report)
-        axis.plot(_value(row, report), place, linestyle='', label=label, **look)
+        values, height = leading(row, report), place + lift  # one above the other, as intervals overlap
+        axis.plot(_value(row, report), height, linestyle='', label=label, **look)
         if values['low'] is not None:
-            axis.plot([values['low'], values['high']], [place, place], color=look['color'], linewidth=1)
+            axis.plot([values['low'], values['high']], [height, height], color=look['color'], linewidth=1)
 
 
 def _of_attacks(report: Mapping) -> dict:

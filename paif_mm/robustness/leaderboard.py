@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .cases import CORRUPTION
 from .curves import draw_leaderboard
 from .diagnostics import FAILED
 from .report import WORST, leading, main_threat, radii, row_of
@@ -14,8 +13,8 @@ from .sections import Section, interval, number
 SETTINGS = ('suite', 'modality', 'eps', 'steps', 'queries', 'seed')
 
 
-def leaderboard(reports: Mapping[str, Mapping]) -> Section:
-    """The table of reports of the same images, attacks and settings.
+def leaderboard(reports: Mapping[str, Mapping]) -> list[Section]:
+    """The table of reports of the same images, attacks and settings, a picture, and how to read both.
 
     Rows are in the order of the worst case at the smallest radius, then at the next; models whose gradients are masked
     come after all others, as their figures are upper limits.
@@ -28,39 +27,57 @@ def leaderboard(reports: Mapping[str, Mapping]) -> Section:
     order = ranking(reports)
     first = reports[order[0]]
     score, eps = first['score'], radii(first)
-    trouble = all(report.get('trouble') for report in reports.values())
+    shared = _shared_corruptions(reports)
     head = ['rank', 'model', *(f'{what}, {e * 255:.4g}/255' for what in (WORST, 'PGD-5') for e in eps), 'clean']
-    head += ['mean corruption error'] if trouble else []
+    head += ['mean corruption error'] if shared else []
     head += ['masking', 'parameters, M', 'GFLOPs', 'training passes, M']
-    rows = [[str(place + 1), name, *_cells(reports[name], eps, trouble)] for place, name in enumerate(order)]
+    rows = [[str(place + 1), name, *_cells(reports[name], eps, shared)] for place, name in enumerate(order)]
+    what = f'in the worst case at {eps[0] * 255:.4g}/255' if eps else 'under real trouble'
     text = (
-        f'{score} in percent on the same {len(first["images"])} images of {first["data"]["type"]} under the same '
-        f'attacks (suite {first["settings"]["suite"]}), with 95 % intervals of the images. The order is that of the '
-        'worst case. "≤": a check for gradient masking failed, so that the figure is an upper limit and the model '
-        'comes after all others. Whether two models differ is said by the paired differences of '
-        'tools/compare_reports.py, not by intervals that overlap.'
+        f'The model that keeps most {what} comes first. {score} in percent on the same {len(first["images"])} images '
+        f'of {first["data"]["type"]}, suite {first["settings"]["suite"]}. A click on a column sorts by it.'
     )
+    return [
+        Section('Ranking', text, head, rows, sortable=True),
+        *([Section('At a glance', 'Lines are 95 % intervals of the images.', key='picture')] if eps else []),
+        Section('How to read it', '\n'.join(_notes(reports, order))),
+    ]
+
+
+def _notes(reports: Mapping[str, Mapping], order: list[str]) -> list[str]:
+    first = reports[order[0]]
+    lines = []
     if first['constant']:
-        value = number(first['constant']['figures']['all'][score])
-        text += f' Calling every pixel {first["constant"]["answer"]!r} has {value}: what is not above that is nothing.'
+        value = number(first['constant']['figures']['all'][first['score']])
+        lines.append(f'Calling every pixel {first["constant"]["answer"]!r} has {value}: up to there nothing is left.')
+    if masked := [name for name in order if reports[name]['masking']['verdict'] == FAILED]:
+        lines.append(
+            f'Of {", ".join(masked)} a check for gradient masking failed: the figures are upper limits (≤), so that '
+            'these models come after all others.'
+        )
     if plain := [name for name in order if not reports[name]['model']['pairs']]:
-        text += f' Of one sensor alone, so that all of it is attacked: {", ".join(plain)}.'
-    text += (
-        ' GFLOPs: of one image, two operations per multiply-add. Training passes: forward and backward passes of '
-        'single images by the config, millions; "-" where the config does not tell.'
-    )
-    return Section('Leaderboard', text, head, rows, 'leaderboard', sortable=True)
+        lines.append(f'Of one sensor alone, so that all of it is attacked: {", ".join(plain)}.')
+    if shared := _shared_corruptions(reports):
+        lines.append(f'The mean corruption error is that of {len(shared)} corruptions, which all models met.')
+    lines += [
+        'In brackets are 95 % intervals of the images. Whether two models differ is said by the paired differences of '
+        'tools/compare_reports.py: models may differ although their intervals overlap.',
+        'GFLOPs: of one image, two operations per multiply-add. Training passes: forward and backward passes of single '
+        'images that the training took by the config; "-" where it does not tell.',
+    ]
+    return lines
 
 
 def ranking(reports: Mapping[str, Mapping]) -> list[str]:
     """Names of the models, the one of which most is left first."""
 
+    shared = _shared_corruptions(reports)
+
     def key(name: str) -> tuple:
         report = reports[name]
         left = [_value(_worst(report, eps), report) for eps in radii(report)]
-        trouble = report.get('trouble')
-        mean = [-trouble['mean']['value']] if trouble and trouble['mean']['value'] is not None else []
-        return report['masking']['verdict'] != FAILED, *left, *mean, _value(report['rows'][0], report)
+        mean = -_mean_error(report, shared)['value'] if shared else 0.0
+        return report['masking']['verdict'] != FAILED, *left, mean, _value(report['rows'][0], report)
 
     return sorted(reports, key=key, reverse=True)
 
@@ -80,8 +97,10 @@ def check_equal(reports: Mapping[str, Mapping]) -> None:
             )
         for key in SETTINGS:
             _same(f'--{key}', first, reference['settings'].get(key), name, report['settings'].get(key))
-        one, other = (_attacks(r, reference, report) for r in (reference, report))
-        different = sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
+        one, other = ({row['key']: row['attack'] for row in r['rows']} for r in (reference, report))
+        alike = all(reference['model'][kind] == report['model'][kind] for kind in ('fused', 'pairs'))
+        keys = {*one, *other} if alike else {*one} & {*other}  # without fusion, or of one sensor, there are fewer
+        different = sorted(key for key in keys if one.get(key, 'none') != other.get(key, 'none'))
         if different:
             raise ValueError(
                 f'{name} and {first} differ in attacks ({", ".join(different[:3])}{", ..." if different[3:] else ""}): '
@@ -99,23 +118,26 @@ def _said(value) -> str:
     return text if len(text) <= 60 else f'{text[:57]}...'
 
 
-def _attacks(report: Mapping, *both: Mapping) -> dict[str, dict]:
-    """Key -> attack of the rows that both reports can have: without fusion, or of one sensor, there are fewer."""
-    fused, pairs = (all(one['model'][key] for one in both) for key in ('fused', 'pairs'))
-    return {
-        row['key']: row['attack']
-        for row in report['rows']
-        if row['attack'] and (fused or row['kind'] != 'fusion')
-        if pairs or (row['threat'] == 'both' and row['kind'] != CORRUPTION)
-    }
-
-
 def draw(reports: Mapping[str, Mapping]) -> str:
     """Every model's figures in a row, in the order of the table."""
     return draw_leaderboard({name: reports[name] for name in ranking(reports)})
 
 
-def _cells(report: Mapping, eps: list[float], trouble: bool) -> list[str]:
+def _shared_corruptions(reports: Mapping[str, Mapping]) -> list[str]:
+    """Those that all reports have; a model of visible images meets fewer."""
+    tables = [(report.get('trouble') or {}).get('corruptions', {}) for report in reports.values()]
+    return [name for name in tables[0] if all(table.get(name, {}).get('value') is not None for table in tables)]
+
+
+def _mean_error(report: Mapping, shared: list[str]) -> Mapping:
+    """With an interval where the report has no other corruptions."""
+    trouble = report['trouble']
+    if set(trouble['corruptions']) == set(shared):
+        return trouble['mean']
+    return {'value': float(np.mean([trouble['corruptions'][name]['value'] for name in shared])), 'low': None}
+
+
+def _cells(report: Mapping, eps: list[float], shared: list[str]) -> list[str]:
     failed = report['masking']['verdict'] == FAILED
     clean = leading(report['rows'][0], report)
     cells = []
@@ -123,12 +145,12 @@ def _cells(report: Mapping, eps: list[float], trouble: bool) -> list[str]:
         text = interval(leading(row, report)) if row else '-'
         cells.append(f'≤ {text}' if failed and row else text)
     cells.append(interval(clean))
-    if trouble:
-        cells.append(interval(report['trouble']['mean']))
+    if shared:
+        cells.append(interval(_mean_error(report, shared)))
     cost = report.get('costs') or {}
     cells.append(report['masking']['verdict'])
     for key, unit in (('parameters', 1e6), ('flops', 1e9), ('training_passes', 1e6)):
-        cells.append('-' if cost.get(key) is None else f'{cost[key] / unit:.4g}')
+        cells.append('-' if cost.get(key) is None else f'{cost[key] / unit:.3g}')
     return cells
 
 

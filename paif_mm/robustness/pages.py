@@ -5,6 +5,7 @@ import csv
 import html
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,22 +19,22 @@ from .report import VERSION, main_threat, radii
 from .sections import Section, attacks, sections
 
 REPORT = 'report.json'
+NUMBER = re.compile(r'(≤ )?-?[\d,.]+( \[.*\]|%)?$|-?$')  # what a cell of figures holds
 WIDEST = 1800  # pixels of a strip in a page
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #1d2433 }
 h1 { font-size: 1.6em } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #d8dde6 }
 table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }
-th, td { padding: .25em .7em; border-bottom: 1px solid #e6e9ef; text-align: right; vertical-align: top }
-th { background: #f4f6fa } td:first-child, th:first-child { text-align: left; white-space: nowrap }
-td { font-variant-numeric: tabular-nums; white-space: nowrap }
-td.words { text-align: left; white-space: normal; overflow-wrap: anywhere }
+th, td { padding: .25em .7em; border-bottom: 1px solid #e6e9ef; text-align: left; vertical-align: top }
+th { background: #f4f6fa } .number { text-align: right; font-variant-numeric: tabular-nums }
+td.number, td:first-child, th:first-child { white-space: nowrap } td.words { overflow-wrap: anywhere }
 table.sortable th { cursor: pointer } th[aria-sort=descending]::after { content: " ▾" }
 th[aria-sort=ascending]::after { content: " ▴" }
 tr.worst td { font-weight: 600; background: #fbf3e4 }
 .passed, .suspect, .failed { border-radius: 3px; padding: 0 .5em; color: white }
 .passed { background: #2c7a4b } .suspect { background: #b7791f } .failed { background: #b3261e }
 svg { max-width: 100%; height: auto } img { max-width: 100%; display: block } figure { margin: 1em 0 }
-figcaption { font-size: 13px; color: #5a6478 } p { max-width: 75em }
+figcaption { font-size: 13px; color: #5a6478 } p { max-width: 75em; margin: .5em 0 }
 """
 
 #: A click on a column's head sorts by it, largest first, the next click the other way; what is no number comes last.
@@ -67,7 +68,7 @@ def write_report(folder: str | Path, report: Mapping) -> None:
     """Write ``report.json``, ``report.csv``, ``report.md`` and ``report.html``."""
     folder = Path(folder)
     write_json(folder / REPORT, report)
-    name = Path(report['model']['config']).stem
+    name = folder.resolve().name
     title = f'Robustness of {name}'
     write_bytes(folder / 'report.csv', csv_of({name: report}).encode())
     write_bytes(folder / 'report.md', markdown(title, sections(report)).encode())
@@ -155,7 +156,7 @@ def markdown(title: str, parts: Sequence[Section]) -> str:
         if part.text or part.rows:
             lines += ['', f'## {part.title}']
         if part.text:
-            lines += ['', part.text]
+            lines += [line for text in part.text.split('\n') for line in ('', text)]
         if part.rows:
             lines += ['', _line(part.head), _line(['---'] * len(part.head)), *map(_line, part.rows)]
     return '\n'.join(lines) + '\n'
@@ -167,12 +168,10 @@ def page(title: str, parts: Sequence[Section], drawn: Mapping[str, str]) -> str:
     for part in parts:
         body.append(f'<section><h2>{html.escape(part.title)}</h2>')
         if part.text:
-            body.append(f'<p>{html.escape(part.text)}</p>')
+            body += [f'<p>{html.escape(line)}</p>' for line in part.text.split('\n')]
         body.append(f'<figure>{drawn[part.key]}</figure>' if drawn.get(part.key) else '')
         if part.rows:
-            head = ''.join(f'<th>{html.escape(cell)}</th>' for cell in part.head)
-            kind = ' class="sortable"' if part.sortable else ''
-            body.append(f'<table{kind}><tr>{head}</tr>{"".join(map(_row, part.rows))}</table>')
+            body.append(_table(part))
         body.append('</section>')
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
@@ -208,13 +207,28 @@ def _line(cells: Sequence[str]) -> str:
     return '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'
 
 
-def _row(cells: Sequence[str]) -> str:
-    worst = ' class="worst"' if cells[0].startswith('worst case') else ''
-    return f'<tr{worst}>{"".join(map(_cell, cells))}</tr>'
+def _table(part: Section) -> str:
+    """Columns of numbers stand to the right, the first one and words to the left."""
+    columns = list(zip(*part.rows, strict=True))
+    numbers = [place > 0 and all(map(NUMBER.match, column)) for place, column in enumerate(columns)]
+    head = ''.join(
+        f'<th{_class("number" if is_number else "")}>{html.escape(cell)}</th>'
+        for cell, is_number in zip(part.head, numbers, strict=True)
+    )
+    rows = ''.join(_row(row, numbers) for row in part.rows)
+    return f'<table{_class("sortable" if part.sortable else "")}><tr>{head}</tr>{rows}</table>'
 
 
-def _cell(text: str) -> str:
+def _row(cells: Sequence[str], numbers: Sequence[bool]) -> str:
+    worst = 'worst' if cells[0].startswith('worst case') else ''
+    return f'<tr{_class(worst)}>{"".join(map(_cell, cells, numbers))}</tr>'
+
+
+def _cell(text: str, is_number: bool) -> str:
     if text in ('passed', 'suspect', 'failed'):
         return f'<td><span class="{text}">{text}</span></td>'
-    words = ' class="words"' if len(text) > 40 else ''
-    return f'<td{words}>{html.escape(text)}</td>'
+    return f'<td{_class("number" if is_number else "words" if len(text) > 40 else "")}>{html.escape(text)}</td>'
+
+
+def _class(name: str) -> str:
+    return f' class="{name}"' if name else ''

@@ -16,7 +16,7 @@ class Section:
 
     Attributes:
         title (str): heading.
-        text (str): what it says and how it is counted.
+        text (str): what it says and how it is counted; lines are paragraphs.
         head (list[str]), rows (list[list[str]]): a table, if there are rows.
         key (str): what pictures belong to it.
         sortable (bool): whether readers of a page may sort the table by its columns.
@@ -36,12 +36,12 @@ def sections(report: Mapping) -> list[Section]:
         _summary,
         _worst,
         _smallest_radius,
+        _corruptions,
         _results,
         _splits,
         _classes,
         _lighting,
         _sizes,
-        _corruptions,
         _masking,
         _audit,
         _quality,
@@ -103,9 +103,10 @@ def _summary(report: Mapping) -> Section:
     lines += [_trouble_line(report), _constant_answer(report)]
     masking = report['masking']
     bad = [f['check'] for f in masking['findings'] if f['verdict'] in ('failed', 'suspect')]
-    lines.append(f'Gradient masking: {masking["verdict"]}' + (f' ({", ".join(bad)}).' if bad else '.'))
+    verdict = f'Gradient masking: {masking["verdict"]}' + (f' ({", ".join(bad)}).' if bad else '.')
     if masking['verdict'] == 'failed':
-        lines.append('What attacks with gradients leave is then an upper limit, and no defence is shown.')
+        verdict += ' What attacks with gradients leave is then an upper limit, and no defence is shown.'
+    lines.append(verdict)
     lines.append(_not_finite(report))
     model, data, bootstrap = report['model'], report['data'], report['bootstrap']
     lines.append(
@@ -115,7 +116,7 @@ def _summary(report: Mapping) -> Section:
     )
     if name == 'mIoU' and any(row['name'] in SEA for row in report['rows']):
         lines.append(f'Auto-PGD took {report["settings"]["steps"]} steps; SEA, the published protocol, takes 300.')
-    return Section('Summary', ' '.join(line for line in lines if line), key='curves')
+    return Section('Summary', '\n'.join(line for line in lines if line), key='curves')
 
 
 def _where(row: Mapping, report: Mapping) -> str:
@@ -125,7 +126,7 @@ def _where(row: Mapping, report: Mapping) -> str:
     names = {'both': 'both modalities', 'ir': 'infrared alone', 'vis': 'the visible image alone'}
     text = f' on {names.get(row["threat"], "a radius split as " + row["threat"])}'
     threats = threats_of(report)
-    return text if 'both' in threats or len(threats) < 2 else f'{text}, the lowest of {", ".join(threats)},'
+    return f'{text},' if 'both' in threats or len(threats) < 2 else f'{text}, the lowest of {", ".join(threats)},'
 
 
 def _not_finite(report: Mapping) -> str:
@@ -193,9 +194,9 @@ def _worst(report: Mapping) -> Section | None:
         cells = [cell for column in columns for cell in (number(figures[column]), number(figures[column]), '')]
         rows.append(['constant answer', *cells, *[''] * (len(head) - 1 - len(cells))])
     text = (
-        'Per radius, with what may be attacked unless it is all, the figure under five steps of PGD, as the paper '
-        'attacks, and under the worst of all attacks of this report that stay inside of the radius: those at smaller '
-        f'ones, on one modality, and none at all count, too. {_constant_answer(report)}'
+        'A line for each radius, and for each modality that may be attacked by itself: the figure under five steps of '
+        'PGD, as the paper attacks, and under the worst of all attacks of this report that stay inside of the radius: '
+        f'those at smaller ones, on one modality, and none at all count, too. {_constant_answer(report)}'
     )
     if paper:
         text += (

@@ -195,7 +195,7 @@ def test_a_video_is_told_from_single_scenes():
     names = [f'{i}N' for i in range(30)]
     assert Frames(Video(3, names)).is_video()
     assert not Frames(Video(0, names)).is_video()
-    assert not Frames(Video(3, names[:8])).is_video(), 'too few to tell'
+    assert not Frames(Video(3, names[:16])).is_video(), 'too few to tell'
     assert not any(Frames(Video(0, [f'{i}N' for i in range(n)])).is_video() for n in range(9, 60, 5))
 
 

@@ -35,7 +35,7 @@ def reports(tmp_path):
 
 
 def test_most_left_comes_first(reports):
-    section = leaderboard(reports)
+    section, *_, notes = leaderboard(reports)
     assert [row[:2] for row in section.rows] == [['1', 'strong'], ['2', 'middle'], ['3', 'weak']]
     assert section.head == [
         *('rank', 'model', 'worst case, 4/255', 'PGD-5, 4/255', 'clean', 'masking'),
@@ -44,17 +44,20 @@ def test_most_left_comes_first(reports):
     for row in section.rows:
         worst = next(r for r in reports[row[1]]['rows'] if r['key'] == 'worst case-4')['figures']['all']['mIoU']
         assert row[2] == f'{worst["value"]:.1f} [{worst["low"]:.1f}, {worst["high"]:.1f}]'
-        assert row[-3:] == ['3.7', '12.34', '-']
-    assert "Calling every pixel 'wall' has 30.0" in section.text
+        assert row[-3:] == ['3.7', '12.3', '-']
+    assert section.text.startswith('The model that keeps most in the worst case at 4/255 comes first.')
+    assert "Calling every pixel 'wall' has 30.0" in notes.text
+    assert 'upper limits' not in notes.text
 
 
 def test_a_model_that_hides_its_gradients_comes_last_and_its_figure_is_a_limit(reports):
     reports['strong']['masking'] = {'verdict': 'failed', 'findings': []}
-    section = leaderboard(reports)
+    section, *_, notes = leaderboard(reports)
     assert [row[1] for row in section.rows] == ['middle', 'weak', 'strong']
     assert section.rows[2][2].startswith('≤ ')
     assert section.rows[2][5] == 'failed'
     assert not section.rows[0][2].startswith('≤')
+    assert 'Of strong a check for gradient masking failed: the figures are upper limits (≤)' in notes.text
 
 
 def test_equal_worst_cases_are_ordered_by_clean_figures(tmp_path):
@@ -73,7 +76,7 @@ def test_reports_of_trouble_are_ordered_by_their_mean_error(tmp_path):
 
         facts = {**FACTS, 'settings': {**SETTINGS, 'suite': 'trouble'}, 'costs': COSTS}
         reports[name] = reported(tmp_path / name, cases, record, facts=facts)
-    section = leaderboard(reports)
+    section, *_, notes = leaderboard(reports)
     assert [row[1] for row in section.rows] == ['b', 'a']
     # right 60 - s of 60, 40 of 40 + s: the mean of both IoUs over s = 1..5
     errors = [100 - 50 * ((60 - s) / 60 + 40 / (40 + s)) for s in range(1, 6)]
@@ -85,6 +88,25 @@ def test_reports_of_trouble_are_ordered_by_their_mean_error(tmp_path):
     assert [row[0] for row in table.rows] == ['fog', 'shift', 'mCE, a = 100']
     ratio = sum(errors) / sum(100 - 50 * ((60 - 3 * s) / 60 + 40 / (40 + 3 * s)) for s in range(1, 6))
     assert [float(cell) for cell in table.rows[-1][1:]] == pytest.approx([100, 100 * ratio], abs=0.06)
+
+
+def test_mean_errors_are_of_the_corruptions_that_all_models_met(tmp_path):
+    clean = make_suite('paper', 'mIoU', ())[0]
+
+    def record(case, image):
+        lost = {'fog': 2, 'shift': 6}.get((case.attack or {}).get('name'), 0) * (case.attack or {}).get('severity', 0)
+        return (60 - lost, 0, lost), (40, lost, 0)
+
+    reports = {}
+    for name, corruptions in (('pairs', ['fog', 'shift']), ('visible', ['fog'])):
+        model = {**FACTS['model'], 'fused': name == 'pairs', 'pairs': name == 'pairs'}
+        facts = {**FACTS, 'settings': {**SETTINGS, 'suite': 'trouble'}, 'costs': COSTS, 'model': model}
+        cases = [clean, *corruption_cases(corruptions)]
+        reports[name] = reported(tmp_path / name, cases, record, facts=facts)
+    table, *_, notes = leaderboard(reports)
+    place = table.head.index('mean corruption error')
+    assert len({row[place].split()[0] for row in table.rows}) == 1, 'both lose the same by fog'
+    assert 'that of 1 corruptions, which all models met' in notes.text
 
 
 CHANGES = {
@@ -123,13 +145,13 @@ def test_a_model_without_fusion_lacks_the_attack_on_it_and_may_stand_beside_othe
         'fused': report_of(tmp_path / 'fused', 20, cases=cases),
         'visible': report_of(tmp_path / 'visible', 30, cases=alone, model=plain),
     }
-    section = leaderboard(reports)
+    section, *_, notes = leaderboard(reports)
     assert [row[1] for row in section.rows] == ['visible', 'fused']
-    assert 'Of one sensor alone, so that all of it is attacked: visible.' in section.text
+    assert 'Of one sensor alone, so that all of it is attacked: visible.' in notes.text
 
 
 def test_the_page_sorts_by_itself_and_shows_every_model(reports):
-    text = page('Board', [leaderboard(reports)], {'leaderboard': draw(reports)})
+    text = page('Board', leaderboard(reports), {'picture': draw(reports)})
     assert text.count('<table class="sortable">') == text.count('<script>') == text.count('<svg') == 1
     assert not re.search(r'(src|href)="(?!data:|#)', text), 'the page needs nothing beside it'
     picture = text[text.index('<svg') : text.index('</svg>')]

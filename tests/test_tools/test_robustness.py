@@ -291,7 +291,7 @@ def test_one_modality_alone_leads_the_report(fused, monkeypatch, tmp_path):
     args = ['--steps', '1', '--eps', '8/255', '--limit', '1', '--modality', 'ir', *FAST]
     call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *args)
     text = (tmp_path / 'report.md').read_text()
-    assert 'At 8/255 on infrared alone ' in text
+    assert 'At 8/255 on infrared alone, ' in text
     assert '## Worst case' in text
     rows = json.loads((tmp_path / 'report.json').read_text())['rows']
     assert [row['audit']['max_delta_255']['vis'] for row in rows[1:-1]] == [0.0] * 4
@@ -336,9 +336,10 @@ def test_the_full_suite_has_every_kind_of_row(fused, monkeypatch, tmp_path, whol
     """By default with few attacks and corruptions, or with all of them."""
     monkeypatch.setattr(cases, 'SPLITS', (0.25,) if not whole else (0.0, 0.25, 1.0))
     if not whole:
-        cited = cases._cited
         monkeypatch.setattr(cases, 'corruption_names', lambda *args: ['fog', 'missing_infrared'])
-        monkeypatch.setattr(cases, '_cited', lambda *args: cited(*args)[:1])
+        monkeypatch.setattr(cases, '_cited', lambda *args: [])
+        name, attack, *rest = cases._FUSION
+        monkeypatch.setattr(cases, '_FUSION', (name, {**attack, 'steps': 1}, *rest))
     args = [
         '--suite',
         'full',
@@ -362,8 +363,8 @@ def test_the_full_suite_has_every_kind_of_row(fused, monkeypatch, tmp_path, whol
     assert '## Real trouble' in text
     assert '| missing_infrared |' in text
     splits = [row for row in found['rows'] if row['threat'] == 'ir25+vis75' and row['kind'] != 'worst']
-    names = {*('pgd5', 'apgd_js', 'apgd_mce', 'apgd_bmce', 'segpgd20', 'square')}
-    names |= {'cospgd20', 'apgd_dlr'} if whole else set()
+    names = {*('pgd5', 'apgd_js', 'apgd_mce', 'apgd_bmce', 'square')}
+    names |= {'segpgd20', 'cospgd20', 'apgd_dlr'} if whole else set()
     assert {row['name'] for row in splits} == names, 'every threat meets the whole ensemble'
     for row in splits:
         assert row['audit']['max_delta_255']['ir'] <= 1 + 1e-3
