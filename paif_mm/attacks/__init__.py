@@ -17,6 +17,7 @@ from .overfitting import OverfittingMonitorHook
 from .single_step import NFGSM, StepControlFGSM
 from .square import square_attack
 from .targeted import Targeted
+from .tog import TOG
 from .transfer import BankAttack, TransferAttack
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     'PassedOn',
     'HiddenInFused',
     'Disagreement',
+    'TOG',
     'ALMAProx',
     'APGD',
     'NFGSM',

@@ -262,7 +262,7 @@ class AdversarialAttackHook(Hook):
 
     def _open_audit(self, runner, phase: str) -> None:
         if phase in self.phases:
-            name_classes(unwrap(runner.model), getattr(runner, f'{phase}_dataloader'))
+            name_classes(unwrap(runner.model), getattr(runner, f'{phase}_dataloader', None))
             self.audit, self._fingerprint, self._seen = Audit(), None, 0
             self.attack.prepare(getattr(getattr(runner, f'{phase}_dataloader'), 'dataset', None))
 
@@ -281,7 +281,7 @@ class AdversarialAttackHook(Hook):
 
 def name_classes(model, loader) -> None:
     """Tell a model what its classes are called, as OpenMMLab's inference does, for attacks that name some."""
-    meta = getattr(loader.dataset, 'metainfo', None)
+    meta = getattr(getattr(loader, 'dataset', None), 'metainfo', None)
     if meta:
         model.dataset_meta = meta
 
