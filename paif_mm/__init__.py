@@ -7,7 +7,7 @@ from . import compat
 
 compat.install()
 
-from . import imagenet, registry  # noqa: E402, F401
+from . import imagenet, registry, zoo  # noqa: E402, F401
 from .version import __version__  # noqa: E402
 
 __all__ = ['__version__']

@@ -19,6 +19,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self.add_argument(DEBUG, action='store_true', help='show the traceback of an error instead of its one line')
 
+    def add_model(self, config: str = 'config file', checkpoint: str = 'checkpoint file') -> None:
+        """Positional arguments for :func:`~.engine.launch.model_files`."""
+        self.add_argument('config', help=f'{config}, or paif_mm://NAME: config and checkpoint of a model of the zoo')
+        self.add_argument('checkpoint', nargs='?', help=checkpoint)
+
     def add_config_options(self) -> None:
         self.add_argument(
             '--cfg-options',

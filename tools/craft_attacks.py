@@ -14,7 +14,7 @@ from prettytable import PrettyTable
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 from paif_mm.arguments import Parser, linf_radius, output_folder, positive, seed
 from paif_mm.checks import check_class_count
-from paif_mm.engine.launch import check_model_files, load_model, needed
+from paif_mm.engine.launch import load_model, model_files, needed
 from paif_mm.files import config_hash, file_hash
 from paif_mm.meta_init.craft import craft, transfer
 from paif_mm.mistakes import reports_mistakes
@@ -24,8 +24,7 @@ LEVELS = ['small=1/255', 'moderate=2/255', 'heavy=4/255']  # the paper's
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(description='Attack pairs through a source model and store them')
-    parser.add_argument('config', help='config of the source model')
-    parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_model('config of the source model', 'its checkpoint')
     parser.add_argument('out', help='folder of the bank')
     parser.add_argument(
         '--split', choices=['train', 'val', 'test'], default='train', help='pairs of which dataloader (default: train)'
@@ -57,9 +56,9 @@ def main() -> None:
     levels = dict(given)
     if len(levels) < len(given):
         raise SystemExit(f'--levels: two levels have one name, of {", ".join(name for name, _ in given)}')
-    for files in ((args.config, args.checkpoint), args.victim):
-        if files:
-            check_model_files(*files)
+    args.config, args.checkpoint = model_files(args.config, args.checkpoint)
+    if args.victim:
+        args.victim = model_files(*args.victim)
     output_folder(args.out, 'OUT')
     victim = load_model(*args.victim)[0] if args.victim else None
     source, config = load_model(args.config, args.checkpoint)  # the last, whose library is then the default

@@ -262,6 +262,7 @@ class AdversarialAttackHook(Hook):
 
     def _open_audit(self, runner, phase: str) -> None:
         if phase in self.phases:
+            name_classes(unwrap(runner.model), getattr(runner, f'{phase}_dataloader', None))
             self.audit, self._fingerprint, self._seen = Audit(), None, 0
             self.attack.prepare(getattr(getattr(runner, f'{phase}_dataloader'), 'dataset', None))
 
@@ -276,6 +277,13 @@ class AdversarialAttackHook(Hook):
 
     def _generator(self, *parts, device='cpu') -> torch.Generator:
         return torch.Generator(device).manual_seed(hash_seed(self._seed, *parts))
+
+
+def name_classes(model, loader) -> None:
+    """Tell a model what its classes are called, as OpenMMLab's inference does, for attacks that name some."""
+    meta = getattr(getattr(loader, 'dataset', None), 'metainfo', None)
+    if meta:
+        model.dataset_meta = meta
 
 
 def replace(model, data_batch: dict, result: AttackResult) -> None:

@@ -1,5 +1,6 @@
 """Infrared-visible segmentation datasets."""
 
+import numpy as np
 from mmengine import fileio
 from mmseg.datasets import BaseSegDataset
 
@@ -18,6 +19,7 @@ from .arguments import (
     refuse,
 )
 from .listing import find_samples, inform, warn
+from .loading import LoadPairAnnotations, LoadPairFromFile
 
 LIGHTING = {'day': 'D', 'night': 'N'}
 NOTHING = ('unlabeled', 'unlabelled', 'background', 'void')  # what reduce_zero_label takes off
@@ -122,6 +124,11 @@ class PairSegDataset(NamedClasses, BaseSegDataset):
             inform(f'{len(samples) - len(items)} of {len(samples)} pairs left out by lighting={self.lighting!r}')
         check_indices(self._indices, len(items), self.ann_file or self.data_root)
         return items
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """The classes in a sample's labels, by which mmengine's ``ClassBalancedDataset`` repeats rare ones."""
+        loaded = LoadPairAnnotations()(LoadPairFromFile()(self.get_data_info(idx)))
+        return [value for value in np.unique(loaded['gt_seg_map']).tolist() if value != 255]
 
     def _folders(self) -> dict[str, str]:
         """The folders to read, without that of labels where a test set has none."""

@@ -1,6 +1,7 @@
 """What the command-line tools share: mmseg's flags, and a config made ready to run."""
 
 import argparse
+import json
 import os
 import os.path as osp
 import sys
@@ -13,6 +14,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 
+from paif_mm import zoo
 from paif_mm.arguments import Parser, output_folder
 from paif_mm.checks import check_settings
 from paif_mm.compat import init_cpu_distributed
@@ -23,7 +25,7 @@ from paif_mm.weights import load_weights
 from .options import unread_options, unused_hooks
 
 CONFIG_ENDINGS = ('.py', '.yml', '.yaml', '.json')
-ATTACKS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'attacks'
+ATTACKS = zoo.ROOT / 'configs' / '_base_' / 'attacks'
 
 
 class ConfigError(ValueError):
@@ -102,8 +104,22 @@ def check_config_file(path: str) -> None:
         raise ConfigError(f'{path} is no config, whose name ends with {", ".join(CONFIG_ENDINGS)}')
 
 
-def check_model_files(config: str, checkpoint: str) -> None:
-    """Raise a ConfigError, before anything is read, where two arguments are none of a config and its checkpoint."""
+def model_files(config: str, checkpoint: str | None = None) -> tuple[str, str]:
+    """Config and checkpoint of a tool's command line as files; ``paif_mm://NAME`` alone is both of a model in the zoo.
+
+    Raises:
+        ConfigError: before anything is read, where two arguments are none of a config and its checkpoint.
+        KeyError, FileNotFoundError, ValueError: see :func:`paif_mm.zoo.checked`.
+    """
+    if config.startswith(zoo.SCHEME):
+        model = zoo.checked(config)
+        if model.config is None:
+            raise ConfigError(f'{config} is a part of a model, without a config: give it as checkpoint of an init_cfg')
+        config, checkpoint = str(model.config), checkpoint or str(model.weights)
+    if checkpoint is None:
+        raise ConfigError(f'give a checkpoint after the config {config}')
+    if checkpoint.startswith(zoo.SCHEME):
+        checkpoint = str(zoo.checked(checkpoint).weights)
     if checkpoint.endswith(CONFIG_ENDINGS) and not config.endswith(CONFIG_ENDINGS) and osp.isfile(checkpoint):
         raise ConfigError(f'the config comes first, then the checkpoint: exchange {config} and {checkpoint}')
     check_config_file(config)
@@ -113,6 +129,7 @@ def check_model_files(config: str, checkpoint: str) -> None:
         raise ConfigError(f'checkpoint {checkpoint} is a folder: give the file')
     if not osp.isfile(checkpoint) and '://' not in checkpoint:
         raise ConfigError(f'checkpoint {checkpoint} does not exist')
+    return config, checkpoint
 
 
 def inner_datasets(dataset: dict) -> list[dict]:
@@ -189,4 +206,21 @@ def read_attack(name: str) -> dict:
     config = read_config(str(path))
     if 'attack' not in config:
         raise SystemExit(f"attack config {path} defines no attack: write attack = dict(type='PGD', eps=...)")
-    return config.attack.to_dict()
+    return plain_settings(config, 'attack')
+
+
+def plain_settings(config: Config, section: str) -> dict:
+    """A section of a config that results are going to name, empty where there is none.
+
+    Raises:
+        ConfigError: it holds what no JSON can.
+    """
+    settings = config.to_dict().get(section) or {}
+    try:
+        json.dumps(settings)
+    except TypeError:
+        raise ConfigError(
+            f"{section} of {config.filename} holds an object, which results can't write down: name a function as "
+            "'package.module.function'"
+        ) from None
+    return settings

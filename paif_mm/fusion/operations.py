@@ -2,7 +2,13 @@
 
 Every operation maps (N, C, H, W) to (N, C, H, W) for any H, W >= 1, has no convolution bias, and is built from
 ``channels`` alone: ``OPERATIONS.build(dict(type='3-DB', channels=32))``. The number in a name is the kernel size.
+
+An operation leaves its input as it is: skip connections, other candidates of a search and backward passes read it
+afterwards, so that ``nn.ReLU(inplace=True)`` must not come first (see :func:`in_a_row`). Its output is fresh, or the
+input itself: it is overwritten if no gradient is wanted.
 """
+
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -232,6 +238,25 @@ def skip(x: Tensor, y: Tensor, scale: float = 1) -> Tensor:
     """x + scale * y for a y that nobody reads afterwards: it is overwritten if no gradient is wanted."""
     wanted = x.requires_grad or y.requires_grad or makes_graph()
     return torch.add(x, y, alpha=scale, out=y if x.dtype == y.dtype and not wanted else None)
+
+
+def in_a_row(operations: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """op_n(... op_1(x)).
+
+    Raises:
+        RuntimeError: an operation overwrites its input.
+    """
+    graph = makes_graph()
+    for operation in operations:
+        counts = not (graph or x.is_inference())  # whether it counts how often it is written to
+        before, version = x, counts and x._version
+        x = operation(x)
+        if counts and before._version != version:
+            raise RuntimeError(
+                f'{type(operation).__name__} overwrites its input, which is read again after it: let it work on a copy '
+                '(inplace=False)'
+            )
+    return x
 
 
 def build_operation(name: str, channels: int) -> nn.Module:

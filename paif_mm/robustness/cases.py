@@ -1,10 +1,11 @@
 """What a model is tested against: cases, and the suites that put them together."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 
 from paif_mm.attacks import PGD
+from paif_mm.attacks.adaptive import adapted
 from paif_mm.corruptions import COMMON, CORRUPTIONS, OFF, SEVERITIES, TIME_OFFSET
 from paif_mm.data.colour import VISIBLE
 from paif_mm.registry import ATTACKS, build
@@ -17,7 +18,7 @@ THREATS = ('both', 'ir', 'vis', 'split')
 SPLITS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STEPS = {'paper': 100, 'strong': 100, 'full': 300, 'trouble': 100}
 DEFAULT_EPS = {'mIoU': (4 / 255, 8 / 255), 'AP50': (1 / 255, 4 / 255)}  # the paper's, by the score that is tested
-CORRUPTION, TRANSFER, QUERY = 'corruption', 'transfer', 'query'
+CORRUPTION, TRANSFER, QUERY, MINIMUM = 'corruption', 'transfer', 'query', 'minimum'
 #: Attacks of the ensemble of SEA (Croce et al., ECCV 2024) and their losses of pixels.
 SEA = {'apgd_js': 'jensen_shannon', 'apgd_mce': 'masked_cross_entropy', 'apgd_bmce': 'balanced_cross_entropy'}
 #: What detectors of mmdet call their losses of classes and of boxes.
@@ -35,7 +36,7 @@ class Case:
         threat (str): what may be changed: ``both``, ``ir``, ``vis``, or shares of the budget as ``ir25+vis75``.
         norm (str): ``linf`` or ``l2``.
         kind (str): ``gradient`` (through the model), ``query``, ``transfer``, ``fusion`` (gradients of the fusion loss
-            only) or ``corruption``.
+            only), ``corruption`` or ``minimum`` (the least norm, whatever it is).
         passes (float): what it costs per image, in forward and backward passes.
     """
 
@@ -97,8 +98,9 @@ def make_suite(
       Detection: all losses, the classification's and the boxes'.
     * ``full``: that with SEA's 300 steps, the attacks that the literature cites (SegPGD, CosPGD, DLR) and Square; all
       but Square in L2, too; for pairs, all again for either modality alone and for one budget split between both,
-      every corruption at five severities and a missing modality; for fused models, the fusion loss as the objective,
-      which is the other published protocol (A2RNet, AAAI 2025).
+      every corruption at five severities and a missing modality; for fused models, attacks on the fusion itself:
+      the fusion loss as the objective, which is the other published protocol (A2RNet, AAAI 2025), one modality chosen
+      for each pair, a fused image that stays clean to the eye, and (segmentation) modalities that disagree.
     * ``trouble``: no adversary, but every corruption at five severities and a missing modality; of plain images those
       of the visible one.
 
@@ -133,7 +135,7 @@ def make_suite(
     cases = [CLEAN, *_against(attacks, eps, every)]
     if suite == 'full':
         cases += _against([attack for attack in attacks if attack[2] == 'gradient'], l2_eps, asked, 'l2')
-        cases += _against([_FUSION], eps, ['both']) if fused else []
+        cases += _against(_on_fusion(score, steps), eps, ['both']) if fused else []
         cases += corruption_cases(corruptions)
     return cases
 
@@ -209,14 +211,25 @@ def config_case(name: str, attack: dict, channels: int = 4) -> Case:
     """
     built = build(ATTACKS, attack)
     kind = {'Corruption': CORRUPTION, 'TransferAttack': TRANSFER, 'BankAttack': TRANSFER, 'Square': QUERY}
+    kind['ALMAProx'] = MINIMUM
     kind = kind.get(attack['type'].rpartition('.')[2], 'gradient')
     through = attack.get('attack', attack)  # of a transferred attack, the one on its source
     passes = through.get('steps', through.get('queries', 0)) * through.get('restarts', 1)
+    passes *= through.get('eot_samples', 1)
     ball = Ball.of(built.norm, built.budgets(channels))
     eps, threat = _named(ball, channels)
-    if eps is None and kind != CORRUPTION:
+    if eps is None and kind not in (CORRUPTION, MINIMUM):
         name = f'{name}-custom'
     return Case(name, attack, eps, threat, built.norm, kind, passes)
+
+
+def adapted_case(case: Case, adaptive: Mapping) -> Case:
+    """A case whose attack knows the defence, see :func:`~paif_mm.attacks.adaptive.adapted`."""
+    if not case.attack:
+        return case
+    attack = adapted(case.attack, adaptive)
+    times = attack.get('eot_samples', 1) / case.attack.get('eot_samples', 1)
+    return replace(case, attack=attack, passes=case.passes * times)
 
 
 def _named(ball: Ball, channels: int) -> tuple[float | None, str]:
@@ -235,12 +248,29 @@ def threat_ball(norm: str, eps: float, threat: str, channels: int) -> Ball:
 
 
 _PGD5 = ('pgd5', {'type': 'PGD', 'steps': 5}, 'gradient', 5.7)
-_FUSION = ('fusion20', {'type': 'PGD', 'steps': 20, 'objective': {'type': 'FusionObjective'}}, 'fusion', 20)
 
 
 def strongest(score: str) -> dict:
     """The objective that leaves least where only one is asked for: in few steps, and by queries."""
     return {'type': 'PixelLoss', 'name': 'jensen_shannon'} if score == 'mIoU' else {'type': 'TaskLoss'}
+
+
+def _on_fusion(score: str, steps: int) -> list[tuple]:
+    """Attacks that aim at what the fusion network does with the two modalities."""
+    masked = {'type': 'PixelLoss', 'name': 'balanced_cross_entropy'} if score == 'mIoU' else strongest(score)
+    hidden = {'type': 'PGD', 'steps': steps, 'random_start': False}
+    hidden['objective'] = {'type': 'HiddenInFused', 'objective': masked}
+    weakest = {'type': 'WeakestModality', 'steps': steps, 'large_radii': True, 'objective': strongest(score)}
+    attacks = [
+        ('fusion20', {'type': 'PGD', 'steps': 20, 'objective': {'type': 'FusionObjective'}}, 'fusion', 20),
+        ('weakest', weakest, 'gradient', 2 * steps),
+        ('hidden', hidden, 'gradient', steps),
+    ]
+    if score == 'mIoU':
+        attacks.append(
+            ('disagree20', {'type': 'PGD', 'steps': 20, 'objective': {'type': 'Disagreement'}}, 'gradient', 50)
+        )
+    return attacks
 
 
 def _square(score: str, queries: int) -> tuple:

