@@ -58,7 +58,7 @@ def _notes(reports: Mapping[str, Mapping], order: list[str]) -> list[str]:
     if plain := [name for name in order if not reports[name]['model']['pairs']]:
         lines.append(f'Of one sensor alone, so that all of it is attacked: {", ".join(plain)}.')
     if shared := _shared_corruptions(reports):
-        lines.append(f'The mean corruption error is that of {len(shared)} corruptions, which all models met.')
+        lines.append(f'The mean corruption error is over what all models met: {", ".join(shared)}.')
     threats = threats_of(first)
     if len(threats) > 1 and 'both' not in threats:
         lines.append(f'Of {", ".join(threats)}, which were attacked one at a time, the one that leaves least counts.')

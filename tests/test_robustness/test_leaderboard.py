@@ -106,7 +106,7 @@ def test_mean_errors_are_of_the_corruptions_that_all_models_met(tmp_path):
     table, *_, notes = leaderboard(reports)
     place = table.head.index('mean corruption error')
     assert len({row[place].split()[0] for row in table.rows}) == 1, 'both lose the same by fog'
-    assert 'that of 1 corruptions, which all models met' in notes.text
+    assert 'The mean corruption error is over what all models met: fog.' in notes.text
 
 
 CHANGES = {

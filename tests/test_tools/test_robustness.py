@@ -338,8 +338,8 @@ def test_the_full_suite_has_every_kind_of_row(fused, monkeypatch, tmp_path, whol
     if not whole:
         monkeypatch.setattr(cases, 'corruption_names', lambda *args: ['fog', 'missing_infrared'])
         monkeypatch.setattr(cases, '_cited', lambda *args: [])
-        name, attack, *rest = cases._FUSION
-        monkeypatch.setattr(cases, '_FUSION', (name, {**attack, 'steps': 1}, *rest))
+        name, attack, *rest = cases._on_fusion('mIoU', 1)[0]
+        monkeypatch.setattr(cases, '_on_fusion', lambda *args: [(name, {**attack, 'steps': 1}, *rest)])
     args = [
         '--suite',
         'full',
@@ -357,7 +357,9 @@ def test_the_full_suite_has_every_kind_of_row(fused, monkeypatch, tmp_path, whol
     ]
     call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *args)
     found = json.loads((tmp_path / 'report.json').read_text())
-    assert {row['kind'] for row in found['rows']} == {'gradient', 'query', 'fusion', 'corruption', 'worst'}
+    assert {row['kind'] for row in found['rows']} == {
+        *('gradient', 'query', 'fusion', 'corruption', 'minimum', 'worst')
+    }
     text = (tmp_path / 'report.md').read_text()
     assert '## One budget, split between the modalities' in text
     assert '## Real trouble' in text
