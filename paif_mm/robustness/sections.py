@@ -351,11 +351,11 @@ def _trouble_line(report: Mapping) -> str:
     if trouble is None:
         return ''
     name, worst = max(trouble['corruptions'].items(), key=lambda item: item[1]['value'] or 0.0)
-    clean, count = leading(report['rows'][0], report)['value'], len(trouble['corruptions'])
+    clean, count = leading(report['rows'][0], report)['value'] or 0.0, len(trouble['corruptions'])
     return (
         f'Real trouble: mean corruption error {interval(trouble["mean"])} over {count} '
-        f'corruption{"" if count == 1 else "s"} (clean: {100 - (clean or 0.0):.1f}), so that {interval(trouble["kept"], 0)} % of the clean '
-        f'{report["score"]} is kept; worst is {name}, {number(worst)}.'
+        f'corruption{"" if count == 1 else "s"} (clean: {100 - clean:.1f}), so that {interval(trouble["kept"], 0)} % '
+        f'of the clean {report["score"]} is kept; worst is {name}, {number(worst)}.'
     )
 
 
