@@ -176,10 +176,11 @@ def input_gradients(probe: Probe) -> Finding:
         sizes.append(float(gradient[finite].abs().sum() / finite.sum().clamp_min(1)))
         saturated.append(_saturated(probe, batch))
         dead.append(not gradient[finite].any())
-        hidden.append(_hidden(probe, batch, name, used) if dead[-1] or max(zeros[-1]) > 0.5 else 0.0)
+        if dead[-1] or max(zeros[-1]) > 0.5:
+            hidden.append(_hidden(probe, batch, name, used))
     share, size, flat = float(np.mean(zeros, 0).max()), float(np.median(sizes)), float(np.mean(saturated))
     met, attacks = probe.blind
-    reacts = float(np.median(hidden)) > REACTS or any(h > REACTS for h, d in zip(hidden, dead, strict=True) if d)
+    reacts = bool(hidden) and float(np.median(hidden)) > REACTS
     failed = ((share > 0.5 or any(dead)) and reacts) or flat > 0.5  # most of the attack's steps lead nowhere
     failed |= max(np.mean(broken), met / max(attacks, 1)) > BROKEN
     suspect = share > 0.2 or any(dead) or flat > 0.01 or size < 1e-12 or met or any(broken)
@@ -189,12 +190,12 @@ def input_gradients(probe: Probe) -> Finding:
         f'suite met such; the median image has a mean |gradient| of {size:.1e} per pixel value; {flat:.1%} of the '
         'labelled pixels are predicted so surely that their loss has no gradient'
     )
-    if any(dead) or share > 0.5:
+    if hidden:
         evidence += (
             f'; to pixel values whose gradient is 0 the prediction {"reacts" if reacts else "hardly reacts"}: '
-            f'{max(hidden):.2f} of what it does to a whole channel, at most'
+            f'{np.median(hidden):.2f} of what it does to a whole channel, in the median'
         )
-    figures = {'zero_share': share, 'dead_images': sum(dead), 'hidden': max(hidden), 'size': size}
+    figures = {'zero_share': share, 'dead_images': sum(dead), 'hidden': float(np.median(hidden or [0.0])), 'size': size}
     figures |= {'broken_share': float(np.mean(broken)), 'blind': met, 'attacks': attacks, 'saturated_share': flat}
     return Finding('input gradients', FAILED if failed else SUSPECT if suspect else PASSED, evidence, figures)
 

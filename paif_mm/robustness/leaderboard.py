@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .curves import draw_leaderboard
-from .diagnostics import FAILED
+from .diagnostics import FAILED, SKIPPED
 from .report import WORST, leading, main_threat, radii, row_of, threats_of
 from .sections import Section, interval, number
 
@@ -55,6 +55,8 @@ def _notes(reports: Mapping[str, Mapping], order: list[str]) -> list[str]:
             f'Of {", ".join(masked)} a check for gradient masking failed: the figures are upper limits (≤), so that '
             'these models come after all others.'
         )
+    if unseen := [name for name in order if radii(first) and reports[name]['masking']['verdict'] == SKIPPED]:
+        lines.append(f'Gradient masking was not looked for in {", ".join(unseen)}: --diagnostics 0.')
     if plain := [name for name in order if not reports[name]['model']['pairs']]:
         lines.append(f'Of one sensor alone, so that all of it is attacked: {", ".join(plain)}.')
     if shared := _shared_corruptions(reports):

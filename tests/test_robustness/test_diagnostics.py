@@ -541,7 +541,7 @@ def test_selection_of_pixels_is_no_deceit(honest, name):
     assert found.figures['zero_share'] > (0.2 if name == 'local energy' else 0.5), 'else it is no case of this kind'
     assert found.verdict == 'suspect', found.evidence
     assert found.figures['hidden'] < 0.08
-    assert ('the prediction hardly reacts' in found.evidence) == (found.figures['zero_share'] > 0.5)
+    assert ('the prediction hardly reacts' in found.evidence) or found.figures['zero_share'] < 0.5
     assert finding(model, 'gradient direction').verdict != 'failed'
     assert finding(model, 'loss against steps', threat='ir').verdict != 'failed'
 

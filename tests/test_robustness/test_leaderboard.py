@@ -48,6 +48,7 @@ def test_most_left_comes_first(reports):
     assert section.text.startswith('The model that keeps most in the worst case at 4/255 comes first.')
     assert "Calling every pixel 'wall' has 30.0" in notes.text
     assert 'upper limits' not in notes.text
+    assert 'Gradient masking was not looked for in strong, middle, weak: --diagnostics 0.' in notes.text
 
 
 def test_a_model_that_hides_its_gradients_comes_last_and_its_figure_is_a_limit(reports):
