@@ -69,6 +69,26 @@ def test_no_worst_case_is_above_an_attack_inside_of_its_ball(tmp_path, seed):
     assert inside['worst case-4'] < inside['worst case-l2_9'], '4/255 x sqrt(4 x 48) = .22'
     assert not inside['worst case-4-vis'] & {'pgd5-4-ir', 'pgd5-2-ir'}
     assert all('clean' in keys for keys in inside.values())
+    none_is_above_what_it_contains(report)
+
+
+@pytest.mark.parametrize('seed', range(12))
+def test_worst_cases_of_any_suite_are_nested(tmp_path, seed):
+    """Radii, threats and suites drawn at random."""
+    rng = np.random.default_rng(seed)
+    threats = rng.choice(['both', 'ir', 'vis', 'split'], rng.integers(1, 4), replace=False).tolist()
+    radii = (rng.choice([1, 2, 4, 8], 2, replace=False) / 255).tolist()
+    cases = make_suite(rng.choice(['paper', 'strong']), 'mIoU', radii, threats)
+    mine = {'ir': float(rng.uniform(0, 4)) / 255, 'vis': float(rng.uniform(0, 4)) / 255}
+    cases.append(config_case('mine', {'type': 'PGD', 'eps': mine}))
+    none_is_above_what_it_contains(reported(tmp_path, cases, at_random(seed)))
+
+
+def none_is_above_what_it_contains(report):
+    """No figure of a worst case is above that of a member, or of a worst case inside of its ball."""
+    rows = {row['key']: row for row in report['rows']}
+    worst = {key: row for key, row in rows.items() if row['kind'] == 'worst'}
+    inside = {key: set(row['members']) for key, row in worst.items()}
     for key, row in worst.items():
         below = [rows[name] for name in row['members']] + [worst[o] for o in worst if inside[o] <= inside[key]]
         for other in below:
