@@ -357,7 +357,9 @@ def test_the_full_suite_has_every_kind_of_row(fused, monkeypatch, tmp_path, whol
     ]
     call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *args)
     found = json.loads((tmp_path / 'report.json').read_text())
-    assert {row['kind'] for row in found['rows']} == {'gradient', 'query', 'fusion', 'corruption', 'worst'}
+    assert {row['kind'] for row in found['rows']} == {
+        *('gradient', 'query', 'fusion', 'corruption', 'worst', 'minimum'),
+    }
     text = (tmp_path / 'report.md').read_text()
     assert '## One budget, split between the modalities' in text
     assert '## Real trouble' in text
