@@ -14,6 +14,7 @@ from .hook import AdversarialAttackHook
 from .minimum_norm import alma_prox
 from .objectives import FusionObjective, PixelLoss, TaskLoss, WeightedSum
 from .overfitting import OverfittingMonitorHook
+from .patches import PatchAttack, UniversalPerturbation
 from .single_step import NFGSM, StepControlFGSM
 from .square import square_attack
 from .targeted import Targeted
@@ -21,6 +22,8 @@ from .tog import TOG
 from .transfer import BankAttack, TransferAttack
 
 __all__ = [
+    'PatchAttack',
+    'UniversalPerturbation',
     'Targeted',
     'WeakestModality',
     'PassedOn',

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 
 from paif_mm import zoo
@@ -138,6 +138,16 @@ def inner_datasets(dataset: dict) -> list[dict]:
         return [dataset]
     inner = [*dataset.get('datasets', []), *([dataset['dataset']] if 'dataset' in dataset else [])]
     return [found for one in inner for found in inner_datasets(one)]
+
+
+def unaugmented(config: Config, split: str):
+    """The pairs and labels of a split as they are on disk."""
+    dataset = needed(config, f'{split}_dataloader', '--split').dataset
+    if 'pipeline' not in dataset:
+        raise SystemExit(
+            f'{split}_dataloader.dataset ({dataset.type}) has no pipeline of its own: name the inner data set'
+        )
+    return DATASETS.build({**dataset, 'pipeline': config.test_dataloader.dataset.pipeline})
 
 
 def apply_tta(config: Config) -> None:

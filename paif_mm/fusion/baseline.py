@@ -8,7 +8,7 @@ from paif_mm.spelling import choices
 
 from .activation import PReLU
 from .network import FusionNetwork, channels_last
-from .operations import build_operation, conv, in_a_row
+from .operations import build_operation, conv
 from .rules import RULES
 
 DIRECT = 'DC'
@@ -68,13 +68,5 @@ class FusionBaseline(FusionNetwork):
     def fuse(self, ir: Tensor, vis: Tensor) -> Tensor:
         """As :meth:`FusionNetwork.forward`; the head's tanh bounds the output to (-1, 1)."""
         ir, vis = channels_last(ir), channels_last(vis)
-        if self.direct:
-            features = _encode(self.encoder, torch.cat([ir, vis], 1))
-        else:
-            features = self.rule(_encode(self.ir, ir), _encode(self.vis, vis))
-        return self.head(in_a_row(self.decoder, features)).contiguous()
-
-
-def _encode(encoder: nn.Sequential, x: Tensor) -> Tensor:
-    stem, act, *operations = encoder
-    return in_a_row(operations, act(stem(x)))
+        features = self.encoder(torch.cat([ir, vis], 1)) if self.direct else self.rule(self.ir(ir), self.vis(vis))
+        return self.head(self.decoder(features)).contiguous()

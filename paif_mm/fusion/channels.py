@@ -22,9 +22,11 @@ def makes_graph() -> bool:
 def times(fresh: Tensor, grad: Tensor) -> Tensor:
     """fresh * grad, in place of ``fresh``: a backward pass's own tensor, which nobody reads afterwards.
 
-    Beside it where ``grad`` stands for several gradients at once (``is_grads_batched``), for which it has no room.
+    Beside it where ``grad`` stands for several gradients at once (``vmap``, ``is_grads_batched``), for which it has no
+    room.
     """
-    return fresh * grad if torch._C._functorch.is_legacy_batchedtensor(grad) else fresh.mul_(grad)
+    batched = makes_graph() or torch._C._functorch.is_legacy_batchedtensor(grad)
+    return fresh * grad if batched else fresh.mul_(grad)
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -13,7 +13,7 @@ from paif_mm.spelling import choices
 from .batch_norm import untracked_statistics
 from .genotype import CANDIDATES, CHAINS, Genotype
 from .network import DecompositionFusion
-from .operations import build_operation, in_a_row
+from .operations import build_operation
 
 
 @MODELS.register_module()
@@ -109,12 +109,12 @@ class MixedOperation(nn.Module):
 
     def _run(self, operation: nn.Module, x: Tensor) -> Tensor:
         if not self.checkpoint_candidates or not torch.is_grad_enabled():
-            return in_a_row([operation], x)
+            return operation(x)
 
         def contexts():  # of the forward pass and of its repetition, which must not count for the statistics again
             return nullcontext(), untracked_statistics(operation)
 
-        return checkpoint(in_a_row, [operation], x, use_reentrant=False, context_fn=contexts)
+        return checkpoint(operation, x, use_reentrant=False, context_fn=contexts)
 
 
 def find_supernet(model: nn.Module) -> FusionSupernet:

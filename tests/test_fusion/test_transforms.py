@@ -143,5 +143,6 @@ def test_every_part_has_the_jacobian_of_one_row_after_the_other(part):
         'jacrev': jacrev(fresh)(x).reshape(looped.shape),
         'jacfwd': jacfwd(fresh)(x).reshape(looped.shape),
         'vjp': vmap(vjp(fresh, x)[1])(rows)[0],
+        'vmap': vmap(lambda row: torch.autograd.grad(y, leaf, row, retain_graph=True)[0])(rows),
     }.items():
         torch.testing.assert_close(found, looped, rtol=1e-7, atol=1e-9, msg=lambda text, name=name: f'{name}: {text}')

@@ -77,6 +77,7 @@ RUNS = {
     '--steps 1 --victim {config} {checkpoint}',
     'robustness': 'robustness {config} {checkpoint} --suite paper --out {folder}/report --eps 4/255 --modality both '
     'vis --limit 1 --steps 1 --queries 10 --l2-eps 0.5 --attack fgsm_eps4 --transfer-from {config} {checkpoint} '
+    '--eot-samples 2 --bpda data_preprocessor.fusion=identity --smallest-radius '
     '--batch-size 1 --seed 1 --save-adv --bootstrap 20 --blocks 1 --diagnostics 1 --strips 1 --launcher none '
     '--local_rank 0 --cfg-options test_dataloader.num_workers=0',
     'bank': 'robustness {config} {checkpoint} --out {out} --suite paper --limit 3 --eps 4/255 --transfer-bank '
@@ -99,7 +100,15 @@ OTHERS = {
     'compare configs': 'compare_configs {old} {new} --renamed {renamed}',
     'release': 'model_converters/paif_release {released} {out}/ours.pth',
 }
-ELSEWHERE = {'study': {'--job'}}  # run by test_study.py: an element of an array
+#: In tests of their own: an element of an array, and tools that know one kind, or need flags that exclude each other.
+ELSEWHERE = {
+    'study': {'--job'},
+    'targeted': {'--out', '--pairs', '--eps', '--steps', '--limit', '--seed', '--cfg-options'},
+    'learn_patch': {
+        *('--out', '--modality', '--size', '--scale', '--printable', '--blocks', '--temperatures', '--camera'),
+        *('--aim', '--universal', '--split', '--steps', '--batch-size', '--seed', '--cfg-options'),
+    },
+}
 PLAN = """
 title: Flags
 rows: [{name: A, config: a}]

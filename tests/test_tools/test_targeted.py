@@ -15,7 +15,9 @@ def fused(tmp_path_factory, synthetic_root):
 
 def test_a_table_of_who_vanishes_is_written(fused, tmp_path, monkeypatch, capsys):
     pairs = ['person:unlabeled', 'car:person']
-    call(monkeypatch, 'targeted', *fused, '--out', tmp_path, '--pairs', *pairs, '--steps', '2', '--limit', '2')
+    flags = ['--steps', '2', '--limit', '2', '--eps', '4/255', '--seed', '1']
+    flags += ['--cfg-options', 'test_dataloader.num_workers=0']
+    call(monkeypatch, 'targeted', *fused, '--out', tmp_path, '--pairs', *pairs, *flags)
     found = json.loads((tmp_path / 'targeted.json').read_text())
     assert [(one['source'], one['target']) for one in found['pairs']] == [('person', 'unlabeled'), ('car', 'person')]
     assert found['settings']['steps'] == 2
