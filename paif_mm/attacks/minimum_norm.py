@@ -15,8 +15,10 @@ MarginFunction = Callable[[list[Tensor]], list[Tensor]]
 
 FIRST, LAST = 0.3, 3e-3  # lengths of the first and the last steps, as shares of the norm so far
 LEAST = 0.5  # of a change in levels of 255: steps are never shares of less
-START, FORCE, PACE = 3.0, 2.0, 1.1  # force of the penalty against that of the norm: until enough pixels are wrong;
-#  from then on within 1/FORCE..FORCE, changed by PACE a step
+#: Force of the penalty against that of the norm: at the start, and its growth by a step until enough pixels are wrong;
+#: from then on within these bounds, changed by PACE a step.
+START, GROWTH, PACE = 3.0, 1.03, 1.1
+FORCES = (0.5, 2.5)
 INERTIA = 0.9  # alpha: weight of a multiplier against its new value
 MULTIPLIERS = (1e-6, 1.0)
 DECAY = 0.9  # beta: of the mean of squared gradients, from which the metric follows
@@ -68,7 +70,9 @@ def alma_prox(
         margins = margins_fn(points)
         weights = [search.weights(d.detach(), step / steps) for d, search in _both(margins, searches)]
         total = sum((weight * d).sum() for weight, d in _both(weights, margins))
-        gradients = torch.autograd.grad(total, points, allow_unused=True, materialize_grads=True)
+        gradients = [torch.zeros_like(point) for point in points]
+        if total.requires_grad:  # else the model cut its images off, or nothing is labelled
+            gradients = torch.autograd.grad(total, points, allow_unused=True, materialize_grads=True)
         for gradient, search in _both(gradients, searches):
             search.move(torch.nan_to_num(gradient[channels], nan=0.0, posinf=0.0, neginf=0.0), step / steps)
     with torch.no_grad():
@@ -120,8 +124,8 @@ class _Search:
         if self.multipliers is None:
             self.unit = margins.abs().mean().clamp_min(torch.finfo(margins.dtype).tiny)
         margins = margins / self.unit
-        force = torch.where(reached, self.force / PACE, self.force * PACE).clamp(1 / FORCE, FORCE)
-        self.force = torch.where(self.best_norm.isinf(), START, force)
+        force = torch.where(reached, self.force / PACE, self.force * PACE).clamp(*FORCES)
+        self.force = torch.where(self.best_norm.isinf(), self.force * GROWTH, force)
         if self.multipliers is None:
             self.multipliers, self.rho = torch.ones_like(margins), torch.ones_like(margins)
             self.checked = margins
