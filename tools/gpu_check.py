@@ -29,7 +29,14 @@ GRACE = 15  # seconds for what is told to stop, as for a training to write its c
 FOR_TEST = 60  # seconds that the training leaves for its test
 SLOWER = 6  # times the limits of a rehearsal are those of a GPU
 LEAST = 5  # seconds; with less left, a step is not begun
-FOLDERS = ('site', 'scenes', 'ranks_sat', 'ranks_hds', 'training', 'attacked')  # that steps make, beside their logs
+FOLDERS = {  # beside the logs -> the step that makes it
+    'site': 'install',
+    'scenes': 'scenes',
+    'ranks_sat': 'ranks',
+    'ranks_hds': 'ranks',
+    'training': 'training',
+    'attacked': 'attacked',
+}
 SAT = 'configs/quickstart/segformer_sat_synthetic.py'
 B3 = (
     'model.backbone.embed_dims=64',
@@ -146,26 +153,33 @@ def clear(out: Path) -> None:
     """Remove what an earlier check has made in a folder: the folders of its steps, and the output of each.
 
     Raises:
-        SystemExit: a folder of such a name is there, but no ``gpu_check.json`` that tells of a check.
+        SystemExit: a folder of such a name is there, of a step that no check has begun as far as its report says.
     """
-    try:
-        before = json.loads((out / REPORT).read_text(encoding='utf-8'))['steps']
-    except (OSError, ValueError, KeyError, TypeError):
-        before = None
+    begun = begun_steps(out / REPORT)
     there = [folder for folder in FOLDERS if (out / folder).exists()]
-    if there and before is None:
+    foreign = [folder for folder in there if FOLDERS[folder] not in begun]
+    if foreign:
         raise SystemExit(
-            f'--out {out} holds {", ".join(there)}, and no {REPORT} says that a check made it: give another folder'
+            f'--out {out} holds {", ".join(foreign)}, and no {REPORT} says that a check made it: give another folder'
         )
     try:
         for folder in there:
             shutil.rmtree(out / folder)
         for path in out.iterdir():
             name = re.fullmatch(r'(\w+?)(_\d+)?\.(log|txt)', path.name)
-            if name and name[1] in (before or {}):
+            if name and name[1] in begun:
                 path.unlink()
     except OSError as error:
         raise SystemExit(f'--out {out} can not be cleared of an earlier check: {error}') from None
+
+
+def begun_steps(report: Path) -> set[str]:
+    """Names of the steps whose commands an earlier check has begun; none where its report can't be read."""
+    try:
+        steps = json.loads(report.read_text(encoding='utf-8'))['steps']
+        return {name for name, step in steps.items() if step['status'] != 'skipped'}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return set()
 
 
 class Check:

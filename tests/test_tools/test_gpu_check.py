@@ -212,7 +212,7 @@ def write(name, text):
 write('training/1/vis_data/scalars.json', '{log}')
 write('training/last_checkpoint', 'iter_7.pth')
 write('attacked/1/results.json', '{scores}')
-write('site/old.py', '')
+write('attacked/old.py', '')
 """
     command = ['--out', str(tmp_path), '--rehearse', '--minutes', '2', '--reserve', '1']
     monkeypatch.setattr(gpu_check, 'FOR_TEST', 1)
@@ -237,22 +237,51 @@ write('site/old.py', '')
 
 
 @pytest.mark.parametrize('folder', gpu_check.FOLDERS)
-def test_folders_that_no_check_has_made_are_left_alone(tmp_path, folder):
+@pytest.mark.parametrize('report', [None, '{"steps": ', '{"steps": ["training"]}', 'others', 'skipped'])
+def test_folders_that_no_check_has_made_are_left_alone(tmp_path, folder, report):
+    """Neither where there is no report, nor where it names other steps only, or one for which no time was left."""
+    step = gpu_check.FOLDERS[folder]
+    if report in ('others', 'skipped'):
+        names = {'device', *gpu_check.FOLDERS.values()} - ({step} if report == 'others' else set())
+        steps = {name: {'status': 'skipped' if name == step else 'passed'} for name in names}
+        report = json.dumps({'steps': steps})
+    if report is not None:
+        (tmp_path / 'gpu_check.json').write_text(report)
+        (tmp_path / 'device.log').touch()
     (tmp_path / folder).mkdir()
     (tmp_path / folder / 'precious').touch()
+    before = sorted(tmp_path.rglob('*'))
     with pytest.raises(SystemExit, match=f'holds {folder}, and no gpu_check.json says that a check made it'):
         gpu_check.main(['--out', str(tmp_path), '--rehearse'])
-    assert (tmp_path / folder / 'precious').is_file()
+    assert sorted(tmp_path.rglob('*')) == before
 
 
-def test_every_folder_that_steps_write_to_is_known(tmp_path):
+def test_of_several_folders_one_that_is_foreign_keeps_all(tmp_path):
+    (tmp_path / 'gpu_check.json').write_text(
+        '{"steps": {"device": {"status": "passed"}, "scenes": {"status": "passed"}}}'
+    )
+    for folder in ('scenes', 'training'):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(SystemExit, match='holds training, and no'):
+        gpu_check.clear(tmp_path)
+    assert (tmp_path / 'scenes').is_dir()
+    (tmp_path / 'training').rmdir()
+    gpu_check.clear(tmp_path)
+    assert not (tmp_path / 'scenes').exists()
+
+
+def test_every_folder_that_steps_write_to_is_known_and_whose_it_is(tmp_path):
+    """The first step whose commands name a folder makes it."""
     (tmp_path / 'training').mkdir()
     (tmp_path / 'training' / 'last_checkpoint').write_text('iter_7.pth')
     (tmp_path / 'some.whl').touch()
-    steps = [gpu_check.install(str(tmp_path), tmp_path), *gpu_check.steps(gpu_check.parse_args([]), tmp_path)]
-    paths = [word for step in steps for command in step.commands for word in map(str, command)]
-    inside = {path.removeprefix(f'{tmp_path}/').split('/')[0] for path in paths if path.startswith(f'{tmp_path}/')}
-    assert inside - {'some.whl'} == set(gpu_check.FOLDERS)
+    makers = {}
+    for step in [gpu_check.install(str(tmp_path), tmp_path), *gpu_check.steps(gpu_check.parse_args([]), tmp_path)]:
+        for word in (str(word) for command in step.commands for word in command):
+            if f'{tmp_path}/' in word:
+                makers.setdefault(word.split(f'{tmp_path}/')[1].split('/')[0], step.name)
+    del makers['some.whl']
+    assert makers == gpu_check.FOLDERS
 
 
 REACHED = {'training/last_checkpoint': 'iter_1.pth'}
