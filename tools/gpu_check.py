@@ -78,7 +78,8 @@ class Step(NamedTuple):
         commands: each a list of words.
         limit: seconds after which they are told to stop, for which they have :data:`GRACE` more.
         environments: further variables of each command. Default: none.
-        figures: reads what the step has found from its output, if it passed. Default: the JSON object of its last line.
+        figures: reads what the step has found from its output, also what one that failed had found until then. Default:
+            the JSON object of its last line.
         leaves: seconds for what comes after it. Default: ``--reserve``.
         stoppable: whether being stopped at its limit is a way to end it.
     """
@@ -247,7 +248,12 @@ def ran(step: Step, limit: float, out: Path) -> dict:
     result = {'status': 'passed', 'why': '', 'seconds': round(time.monotonic() - begun, 1), 'figures': {}}
     if step.figures is None:  # a benchmark, whose every line is a result
         result['lines'] = [line for line in said.splitlines() if line[:1] != '{' and ' - INFO - ' not in line]
-    if any(code for code in codes if code is not None):
+    unread = ''
+    try:
+        result['figures'] = figures_of(step, said)
+    except FailedError as error:
+        unread = str(error)
+    if any(codes):
         i = next(i for i, code in enumerate(codes) if code)
         return result | {
             'status': 'failed',
@@ -255,17 +261,15 @@ def ran(step: Step, limit: float, out: Path) -> dict:
         }
     if None in codes and not step.stoppable:
         return result | {'status': 'stopped', 'why': f'it took more than {limit:.0f} s'}
-    try:
-        result['figures'] = figures_of(step, said)
-    except FailedError as error:
-        return result | {'status': 'failed', 'why': str(error)}
+    if unread:
+        return result | {'status': 'failed', 'why': unread}
     if None in codes:
         result['figures']['stopped'] = f'after {limit:.0f} s'
     return result
 
 
 def figures_of(step: Step, said: str) -> dict:
-    """What a step that has passed has found.
+    """What a step has found.
 
     Raises:
         FailedError: it left nothing to read it from, or something cut off or of another form.
@@ -332,7 +336,7 @@ def json_of_last_line(said: str) -> dict:
         FailedError: it does not.
     """
     try:
-        return dict(json.loads(said.strip().splitlines()[-1]))
+        return dict(json.loads(said.strip().splitlines()[-1], parse_constant=lambda _: None))  # NaN is no JSON
     except (IndexError, TypeError, ValueError):
         raise FailedError('its last line is no JSON') from None
 
@@ -509,7 +513,7 @@ def block(command: list[str], results: dict[str, dict], rehearsed: bool) -> str:
         if result.get('figures'):
             lines += ['| figure | value |', '|---|---|']
             for key, value in result['figures'].items():
-                shown = f'{value:.4g}' if isinstance(value, float) else value
+                shown = f'{value:.4g}' if isinstance(value, float) else 'not known' if value is None else value
                 lines.append(f'| {plain(key)} | {shown} |')
     return '\n'.join(lines) + '\n'
 

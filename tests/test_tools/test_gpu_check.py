@@ -1,5 +1,6 @@
 """The check that a GPU is given: its time limits, what it leaves behind, and that it runs from end to end."""
 
+import itertools
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import gpu_check
 import pytest
@@ -317,14 +319,48 @@ def test_what_can_not_be_read_fails_its_step_alone(check, tmp_path, step, files,
     assert re.match(why, result['why'])
 
 
-def test_figures_are_read_after_a_pass_alone(check, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ('said', 'found'),
+    [
+        ('1 failed, 58 passed in 3 s', {'failed': 1, 'passed': 58}),
+        ('2 errors in 3 s', {}),
+        ('', {}),
+    ],
+)
+@pytest.mark.parametrize(
+    ('end', 'outcome'),
+    [
+        ('raise SystemExit("killed by a test")', ('failed', 'killed by a test')),
+        ('import time; time.sleep(60)', ('stopped', 'it took more than 2 s')),
+    ],
+)
+def test_what_had_been_found_is_kept_whatever_the_end(check, tmp_path, monkeypatch, said, found, end, outcome):
+    """The counts of tests of which one failed; the status and its reason are the process's."""
     monkeypatch.setattr(gpu_check, 'LEAST', 0)
     monkeypatch.setattr(gpu_check, 'GRACE', 1)
-    seen = []
-    for name, code, limit in (('failed', 'raise SystemExit("no")', 30), ('stopped', 'import time; time.sleep(60)', 1)):
-        assert not check.run(Step(name, name, [python(code)], limit, figures=lambda said: seen.append(said)))
-        assert saved(tmp_path)[0][name]['figures'] == {}
-    assert seen == []
+    step = gpu_check.gpu_tests(collect=False)._replace(limit=30 if outcome[0] == 'failed' else 2)
+    assert not check.run(step._replace(commands=[python(f'print({said!r}, flush=True); {end}')]))
+    steps, page = saved(tmp_path)
+    assert (steps['tests']['status'], steps['tests']['why']) == outcome
+    assert steps['tests']['figures'] == found
+    assert ('| passed | 58 |' in page) == bool(found)
+
+
+@pytest.mark.parametrize('error', [FailedError, OSError, ValueError, KeyError, TypeError, AttributeError])
+def test_a_step_that_failed_does_so_for_its_own_reason(check, tmp_path, error):
+    def figures(said):
+        raise error('nothing there')
+
+    assert not check.run(Step('bad', 'Bad', [python('raise SystemExit("no room")')], 30, figures=figures))
+    result = saved(tmp_path)[0]['bad']
+    assert (result['status'], result['why'], result['figures']) == ('failed', 'no room', {})
+
+
+def test_a_figure_that_is_no_number_is_not_known(check, tmp_path):
+    assert check.run(Step('speed', 'Speed', [python('print(\'{"a": NaN, "b": null, "c": -Infinity, "d": 2.0}\')')], 30))
+    steps, page = saved(tmp_path)
+    assert steps['speed']['figures'] == {'a': None, 'b': None, 'c': None, 'd': 2.0}
+    assert '| a | not known |\n| b | not known |\n| c | not known |\n| d | 2 |' in page
 
 
 def test_of_several_runs_the_latest_counts_whatever_its_name(tmp_path):
@@ -436,3 +472,30 @@ def test_forward_passes_of_the_benchmarks_mix_no_devices(monkeypatch):
         assert FusionLoss()(supernet(*pair), *pair).device.type == 'cuda'
         with pytest.raises(RuntimeError, match='same device'):  # what would be seen
             supernet(pair[0].to('cpu'), pair[1])
+
+
+def test_ratios_of_what_can_not_be_measured_are_null(monkeypatch, capsys):
+    """Memory that rose in one repetition of three only, or in none: of tiny images, both happen."""
+    for folder in ('benchmarks', 'tests/test_fusion'):
+        monkeypatch.syspath_prepend(str(REPO / folder))
+    import fusion_forward
+
+    def refuse(constant):
+        raise AssertionError(f'{constant} is no JSON')
+
+    rises = itertools.cycle([0.0, 2.0, 2.0, 3.0, 0.0, 4.0])  # textbook, eager, in turns
+    monkeypatch.setattr(fusion_forward, 'peak_memory', lambda: lambda: next(rises))
+    args = SimpleNamespace(repeats=3, threads=1)
+    times, memory = fusion_forward.report('two forms', {'textbook': list, 'eager': list}, args)
+    assert memory['eager'] == 1.5
+    assert 'MiB  x 1.500 1.500 1.500' in capsys.readouterr().out
+    monkeypatch.setattr(fusion_forward, 'peak_memory', lambda: lambda: 0.0)
+    monkeypatch.setattr(sys, 'argv', ['x', '--size', '16x24', '--repeats', '1', '--forms', 'eager'])
+    fusion_forward.main()
+    *_, last = capsys.readouterr().out.splitlines()
+    figures = json.loads(last, parse_constant=refuse)
+    assert {name for name, value in figures.items() if value is None} == {
+        'memory_ratio',
+        'forward_backward_memory_ratio',
+    }
+    assert figures['forward_ratio'] > 0
