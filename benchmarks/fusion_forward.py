@@ -7,7 +7,8 @@ in ``tests/test_fusion/textbook.py`` in each repetition: smallest, median, large
 the process on its core, which other programs disturb least. The last line is JSON: the medians of the ratios of
 ``forward``, ``compiled_forward`` and ``forward_backward`` (gradients to inputs and parameters) and of peak memory, the
 share of the eager forward's time that its learned convolutions take when run alone, and the largest absolute
-differences from the straightforward form's float64 output.
+differences from the straightforward form's float64 output. Repetitions in which the straightforward form took no memory
+have no ratio; a figure that none has is null.
 """
 
 import argparse
@@ -68,7 +69,7 @@ def main() -> None:
     result['textbook_error_vs_float64'] = errors['textbook']
     if 'bf16' in errors:
         result['bf16_error_vs_float64'] = errors['bf16']
-    print(json.dumps({key: float(f'{value:.3g}') for key, value in result.items()}))
+    print(json.dumps({key: float(f'{value:.3g}') if math.isfinite(value) else None for key, value in result.items()}))
 
 
 def parse_args() -> argparse.Namespace:
@@ -139,12 +140,19 @@ def report(title: str, runs: dict[str, Callable], args: argparse.Namespace) -> t
         pairs = {name: zip(values[name], values['textbook'], strict=True) for name in runs}
         # of tiny images memory may not rise at all
         ratios = {name: [a / b if b else math.nan for a, b in each] for name, each in pairs.items()}
-        medians.append({name: statistics.median(ratio) for name, ratio in ratios.items()})
-        for name, ratio in ratios.items():
+        spreads = {name: spread(ratio) for name, ratio in ratios.items()}
+        medians.append({name: median for name, (_, median, _) in spreads.items()})
+        for name, numbers in spreads.items():
             unit = 's' if values is seconds else 'MiB'
-            spread = f'{min(ratio):.3f} {statistics.median(ratio):.3f} {max(ratio):.3f}'
-            print(f'  {name:12} {statistics.median(values[name]):8.2f} {unit:3}  x {spread}', flush=True)
+            shown = ' '.join(f'{number:.3f}' for number in numbers)
+            print(f'  {name:12} {statistics.median(values[name]):8.2f} {unit:3}  x {shown}', flush=True)
     return medians[0], medians[1]
+
+
+def spread(values: list[float]) -> tuple[float, float, float]:
+    """Smallest, median and largest of the finite ones; NaN where there are none."""
+    finite = [value for value in values if math.isfinite(value)] or [math.nan]
+    return min(finite), statistics.median(finite), max(finite)
 
 
 class LearnedConvolutions(TorchFunctionMode):

@@ -29,7 +29,14 @@ GRACE = 15  # seconds for what is told to stop, as for a training to write its c
 FOR_TEST = 60  # seconds that the training leaves for its test
 SLOWER = 6  # times the limits of a rehearsal are those of a GPU
 LEAST = 5  # seconds; with less left, a step is not begun
-FOLDERS = ('site', 'scenes', 'ranks_sat', 'ranks_hds', 'training', 'attacked')  # that steps make, beside their logs
+FOLDERS = {  # beside the logs -> the step that makes it
+    'site': 'install',
+    'scenes': 'scenes',
+    'ranks_sat': 'ranks',
+    'ranks_hds': 'ranks',
+    'training': 'training',
+    'attacked': 'attacked',
+}
 SAT = 'configs/quickstart/segformer_sat_synthetic.py'
 B3 = (
     'model.backbone.embed_dims=64',
@@ -71,7 +78,8 @@ class Step(NamedTuple):
         commands: each a list of words.
         limit: seconds after which they are told to stop, for which they have :data:`GRACE` more.
         environments: further variables of each command. Default: none.
-        figures: reads what the step has found from its output, if it passed. Default: the JSON object of its last line.
+        figures: reads what the step has found from its output, also what one that failed had found until then. Default:
+            the JSON object of its last line.
         leaves: seconds for what comes after it. Default: ``--reserve``.
         stoppable: whether being stopped at its limit is a way to end it.
     """
@@ -146,26 +154,33 @@ def clear(out: Path) -> None:
     """Remove what an earlier check has made in a folder: the folders of its steps, and the output of each.
 
     Raises:
-        SystemExit: a folder of such a name is there, but no ``gpu_check.json`` that tells of a check.
+        SystemExit: a folder of such a name is there, of a step that no check has begun as far as its report says.
     """
-    try:
-        before = json.loads((out / REPORT).read_text(encoding='utf-8'))['steps']
-    except (OSError, ValueError, KeyError, TypeError):
-        before = None
+    begun = begun_steps(out / REPORT)
     there = [folder for folder in FOLDERS if (out / folder).exists()]
-    if there and before is None:
+    foreign = [folder for folder in there if FOLDERS[folder] not in begun]
+    if foreign:
         raise SystemExit(
-            f'--out {out} holds {", ".join(there)}, and no {REPORT} says that a check made it: give another folder'
+            f'--out {out} holds {", ".join(foreign)}, and no {REPORT} says that a check made it: give another folder'
         )
     try:
         for folder in there:
             shutil.rmtree(out / folder)
         for path in out.iterdir():
             name = re.fullmatch(r'(\w+?)(_\d+)?\.(log|txt)', path.name)
-            if name and name[1] in (before or {}):
+            if name and name[1] in begun:
                 path.unlink()
     except OSError as error:
         raise SystemExit(f'--out {out} can not be cleared of an earlier check: {error}') from None
+
+
+def begun_steps(report: Path) -> set[str]:
+    """Names of the steps whose commands an earlier check has begun; none where its report can't be read."""
+    try:
+        steps = json.loads(report.read_text(encoding='utf-8'))['steps']
+        return {name for name, step in steps.items() if step['status'] != 'skipped'}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return set()
 
 
 class Check:
@@ -233,7 +248,12 @@ def ran(step: Step, limit: float, out: Path) -> dict:
     result = {'status': 'passed', 'why': '', 'seconds': round(time.monotonic() - begun, 1), 'figures': {}}
     if step.figures is None:  # a benchmark, whose every line is a result
         result['lines'] = [line for line in said.splitlines() if line[:1] != '{' and ' - INFO - ' not in line]
-    if any(code for code in codes if code is not None):
+    unread = ''
+    try:
+        result['figures'] = figures_of(step, said)
+    except FailedError as error:
+        unread = str(error)
+    if any(codes):
         i = next(i for i, code in enumerate(codes) if code)
         return result | {
             'status': 'failed',
@@ -241,17 +261,15 @@ def ran(step: Step, limit: float, out: Path) -> dict:
         }
     if None in codes and not step.stoppable:
         return result | {'status': 'stopped', 'why': f'it took more than {limit:.0f} s'}
-    try:
-        result['figures'] = figures_of(step, said)
-    except FailedError as error:
-        return result | {'status': 'failed', 'why': str(error)}
+    if unread:
+        return result | {'status': 'failed', 'why': unread}
     if None in codes:
         result['figures']['stopped'] = f'after {limit:.0f} s'
     return result
 
 
 def figures_of(step: Step, said: str) -> dict:
-    """What a step that has passed has found.
+    """What a step has found.
 
     Raises:
         FailedError: it left nothing to read it from, or something cut off or of another form.
@@ -318,7 +336,7 @@ def json_of_last_line(said: str) -> dict:
         FailedError: it does not.
     """
     try:
-        return dict(json.loads(said.strip().splitlines()[-1]))
+        return dict(json.loads(said.strip().splitlines()[-1], parse_constant=lambda _: None))  # NaN is no JSON
     except (IndexError, TypeError, ValueError):
         raise FailedError('its last line is no JSON') from None
 
@@ -495,7 +513,7 @@ def block(command: list[str], results: dict[str, dict], rehearsed: bool) -> str:
         if result.get('figures'):
             lines += ['| figure | value |', '|---|---|']
             for key, value in result['figures'].items():
-                shown = f'{value:.4g}' if isinstance(value, float) else value
+                shown = f'{value:.4g}' if isinstance(value, float) else 'not known' if value is None else value
                 lines.append(f'| {plain(key)} | {shown} |')
     return '\n'.join(lines) + '\n'
 

@@ -21,7 +21,7 @@ from paif_mm.study.figure import draw
 from paif_mm.study.launch import KINDS, Launcher, flags, share_batches
 from paif_mm.study.plan import Job, Plan, PlanError, all_jobs
 from paif_mm.study.reading import read_plan
-from paif_mm.study.schedule import Schedule, error_of, finished, interruptible, is_done, locked, note_error
+from paif_mm.study.schedule import Schedule, claimed, error_of, finished, interruptible, is_done, note_error
 from paif_mm.study.table import csv_of, markdown
 
 
@@ -93,7 +93,7 @@ def check(jobs: list[Job], launcher: Launcher) -> None:
 def run(jobs: list[Job], launcher: Launcher, plans: list[Plan], work_dir: str) -> dict[Path, str]:
     """Run what is not done; tables are written after every job."""
     interruptible()
-    with locked(work_dir) as lock:
+    with claimed(work_dir) as lock:
         return Schedule(jobs, launcher, lambda: write_tables(plans, work_dir), say, lock).run()
 
 
@@ -111,7 +111,7 @@ def run_one(jobs: list[Job], launcher: Launcher, work_dir: str, folder: str) -> 
             error = f'needs {need}, which failed: {error_of(need) or "it did not run"}'
             note_error(job, error)
             raise SystemExit(f'{job} {error}')
-    with locked(work_dir, shared=True), locked(job.folder) as lock:
+    with claimed(work_dir, shared=True), claimed(job.folder) as lock:
         schedule = Schedule([job], launcher, say=say, lock=lock)
         failed = schedule.run()
     if failed:

@@ -42,7 +42,7 @@ class Schedule:
         launcher: how stages are started.
         after_job: called after every job that ended, well or not.
         say: prints a line.
-        lock (int): file that :func:`locked` yielded.
+        lock (int): file that :func:`claimed` yielded.
     """
 
     def __init__(
@@ -271,7 +271,7 @@ def last_words(log: Path) -> str:
 
 
 @contextmanager
-def locked(work_dir: str | Path, shared: bool = False) -> Iterator[int]:
+def claimed(work_dir: str | Path, shared: bool = False) -> Iterator[int]:
     """Keep other studies out of a folder, as long as this one or a process that inherits the yielded file runs.
 
     Args:

@@ -13,7 +13,7 @@ from test_study.studies import make_job, state, trained
 
 from paif_mm.study import schedule
 from paif_mm.study.plan import Job
-from paif_mm.study.schedule import Schedule, error_of, finished, interruptible, last_words, locked, note, progress
+from paif_mm.study.schedule import Schedule, claimed, error_of, finished, interruptible, last_words, note, progress
 
 #: Every script notes in the work dir's journal when it begins and ends.
 BEGIN = """
@@ -241,13 +241,13 @@ def test_a_stop_ends_what_a_script_started(tmp_path, polite):
     """As the launch scripts do, whose processes would go on by themselves; this one holds the lock."""
     call = f'[sys.executable, "-S", "-c", {BEGIN + TELL_GRANDPARENT + SLEEP!r}, *sys.argv[1:]]'
     launcher = Scripts(tmp_path / 'journal', job=f'import subprocess\nsubprocess.run({call}, close_fds=False)')
-    with pytest.raises(KeyboardInterrupt), locked(tmp_path) as lock:
+    with pytest.raises(KeyboardInterrupt), claimed(tmp_path) as lock:
         run([make_job(tmp_path, 'job')], launcher, lock=lock)
     assert launcher.begun() == ['job', 'job']
     end = time.time() + 10
     while True:
         try:
-            with locked(tmp_path):
+            with claimed(tmp_path):
                 return
         except BlockingIOError:
             assert time.time() < end
@@ -256,29 +256,29 @@ def test_a_stop_ends_what_a_script_started(tmp_path, polite):
 
 def test_a_second_study_is_kept_out_of_a_folder(tmp_path):
     work_dir = tmp_path / 'new' / 'folder'
-    with locked(work_dir):
-        with pytest.raises(BlockingIOError, match=f'is running in {work_dir}'), locked(work_dir):
+    with claimed(work_dir):
+        with pytest.raises(BlockingIOError, match=f'is running in {work_dir}'), claimed(work_dir):
             pass
-        with locked(tmp_path):
+        with claimed(tmp_path):
             pass
-    with locked(work_dir):
+    with claimed(work_dir):
         pass
 
 
 def test_a_process_that_a_killed_study_left_keeps_the_next_one_out(tmp_path):
     ready = [sys.executable, '-S', '-c', 'import sys; print(); sys.stdin.read()']
-    with locked(tmp_path) as lock:
+    with claimed(tmp_path) as lock:
         left = subprocess.Popen(ready, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[lock])
         left.stdout.readline()
-    with pytest.raises(BlockingIOError, match='a process that a killed one left'), locked(tmp_path):
+    with pytest.raises(BlockingIOError, match='a process that a killed one left'), claimed(tmp_path):
         pass
     left.communicate()
-    with locked(tmp_path):
+    with claimed(tmp_path):
         pass
 
 
 def test_stages_inherit_the_lock(tmp_path):
-    with locked(tmp_path) as lock:
+    with claimed(tmp_path) as lock:
         same = f"assert os.path.sameopenfile({lock}, os.open(journal.with_name('study.lock'), os.O_RDONLY))"
         assert run([make_job(tmp_path, 'job')], Scripts(tmp_path / 'journal', job=same), lock=lock)[0] == {}
         assert list(run([make_job(tmp_path, 'other')], Scripts(tmp_path / 'journal', other=same))[0]) == ['other']

@@ -1,5 +1,6 @@
 """The check that a GPU is given: its time limits, what it leaves behind, and that it runs from end to end."""
 
+import itertools
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import gpu_check
 import pytest
@@ -212,7 +214,7 @@ def write(name, text):
 write('training/1/vis_data/scalars.json', '{log}')
 write('training/last_checkpoint', 'iter_7.pth')
 write('attacked/1/results.json', '{scores}')
-write('site/old.py', '')
+write('attacked/old.py', '')
 """
     command = ['--out', str(tmp_path), '--rehearse', '--minutes', '2', '--reserve', '1']
     monkeypatch.setattr(gpu_check, 'FOR_TEST', 1)
@@ -237,22 +239,51 @@ write('site/old.py', '')
 
 
 @pytest.mark.parametrize('folder', gpu_check.FOLDERS)
-def test_folders_that_no_check_has_made_are_left_alone(tmp_path, folder):
+@pytest.mark.parametrize('report', [None, '{"steps": ', '{"steps": ["training"]}', 'others', 'skipped'])
+def test_folders_that_no_check_has_made_are_left_alone(tmp_path, folder, report):
+    """Neither where there is no report, nor where it names other steps only, or one for which no time was left."""
+    step = gpu_check.FOLDERS[folder]
+    if report in ('others', 'skipped'):
+        names = {'device', *gpu_check.FOLDERS.values()} - ({step} if report == 'others' else set())
+        steps = {name: {'status': 'skipped' if name == step else 'passed'} for name in names}
+        report = json.dumps({'steps': steps})
+    if report is not None:
+        (tmp_path / 'gpu_check.json').write_text(report)
+        (tmp_path / 'device.log').touch()
     (tmp_path / folder).mkdir()
     (tmp_path / folder / 'precious').touch()
+    before = sorted(tmp_path.rglob('*'))
     with pytest.raises(SystemExit, match=f'holds {folder}, and no gpu_check.json says that a check made it'):
         gpu_check.main(['--out', str(tmp_path), '--rehearse'])
-    assert (tmp_path / folder / 'precious').is_file()
+    assert sorted(tmp_path.rglob('*')) == before
 
 
-def test_every_folder_that_steps_write_to_is_known(tmp_path):
+def test_of_several_folders_one_that_is_foreign_keeps_all(tmp_path):
+    (tmp_path / 'gpu_check.json').write_text(
+        '{"steps": {"device": {"status": "passed"}, "scenes": {"status": "passed"}}}'
+    )
+    for folder in ('scenes', 'training'):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(SystemExit, match='holds training, and no'):
+        gpu_check.clear(tmp_path)
+    assert (tmp_path / 'scenes').is_dir()
+    (tmp_path / 'training').rmdir()
+    gpu_check.clear(tmp_path)
+    assert not (tmp_path / 'scenes').exists()
+
+
+def test_every_folder_that_steps_write_to_is_known_and_whose_it_is(tmp_path):
+    """The first step whose commands name a folder makes it."""
     (tmp_path / 'training').mkdir()
     (tmp_path / 'training' / 'last_checkpoint').write_text('iter_7.pth')
     (tmp_path / 'some.whl').touch()
-    steps = [gpu_check.install(str(tmp_path), tmp_path), *gpu_check.steps(gpu_check.parse_args([]), tmp_path)]
-    paths = [word for step in steps for command in step.commands for word in map(str, command)]
-    inside = {path.removeprefix(f'{tmp_path}/').split('/')[0] for path in paths if path.startswith(f'{tmp_path}/')}
-    assert inside - {'some.whl'} == set(gpu_check.FOLDERS)
+    makers = {}
+    for step in [gpu_check.install(str(tmp_path), tmp_path), *gpu_check.steps(gpu_check.parse_args([]), tmp_path)]:
+        for word in (str(word) for command in step.commands for word in command):
+            if f'{tmp_path}/' in word:
+                makers.setdefault(word.split(f'{tmp_path}/')[1].split('/')[0], step.name)
+    del makers['some.whl']
+    assert makers == gpu_check.FOLDERS
 
 
 REACHED = {'training/last_checkpoint': 'iter_1.pth'}
@@ -288,14 +319,48 @@ def test_what_can_not_be_read_fails_its_step_alone(check, tmp_path, step, files,
     assert re.match(why, result['why'])
 
 
-def test_figures_are_read_after_a_pass_alone(check, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ('said', 'found'),
+    [
+        ('1 failed, 58 passed in 3 s', {'failed': 1, 'passed': 58}),
+        ('2 errors in 3 s', {}),
+        ('', {}),
+    ],
+)
+@pytest.mark.parametrize(
+    ('end', 'outcome'),
+    [
+        ('raise SystemExit("killed by a test")', ('failed', 'killed by a test')),
+        ('import time; time.sleep(60)', ('stopped', 'it took more than 2 s')),
+    ],
+)
+def test_what_had_been_found_is_kept_whatever_the_end(check, tmp_path, monkeypatch, said, found, end, outcome):
+    """The counts of tests of which one failed; the status and its reason are the process's."""
     monkeypatch.setattr(gpu_check, 'LEAST', 0)
     monkeypatch.setattr(gpu_check, 'GRACE', 1)
-    seen = []
-    for name, code, limit in (('failed', 'raise SystemExit("no")', 30), ('stopped', 'import time; time.sleep(60)', 1)):
-        assert not check.run(Step(name, name, [python(code)], limit, figures=lambda said: seen.append(said)))
-        assert saved(tmp_path)[0][name]['figures'] == {}
-    assert seen == []
+    step = gpu_check.gpu_tests(collect=False)._replace(limit=30 if outcome[0] == 'failed' else 2)
+    assert not check.run(step._replace(commands=[python(f'print({said!r}, flush=True); {end}')]))
+    steps, page = saved(tmp_path)
+    assert (steps['tests']['status'], steps['tests']['why']) == outcome
+    assert steps['tests']['figures'] == found
+    assert ('| passed | 58 |' in page) == bool(found)
+
+
+@pytest.mark.parametrize('error', [FailedError, OSError, ValueError, KeyError, TypeError, AttributeError])
+def test_a_step_that_failed_does_so_for_its_own_reason(check, tmp_path, error):
+    def figures(said):
+        raise error('nothing there')
+
+    assert not check.run(Step('bad', 'Bad', [python('raise SystemExit("no room")')], 30, figures=figures))
+    result = saved(tmp_path)[0]['bad']
+    assert (result['status'], result['why'], result['figures']) == ('failed', 'no room', {})
+
+
+def test_a_figure_that_is_no_number_is_not_known(check, tmp_path):
+    assert check.run(Step('speed', 'Speed', [python('print(\'{"a": NaN, "b": null, "c": -Infinity, "d": 2.0}\')')], 30))
+    steps, page = saved(tmp_path)
+    assert steps['speed']['figures'] == {'a': None, 'b': None, 'c': None, 'd': 2.0}
+    assert '| a | not known |\n| b | not known |\n| c | not known |\n| d | 2 |' in page
 
 
 def test_of_several_runs_the_latest_counts_whatever_its_name(tmp_path):
@@ -407,3 +472,30 @@ def test_forward_passes_of_the_benchmarks_mix_no_devices(monkeypatch):
         assert FusionLoss()(supernet(*pair), *pair).device.type == 'cuda'
         with pytest.raises(RuntimeError, match='same device'):  # what would be seen
             supernet(pair[0].to('cpu'), pair[1])
+
+
+def test_ratios_of_what_can_not_be_measured_are_null(monkeypatch, capsys):
+    """Memory that rose in one repetition of three only, or in none: of tiny images, both happen."""
+    for folder in ('benchmarks', 'tests/test_fusion'):
+        monkeypatch.syspath_prepend(str(REPO / folder))
+    import fusion_forward
+
+    def refuse(constant):
+        raise AssertionError(f'{constant} is no JSON')
+
+    rises = itertools.cycle([0.0, 2.0, 2.0, 3.0, 0.0, 4.0])  # textbook, eager, in turns
+    monkeypatch.setattr(fusion_forward, 'peak_memory', lambda: lambda: next(rises))
+    args = SimpleNamespace(repeats=3, threads=1)
+    times, memory = fusion_forward.report('two forms', {'textbook': list, 'eager': list}, args)
+    assert memory['eager'] == 1.5
+    assert 'MiB  x 1.500 1.500 1.500' in capsys.readouterr().out
+    monkeypatch.setattr(fusion_forward, 'peak_memory', lambda: lambda: 0.0)
+    monkeypatch.setattr(sys, 'argv', ['x', '--size', '16x24', '--repeats', '1', '--forms', 'eager'])
+    fusion_forward.main()
+    *_, last = capsys.readouterr().out.splitlines()
+    figures = json.loads(last, parse_constant=refuse)
+    assert {name for name, value in figures.items() if value is None} == {
+        'memory_ratio',
+        'forward_backward_memory_ratio',
+    }
+    assert figures['forward_ratio'] > 0
