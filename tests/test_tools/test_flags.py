@@ -103,6 +103,9 @@ OTHERS = {
 #: In tests of their own: an element of an array, and tools that know one kind, or need flags that exclude each other.
 ELSEWHERE = {
     'study': {'--job'},
+    'publish_model': {
+        *('--name', '--title', '--data', '--licence', '--part', '--figures', '--out', '--cfg-options'),
+    },
     'targeted': {'--out', '--pairs', '--eps', '--steps', '--limit', '--seed', '--cfg-options'},
     'learn_patch': {
         *('--out', '--modality', '--size', '--scale', '--printable', '--blocks', '--temperatures', '--camera'),
