@@ -3,13 +3,15 @@
 import hashlib
 import json
 import os
+import time
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 PARTIAL = '.partial'  # ends the name of a file that is being written; what a killed process leaves
+ABANDONED = 600  # seconds after which nobody is still writing to one; the clocks of machines differ by less
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -36,22 +38,20 @@ def writing(path: str | Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def locked(path: str | Path) -> Iterator[bool]:
+def locked(path: str | Path) -> Iterator[None]:
     """Wait until no other process is in here with this file, which stays as it is; a process that is killed has left.
 
-    Yields:
-        Whether it is so: Windows and some network file systems know no such locks, and who may not write to the file
-        may have none.
+    This saves work that others do already, and is no more than a hope: Windows and some network file systems know no
+    such locks, who may not write to the file may have none, and others keep them to one machine without a word (Lustre
+    mounted with ``localflock``, NFS with ``nolock`` or ``local_lock=flock``). What is done in here must be right when
+    several do it at once.
     """
     with ExitStack() as stack:
-        try:
+        with suppress(ImportError, OSError):
             import fcntl
 
             fcntl.flock(stack.enter_context(open(path, 'r+b')), fcntl.LOCK_EX)
-        except (ImportError, OSError):
-            yield False
-        else:
-            yield True
+        yield
 
 
 def write_json(path: str | Path, content: Mapping) -> None:
@@ -60,9 +60,14 @@ def write_json(path: str | Path, content: Mapping) -> None:
 
 
 def remove_partials(path: str | Path) -> None:
-    """Remove what killed processes left of a file that nobody is writing now."""
+    """Remove what killed processes left of a file: what was last written to :data:`ABANDONED` seconds ago or before.
+
+    Others, of this machine or another one, may be writing the file now.
+    """
     for partial in Path(path).parent.glob(f'{Path(path).name}.*{PARTIAL}'):
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # gone, or not ours to remove
+            if time.time() - partial.stat().st_mtime >= ABANDONED:
+                partial.unlink()
 
 
 def read_json_lines(path: str | Path) -> Iterator[dict]:

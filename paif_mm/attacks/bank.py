@@ -2,8 +2,8 @@
 
 On disk: ``clean/NAME.png`` and ``<level>/NAME.png``, 8-bit RGBA with infrared as the fourth channel (MFNet's kind, as
 LoadPairFromFile reads), and ``manifest.json`` with what they are and a hash of each. :meth:`AttackBank.unpack` adds
-``pixels.bin``, the same pairs decoded, and ``pixels.json``, its hash and where in it each pair begins; both may be
-deleted at any time.
+``pixels.bin``, the same pairs decoded, and ``pixels.json``, where in it each pair begins, with a hash of both files;
+both may be deleted at any time.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paif_mm.files import file_hash, locked, remove_partials, write_bytes, write_json, writing
+from paif_mm.files import config_hash, file_hash, locked, remove_partials, write_bytes, write_json, writing
 
 from .functional import Budget
 
@@ -70,13 +70,16 @@ class AttackBank:
         clean = self._pair(CLEAN, name)
         return (clean if level == CLEAN else self._pair(level, name)), clean
 
-    def unpack(self) -> bool:
+    def unpack(self, check: bool = True) -> bool:
         """Read pairs from decoded pixels from now on, of which a crop touches its own rows alone. Don't write to them.
 
         They are one file in the bank's folder, 4 H W bytes a pair and level, made by whoever asks first, while others
         wait. Later ones compare its hash first, as they did the images': a second or two for a gigabyte. A file that is
         not what it was is made anew. It is mapped into memory, so that workers and processes share it, and what is read
         often stays there.
+
+        Args:
+            check: compare the hash. Without it, pixels that another process of this machine has just checked are taken.
 
         Returns:
             Whether it was made now.
@@ -86,7 +89,9 @@ class AttackBank:
                 read from their images as before.
         """
         manifest = file_hash(self.folder / MANIFEST)
-        made = not Unpacked.fits(self.folder, manifest) and self._decode(manifest)
+        for name in (PIXELS, PLACES):
+            remove_partials(self.folder / name)
+        made = not Unpacked.fits(self.folder, manifest, check) and self._decode(manifest)
         unpacked = Unpacked(self.folder)
         unpacked.pixels()
         self._unpacked = unpacked
@@ -94,11 +99,9 @@ class AttackBank:
 
     def _decode(self, manifest: str) -> bool:
         """Whether the pixels were made here, and not by another process that was at it."""
-        with locked(self.folder / MANIFEST) as alone:
-            if alone:
-                remove_partials(self.folder / PIXELS)
-                if Unpacked.fits(self.folder, manifest):
-                    return False
+        with locked(self.folder / MANIFEST):
+            if Unpacked.fits(self.folder, manifest):
+                return False
             Unpacked.make(self.folder, list(self.manifest['files']), manifest)
         return True
 
@@ -121,13 +124,18 @@ class Unpacked:
         self._pixels: Tensor | None = None
 
     @staticmethod
-    def fits(folder: Path, manifest: str) -> bool:
-        """Whether pixels are there, as they were written, and of the bank with this hash of its manifest."""
+    def fits(folder: Path, manifest: str, check: bool = True) -> bool:
+        """Whether pixels are there, as they and their places were written, of the bank with this hash of its manifest.
+
+        Without ``check``, whether they are there.
+        """
         try:
             content = json.loads((folder / PLACES).read_text(encoding='utf-8'))
-            whole = content['manifest'] == manifest and (folder / PIXELS).stat().st_size == content['size']
-            return whole and file_hash(folder / PIXELS) == content['hash']
-        except (OSError, ValueError, KeyError, TypeError):
+            written = content.pop('hash')
+            if content['manifest'] != manifest or (folder / PIXELS).stat().st_size != content['size']:
+                return False
+            return not check or _hash(content, file_hash(folder / PIXELS)) == written
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return False
 
     @staticmethod
@@ -142,8 +150,8 @@ class Unpacked:
                 digest.update(pixels)
                 places[file] = [size, *pair.shape[1:]]
                 size += pair.numel()
-        content = {'manifest': manifest, 'size': size, 'hash': digest.hexdigest(), 'places': places}
-        write_json(folder / PLACES, content)
+        content = {'manifest': manifest, 'size': size, 'places': places}
+        write_json(folder / PLACES, {**content, 'hash': _hash(content, digest.hexdigest())})
 
     def pair(self, file: str) -> Tensor:
         """(4, H, W) uint8, a view of the file, which must not be written to: nothing is read before it is looked at."""
@@ -161,6 +169,11 @@ class Unpacked:
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, '_pixels': None}  # a worker that is spawned maps the file itself
+
+
+def _hash(content: dict, pixels: str) -> str:
+    """Of what is known about pixels, and of their own hash."""
+    return config_hash({**content, 'pixels': pixels})
 
 
 def round_into_ball(attacked: Tensor, clean: Tensor, budgets: Sequence[Budget], norm: str = 'linf') -> Tensor:

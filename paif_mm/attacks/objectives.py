@@ -63,9 +63,11 @@ class Questions:
         return Losses(*(_spread(values, asked, len(images)) for values in complete(losses)))
 
     def of(self, places: Sequence[int]) -> 'Questions':
-        """The same of some of the images alone."""
+        """The same of some of the images alone, settled where they are; what it learns, and draws, is its own."""
         samples, clean = ([kind[i] for i in places] for kind in (self.data_samples, self.clean))
-        return Questions(self.objective, self.model, samples, clean, self.training)
+        questions = Questions(self.objective, self.model, samples, clean, self.training)
+        questions.settled = [self.settled[i] for i in places]
+        return questions
 
     def blinded(self, flags: Tensor) -> None:
         """Learn which images (N,), or several copies of them in a row, had gradients that are not finite."""

@@ -1,5 +1,6 @@
 """Alg. 2 of the paper, up to the training itself."""
 
+import os
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +10,6 @@ from mmengine.dist import (
     all_gather_object,
     all_reduce,
     all_reduce_params,
-    barrier,
     get_rank,
     get_world_size,
     is_main_process,
@@ -157,22 +157,29 @@ class AATMetaInitHook(Hook):
             self.runner.logger.info(f"theta' written to {self.folder / RESULT}")
 
     def _unpack(self, bank: AttackBank) -> None:
-        """Of several processes one decodes the bank, and all of them map it."""
-        if is_main_process():
-            self._unpacked(bank)
-        barrier()
-        if not is_main_process():
-            self._unpacked(bank)
+        """Of all processes one decodes the bank, then one of each machine checks what it sees, and all of them map it.
 
-    def _unpacked(self, bank: AttackBank) -> None:
+        Where any of those could not map it, every process checks, and so does one without a ``LOCAL_RANK``.
+        """
+        turn = 0 if is_main_process() else 1 if os.environ.get('LOCAL_RANK', '0') == '0' else 2
+        mapped = checked = True
+        for now in range(3):
+            if turn == now:
+                mapped = self._unpacked(bank, check=turn < 2 or not checked)
+            checked = all(all_gather_object(mapped))  # all wait here
+
+    def _unpacked(self, bank: AttackBank, check: bool) -> bool:
+        """Whether the bank is mapped."""
         begun = time.time()
         try:
-            if bank.unpack():
+            if bank.unpack(check):
                 self.runner.logger.info(f'{bank.folder} decoded to {PIXELS} in {time.time() - begun:.0f} s')
         except OSError as error:
             self.runner.logger.warning(
                 f'{bank.folder / PIXELS} can not be written or mapped ({error.strerror}): every crop decodes its image'
             )
+            return False
+        return True
 
     def _batches(self, bank: AttackBank, inner_steps: int, length: int) -> MetaBatches:
         return MetaBatches(

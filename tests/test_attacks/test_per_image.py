@@ -156,6 +156,30 @@ def climb(limits, attack=projected_gradient, **settings):
     return [float(x.mean() - c.mean()) for x, c in zip(found, images, strict=True)], losses, asked
 
 
+@pytest.mark.parametrize('training', [False, True])
+def test_questions_of_some_images_are_the_same_questions(training):
+    """Same objective, model, annotations, clean images and kind of batch; what is settled stays so, and is not told."""
+    heard = []
+
+    class Hears(Towards):
+        def __call__(self, model, inputs, samples, clean, training, progress=1.0):
+            heard.append((model, samples, clean, training, progress))
+            return super().__call__(model, inputs, samples, clean, training, progress)
+
+    images = [torch.full((1, 2, 2), 100.0 + 40 * i) for i in range(3)]
+    questions = Questions(Hears(), 'model', [90.0, 300.0, 250.0], images, training)
+    questions.found(torch.tensor([1.0, 0.5, 0.5]))
+    part = questions.of([2, 0])
+    losses = part([images[2], images[0]], 0.25)
+    assert losses.loss.tolist() == [180, -torch.inf], 'the first image was settled'
+    ((model, samples, clean, was_training, progress),) = heard
+    assert (model, samples, was_training, progress) == ('model', [250.0], training, 0.25)
+    assert len(clean) == 1
+    assert clean[0] is images[2]
+    part.found(torch.tensor([1.0, 1.0]))
+    assert questions.settled == [True, False, False]
+
+
 def test_settled_images_are_not_asked_about_again():
     rises, losses, asked = climb([3, 100, 6], steps=5, random_start=False)
     assert asked == [[0, 1, 2], [0, 1, 2], [0, 1, 2], [1, 2], [1], [1]]

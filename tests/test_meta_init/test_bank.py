@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from test_meta_init.banks import noise_bank
 
 from paif_mm.attacks import Budget
 from paif_mm.attacks.bank import PIXELS, PLACES, AttackBank, read_pair, round_into_ball, write_pair
-from paif_mm.files import file_hash
+from paif_mm.files import ABANDONED, file_hash
 from paif_mm.meta_init import MetaBatches
 from paif_mm.meta_init.batches import iterate
 from paif_mm.meta_init.craft import craft, transfer
@@ -274,7 +275,6 @@ def test_pixels_that_are_not_what_they_were_are_made_anew(tmp_path):
     bank = noise_bank(tmp_path)
     wanted = bank.read('heavy', bank.names[0])
     bank.unpack()
-    assert json.loads((tmp_path / PLACES).read_text())['hash'] == file_hash(tmp_path / PIXELS)
     content = bytearray((tmp_path / PIXELS).read_bytes())
     content[1000] ^= 1  # one bit, as disks and hands do; size and time stay
     before = (tmp_path / PIXELS).stat()
@@ -288,6 +288,64 @@ def test_pixels_that_are_not_what_they_were_are_made_anew(tmp_path):
     del content['hash']  # of an earlier version
     (tmp_path / PLACES).write_text(json.dumps(content))
     assert AttackBank(tmp_path).unpack()
+
+
+def moved(content):
+    content['places']['heavy/000001.png'][0] += 8
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        moved,
+        lambda content: content['places'].pop('clean/000000.png'),
+        lambda content: content.update(places=None),
+        lambda content: content.update(places=[]),
+        lambda content: content.pop('places'),
+        lambda content: content.pop('hash'),
+        lambda content: content.update(size=None),
+        lambda content: content.update(manifest='another'),
+    ],
+    ids=['moved', 'one missing', 'null', 'a list', 'none', 'no hash', 'no size', 'another bank'],
+)
+def test_places_that_are_not_what_they_were_are_made_anew(tmp_path, damage):
+    bank = noise_bank(tmp_path)
+    wanted = {key: bank.read(*key) for key in [('heavy', bank.names[1]), ('clean', bank.names[0])]}
+    assert bank.unpack()
+    content = json.loads((tmp_path / PLACES).read_text())
+    damage(content)
+    (tmp_path / PLACES).write_text(json.dumps(content))
+    again = AttackBank(tmp_path)
+    assert again.unpack(), 'made anew'
+    for key, pair in wanted.items():
+        assert all(torch.equal(a, b) for a, b in zip(again.read(*key), pair, strict=True))
+    assert not AttackBank(tmp_path).unpack()
+
+
+@pytest.mark.parametrize('text', ['', '{"manifest"', 'null', '[]', '"hash"', '7', '{}', '\xff'])
+def test_a_file_that_is_no_list_of_places_is_made_anew(tmp_path, text):
+    noise_bank(tmp_path).unpack()
+    (tmp_path / PLACES).write_bytes(text.encode('latin-1'))
+    assert AttackBank(tmp_path).unpack()
+    assert not AttackBank(tmp_path).unpack()
+
+
+def test_the_hash_may_be_left_to_another_process(tmp_path, monkeypatch):
+    import paif_mm.attacks.bank as module
+
+    bank = noise_bank(tmp_path)
+    wanted = bank.read('heavy', bank.names[0])
+    assert bank.unpack(check=False), 'there are none yet'
+    with monkeypatch.context() as patch:
+        again, hashed = AttackBank(tmp_path), []
+        patch.setattr(module, 'file_hash', lambda path: hashed.append(path.name) or file_hash(path))
+        assert not again.unpack(check=False)
+        assert hashed == ['manifest.json']
+        assert not again.unpack()
+        assert hashed[1:] == ['manifest.json', PIXELS]
+    assert all(torch.equal(a, b) for a, b in zip(again.read('heavy', bank.names[0]), wanted, strict=True))
+    (tmp_path / PIXELS).write_bytes(b'cut off')
+    assert AttackBank(tmp_path).unpack(check=False)
 
 
 SLOW = """
@@ -314,14 +372,21 @@ def pixel_files(folder) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name.startswith('pixels'))
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path):
+def test_what_a_killed_process_left_is_removed_once_nobody_can_be_at_it(tmp_path):
     noise_bank(tmp_path)
     process = unpacking(tmp_path, 60)
     process.kill()
     process.wait()
-    assert pixel_files(tmp_path) == [f'{PIXELS}.{process.pid}.partial']
+    (tmp_path / f'{PLACES}.7.partial').touch()
+    left = [f'{PIXELS}.{process.pid}.partial', f'{PLACES}.7.partial']
+    assert pixel_files(tmp_path) == left
     assert AttackBank(tmp_path).unpack()
-    assert pixel_files(tmp_path) == [PIXELS, PLACES]
+    assert pixel_files(tmp_path) == sorted([PIXELS, PLACES, *left])
+    for seconds, expected in ((ABANDONED - 60, left), (ABANDONED + 1, [])):
+        for name in left:
+            os.utime(tmp_path / name, (time.time() - seconds,) * 2)
+        assert not AttackBank(tmp_path).unpack()
+        assert pixel_files(tmp_path) == sorted([PIXELS, PLACES, *expected])
 
 
 def test_who_comes_second_waits_for_the_first_and_decodes_nothing(tmp_path):
@@ -331,6 +396,26 @@ def test_who_comes_second_waits_for_the_first_and_decodes_nothing(tmp_path):
     assert process.wait() == 0
     assert process.stdout.read().splitlines()[-1] == 'True'
     assert pixel_files(tmp_path) == [PIXELS, PLACES]
+
+
+def test_locks_that_others_do_not_see_spoil_nothing(tmp_path, monkeypatch):
+    """As on two nodes that share a file system whose locks are local to each."""
+    import fcntl
+
+    bank = noise_bank(tmp_path)
+    wanted = bank.read('heavy', bank.names[0])
+    process = unpacking(tmp_path, 0.1)
+    monkeypatch.setattr(fcntl, 'flock', lambda *_: None)
+    assert bank.unpack(), 'does not wait'
+    assert process.poll() is None, 'the other is still at it'
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out.splitlines()[-1] == 'True'
+    assert pixel_files(tmp_path) == [PIXELS, PLACES]
+    assert all(torch.equal(a, b) for a, b in zip(bank.read('heavy', bank.names[0]), wanted, strict=True))
+    again = AttackBank(tmp_path)
+    assert not again.unpack()
+    assert all(torch.equal(a, b) for a, b in zip(again.read('heavy', bank.names[0]), wanted, strict=True))
 
 
 def test_a_file_system_without_locks_does(tmp_path, monkeypatch):

@@ -228,7 +228,32 @@ def test_a_bank_is_decoded_once_or_read_as_it_is(tmp_path, monkeypatch):
     assert all(torch.equal(slow[key], fast[key]) for key in slow)
 
 
-def refused(bank):
+@pytest.mark.parametrize(
+    ('main', 'local_rank', 'mapped', 'expected'),
+    [
+        (True, '0', [True, True], True),
+        (False, '0', [True, True], True),
+        (False, None, [True, True], True),
+        (False, '1', [True, True], False),
+        (False, '1', [False, True], True),
+    ],
+    ids=['first of all', 'first of its machine', 'unknown', 'another', 'another, whose first could not'],
+)
+def test_one_process_of_a_machine_checks_the_pixels(bank, tmp_path, monkeypatch, main, local_rank, mapped, expected):
+    told = []
+    monkeypatch.setattr('paif_mm.meta_init.hook.is_main_process', lambda: main)
+    monkeypatch.setattr('paif_mm.meta_init.hook.all_gather_object', lambda own: [own, *mapped])
+    monkeypatch.delenv('LOCAL_RANK', raising=False)
+    if local_rank is not None:
+        monkeypatch.setenv('LOCAL_RANK', local_rank)
+    monkeypatch.setattr(AttackBank, 'unpack', lambda self, check: told.append(check))
+    hook = AATMetaInitHook(str(bank.folder), **FAST)
+    hook.runner = fake_runner(tmp_path)
+    hook._unpack(bank)
+    assert told == [expected]
+
+
+def refused(bank, check):
     raise OSError(30, 'Read-only file system')
 
 
@@ -300,12 +325,15 @@ import sys, torch
 from pathlib import Path
 from mmengine.config import ConfigDict
 from mmengine.dist import all_gather
+from paif_mm.attacks import bank
 from paif_mm.compat import init_cpu_distributed
+from paif_mm.files import file_hash
 from paif_mm.meta_init import AATMetaInitHook
 from test_meta_init.test_hook import FAST, fake_runner
 
 init_cpu_distributed(ConfigDict(launcher='pytorch', model={}))
-lines = []
+lines, hashed = [], []
+bank.file_hash = lambda path: hashed.append(Path(path).name) or file_hash(path)
 runner = fake_runner(Path(sys.argv[2]), lines=lines)
 AATMetaInitHook(sys.argv[1], **FAST).before_train(runner)
 for key, value in runner.model.data_preprocessor.fusion.state_dict().items():
@@ -314,6 +342,9 @@ for key, value in runner.model.data_preprocessor.fusion.state_dict().items():
 first = next(line for line in lines if line.startswith('AAT meta'))
 seen = all_gather(torch.tensor([float(first.split('heavy ')[1])]))
 assert seen[0] != seen[1], 'ranks see batches of their own'
+if torch.distributed.get_rank() == 1:
+    assert 'manifest.json' in hashed
+    assert bank.PIXELS not in hashed, 'another process of this machine has checked them'
 if torch.distributed.get_rank() == 0:
     print('identical on', torch.distributed.get_world_size())
 torch.distributed.destroy_process_group()

@@ -254,7 +254,7 @@ def test_folders_that_no_check_has_made_are_left_alone(tmp_path, folder, report)
     (tmp_path / folder / 'precious').touch()
     before = sorted(tmp_path.rglob('*'))
     with pytest.raises(SystemExit, match=f'holds {folder}, and no gpu_check.json says that a check made it'):
-        gpu_check.main(['--out', str(tmp_path), '--rehearse'])
+        gpu_check.main(['--out', str(tmp_path), '--rehearse', '--minutes', '0.01'])
     assert sorted(tmp_path.rglob('*')) == before
 
 
