@@ -77,6 +77,11 @@ def test_a_substituted_module_changes_what_gradients_find(fused, tmp_path, monke
     assert pgd5(plain)['loss'] != pgd5(other)['loss']
 
 
+def test_a_module_that_only_holds_others_is_refused(fused, tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match=r'bpda of decode_head.convs has no effect: .* that ModuleList'):
+        call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *FAST, '--bpda', f'{HEAD}.convs=identity')
+
+
 def test_tests_are_adapted_by_the_config(fused, tmp_path, monkeypatch):
     options = ['--cfg-options', 'adaptive.eot_samples=2', f'adaptive.bpda.{FUSION}=identity']
     call(monkeypatch, 'test', *fused, '--attack', 'pgd5_eps4', '--work-dir', tmp_path, *options)
