@@ -238,7 +238,7 @@ def make_cases(args, bench: Bench) -> list[Case]:
         cases += transfer_cases(*args.transfer_from, args.eps)
     if args.transfer_bank:
         cases += bank_cases(args.transfer_bank, open_bank(args.transfer_bank).levels)
-    cases += smallest_radius_cases(args.smallest_radius, args.steps)
+    cases += smallest_radius_cases(args.smallest_radius, args.steps, args.modality)
     cases = [adapted_case(case, args.adaptive) for case in cases]
     keys = [case.key for case in cases]
     twice = sorted({key for key in keys if keys.count(key) > 1})
@@ -342,7 +342,7 @@ def report(args, bench: Bench, cases: list[Case], records: Records, facts: dict,
     channels = bench.channels
     smallest = smallest_radii(cases, records, images, bench.score)
     if smallest:
-        against = check_against_suite(smallest, cases, records, images, bench.score)
+        against = check_against_suite(smallest, cases, records, images, bench.score, channels)
         findings = [*findings, {**against.to_dict(), 'images': len(images)}]
     made = make_report(cases, records, images, bench.score, bench.class_names, bootstrap, findings, facts, channels)
     made['smallest_radius'] = smallest

@@ -204,7 +204,8 @@ class PGD(Attack):
             return AttackResult(index, [image.clone() for image in clean], clean, None)
         samples = [sample.to(device) for sample in samples]
         questions = Questions(self.objective, model, samples, clean, training, self.eot_samples)
-        with frozen(model, dtype=self.dtype), substituted(model, self.bpda):
+        partial = getattr(self.objective, 'partial', False)
+        with frozen(model, dtype=self.dtype), substituted(model, self.bpda, partial):
             images, found = self.optimise(questions, clean, budgets, rng)
         exact = self.dtype == torch.float32 and not getattr(self.objective, 'scheduled', False)
         return AttackResult(index, images, clean, found.loss if found and exact else None, questions.blind)

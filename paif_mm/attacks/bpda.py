@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 IDENTITY = 'identity'
+
+_REACHED: WeakSet[nn.Module] = WeakSet()  # modules in whose place something was differentiated once
 
 
 def read_bpda(bpda: Mapping | None) -> dict[str, Callable]:
@@ -67,34 +70,46 @@ def check_modules(model: nn.Module, names) -> None:
 
 
 @contextmanager
-def substituted(model: nn.Module, bpda: Mapping[str, Callable]) -> Iterator[None]:
+def substituted(model: nn.Module, bpda: Mapping[str, Callable], partial: bool = False) -> Iterator[None]:
     """Let some modules of a model run as they are, and be differentiated as something else.
 
     Args:
         model: not wrapped.
         bpda: of :func:`read_bpda`.
+        partial: whether inside only a part of the model is differentiated, so that some modules may not be reached.
 
     Raises:
-        ValueError: the model has no module of a name; inside, where a surrogate's output is not of a module's shapes.
+        ValueError: the model has no module of a name; inside, where a surrogate's output is not of a module's shapes;
+            at the end, where a module has never run with gradients, as one that only holds others.
     """
     check_modules(model, bpda)
     former = {name: vars(model.get_submodule(name)).get('forward') for name in bpda}  # None: its class's
     try:
         for name, surrogate in bpda.items():
             module = model.get_submodule(name)
-            module.forward = _straight_through(module.forward, name, surrogate)
+            module.forward = _straight_through(module, name, surrogate)
         yield
     finally:
         for name, forward in former.items():
             vars(model.get_submodule(name)).pop('forward')
             if forward is not None:
                 model.get_submodule(name).forward = forward
+    for name in () if partial else bpda:
+        if model.get_submodule(name) not in _REACHED:
+            kind = type(model.get_submodule(name)).__name__
+            raise ValueError(
+                f'bpda of {name} has no effect: no gradient was taken through that {kind}, which the model does not '
+                'call, or only without gradients; name a module that it calls'
+            )
 
 
-def _straight_through(forward: Callable, name: str, surrogate: Callable) -> Callable:
+def _straight_through(module: nn.Module, name: str, surrogate: Callable) -> Callable:
+    forward = module.forward
+
     def substituted_forward(*args, **kwargs):
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
+        _REACHED.add(module)
         smooth = surrogate(*args, **kwargs)
         with torch.no_grad():  # detached, so that what leaves torch on its way runs as well
             args, kwargs = pytree.tree_map_only(Tensor, Tensor.detach, (args, kwargs))

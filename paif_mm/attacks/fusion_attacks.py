@@ -32,6 +32,7 @@ class Disagreement:
     """
 
     greatest_harm = 1.0
+    partial = True  # N is not asked
 
     def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Losses:
         require_segmentor(model, 'Disagreement')

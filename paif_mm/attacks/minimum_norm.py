@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 #: Maps a list of N images (C, H_i, W_i) to the margins of their labelled pixels, N tensors (P_i,): above 0 where a
-#: pixel is right, its own logit minus the best other one, in whatever positive unit.
+#: pixel is right, its own logit minus the best other one, in whatever positive unit. No number: a wrong pixel.
 MarginFunction = Callable[[list[Tensor]], list[Tensor]]
 
 FIRST, LAST = 0.3, 3e-3  # lengths of the first and the last steps, as shares of the norm so far
@@ -67,7 +67,7 @@ def alma_prox(
             _placed(image, channels, search.point).requires_grad_()
             for image, search in zip(images, searches, strict=True)
         ]
-        margins = margins_fn(points)
+        margins = _numbers(margins_fn(points))
         weights = [search.weights(d.detach(), step / steps) for d, search in _both(margins, searches)]
         total = sum((weight * d).sum() for weight, d in _both(weights, margins))
         gradients = [torch.zeros_like(point) for point in points]
@@ -122,7 +122,8 @@ class _Search:
         """P' (P,) of each pixel's constraint, 0 of masked ones; learns from the margins where the search stands."""
         reached = self.see(self.delta, margins)
         if self.multipliers is None:
-            self.unit = margins.abs().mean().clamp_min(torch.finfo(margins.dtype).tiny)
+            finite = torch.where(margins.isfinite(), margins, 0)
+            self.unit = finite.abs().mean().clamp_min(torch.finfo(margins.dtype).tiny)
         margins = margins / self.unit
         force = torch.where(reached, self.force / PACE, self.force * PACE).clamp(*FORCES)
         self.force = torch.where(self.best_norm.isinf(), self.force * GROWTH, force)
@@ -206,10 +207,15 @@ def _shorten(margins_fn: MarginFunction, images, searches: list[_Search], channe
         shares = [(a + b) / 2 for a, b in _both(enough, short)]
         deltas = [share * delta for share, delta in _both(shares, found)]
         points = [_placed(image, channels, s.placed(d)) for image, s, d in zip(images, searches, deltas, strict=True)]
-        for i, margins in enumerate(margins_fn(points)):
+        for i, margins in enumerate(_numbers(margins_fn(points))):
             reached = searches[i].see(deltas[i], margins)
             enough[i] = torch.where(reached, shares[i], enough[i])
             short[i] = torch.where(reached, short[i], shares[i])
+
+
+def _numbers(margins: list[Tensor]) -> list[Tensor]:
+    """Margins in which those that are no numbers are those of wrong pixels, just so."""
+    return [torch.nan_to_num(d, nan=-torch.finfo(d.dtype).tiny, posinf=torch.inf, neginf=-torch.inf) for d in margins]
 
 
 def _placed(image: Tensor, channels: slice, part: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ An objective is called with
 * ``progress``: the share of the attack's steps that are done, 0 in the first one;
 
 and returns (N,) losses, or :class:`~.functional.Losses`. It never changes the data samples. If it has a
-``greatest_harm``, attacks stop working on images that have come to it.
+``greatest_harm``, attacks stop working on images that have come to it; ``partial = True`` says that it differentiates
+a part of the model only.
 """
 
 from collections.abc import Sequence
@@ -207,6 +208,8 @@ class FusionObjective:
         loss (dict): the fusion loss. Default: ``dict(type='FusionLoss')``.
     """
 
+    partial = True
+
     def __init__(self, loss: dict | None = None):
         self.loss = build(MODELS, loss or {'type': 'FusionLoss'})
 
@@ -236,6 +239,7 @@ class WeightedSum:
         self.objectives = [build(OBJECTIVES, objective) for objective in objectives]
         self.weights = weights
         self.scheduled = any(getattr(objective, 'scheduled', False) for objective in self.objectives)
+        self.partial = all(getattr(objective, 'partial', False) for objective in self.objectives)
 
     def __call__(self, *args) -> Losses:
         parts = [complete(objective(*args)) for objective in self.objectives]

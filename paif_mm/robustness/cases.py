@@ -125,13 +125,13 @@ def make_suite(
     if suite == 'trouble':
         return [CLEAN, *corruption_cases(corruptions)]
     steps = STEPS[suite] if steps is None else steps
-    asked = _threats(threats, pairs)
+    asked = named_threats(threats, pairs)
     attacks = [_PGD5]
     if suite != 'paper':
         attacks += _auto_pgd(score, steps, losses, class_weight)
     if suite == 'full':
         attacks += [*_cited(score, steps), _square(score, queries)]
-    every = _threats((*threats, 'ir', 'vis', 'split'), True) if suite == 'full' and pairs else asked
+    every = named_threats((*threats, 'ir', 'vis', 'split'), True) if suite == 'full' and pairs else asked
     cases = [CLEAN, *_against(attacks, eps, every)]
     if suite == 'full':
         cases += _against([attack for attack in attacks if attack[2] == 'gradient'], l2_eps, asked, 'l2')
@@ -217,7 +217,7 @@ def config_case(name: str, attack: dict, channels: int = 4) -> Case:
     passes = through.get('steps', through.get('queries', 0)) * through.get('restarts', 1)
     passes *= through.get('eot_samples', 1)
     ball = Ball.of(built.norm, built.budgets(channels))
-    eps, threat = _named(ball, channels)
+    eps, threat = (None, built.modality) if kind == MINIMUM else _named(ball, channels)
     if eps is None and kind not in (CORRUPTION, MINIMUM):
         name = f'{name}-custom'
     return Case(name, attack, eps, threat, built.norm, kind, passes)
@@ -240,6 +240,22 @@ def _named(ball: Ball, channels: int) -> tuple[float | None, str]:
             if eps and named.contains(ball, 1) and ball.contains(named, 1):
                 return eps, threat
     return None, 'both'
+
+
+def nested(cases: Sequence[Case], channels: int, pixels: int) -> dict[tuple, list[str]]:
+    """Group -> keys of all cases that its ball contains, whatever their own group; the clean one lies in each.
+
+    Args:
+        cases: of a suite.
+        channels: of the images.
+        pixels: of the largest image.
+    """
+    balls = {case.key: case.ball(channels) for case in cases}
+    found = {}
+    for group in dict.fromkeys(case.group for case in cases if case.group):
+        outer = threat_ball(*group, channels)
+        found[group] = [key for key, ball in balls.items() if ball is not None and outer.contains(ball, pixels)]
+    return found
 
 
 def threat_ball(norm: str, eps: float, threat: str, channels: int) -> Ball:
@@ -303,7 +319,7 @@ def _cited(score: str, steps: int) -> list[tuple]:
     return [*twenty, ('apgd_dlr', dlr, 'gradient', steps)]
 
 
-def _threats(threats: Sequence[str], pairs: bool) -> list[str]:
+def named_threats(threats: Sequence[str], pairs: bool) -> list[str]:
     """Names of threats, 'split' written out."""
     named = []
     for threat in threats:

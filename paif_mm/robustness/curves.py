@@ -21,7 +21,7 @@ def draw_curves(report: Mapping) -> str:
     if not radii(report):
         return ''
     panels = [_of_attacks(report)]
-    threats = [threat for threat in ('ir', 'vis') if any(row['threat'] == threat for row in report['rows'])]
+    threats = [threat for threat in ('ir', 'vis') if any(row['threat'] == threat for row in _within_radii(report))]
     if threats:
         panels.append(_of_threats(report, threats))
     return _draw(report, panels, 'radius, /255')
@@ -30,9 +30,9 @@ def draw_curves(report: Mapping) -> str:
 def draw_splits(report: Mapping) -> str:
     """The leading figure against infrared's share of one budget, a curve per attack and radius."""
     lines = {}
-    for row in report['rows']:
+    for row in _within_radii(report):
         share = next((s for s in SPLITS if split_name(s) == row['threat']), None)
-        if share is not None and row['norm'] == 'linf':
+        if share is not None:
             lines.setdefault(f'{row["name"]} at {row["eps"] * 255:.4g}/255', []).append((100 * share, row))
     panel = {
         'title': 'one budget, split',
@@ -68,7 +68,9 @@ def draw_smallest_radius(report: Mapping) -> str:
                 radii = np.sort(fallen_at(one)) * scale
                 fallen = radii[np.isfinite(radii)]
                 shares = 100 * np.arange(len(fallen) + 1) / max(len(radii), 1)
-                axis.step([0.0, *fallen], shares, where='post', label=f'{one["share"] * 100:g} % of the pixels wrong')
+                label = f'{one["share"] * 100:g} % of the pixels wrong'
+                label += '' if one['threat'] == 'both' else f', {one["threat"]}'
+                axis.step([0.0, *fallen], shares, where='post', label=label)
             axis.set_title('smallest radius')
             _finish(axis, 'L-inf, /255' if norm == 'linf' else 'L2, [0, 1] units', 'images that have fallen, %')
         return _svg(figure)
@@ -151,7 +153,7 @@ def _row_of_figures(axis, place: int, report: Mapping, eps: float) -> None:
 
 
 def _of_attacks(report: Mapping) -> dict:
-    names = dict.fromkeys(row['name'] for row in report['rows'] if row['eps'] is not None and row['norm'] == 'linf')
+    names = dict.fromkeys(row['name'] for row in _within_radii(report))
     lines = {name: _against_radius(report, name) for name in names}
     threat = main_threat(report)
     title = {'both': 'both modalities'}.get(threat, threat) if report['model']['pairs'] else 'attacks'
@@ -166,11 +168,16 @@ def _of_threats(report: Mapping, threats: Sequence[str]) -> dict:
         if all(row_of(report, name, eps, threat) for eps in radii(report) for threat in (*threats, 'both'))
     ]
     if not shared:
-        shared = [next(row['name'] for row in report['rows'] if row['threat'] in threats)]
+        shared = [next(row['name'] for row in _within_radii(report) if row['threat'] in threats)]
     largest = radii(report)[-1]
     best = min(shared, key=lambda name: _value(row_of(report, name, largest) or report['rows'][0], report))
     lines = {threat: _against_radius(report, best, threat) for threat in (*threats, 'both')}
     return {'title': f'{best}, by modality', 'lines': lines}
+
+
+def _within_radii(report: Mapping) -> list[Mapping]:
+    """Rows of attacks within an L-inf radius."""
+    return [row for row in report['rows'] if row['eps'] is not None and row['norm'] == 'linf']
 
 
 def _against_radius(report: Mapping, name: str, threat: str | None = None) -> list[tuple[float, Mapping]]:

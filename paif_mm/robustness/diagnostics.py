@@ -27,6 +27,7 @@ from .evaluate import Bench
 PASSED, SUSPECT, FAILED, SKIPPED = VERDICTS = ('passed', 'suspect', 'failed', 'not run')
 REACTS = 0.12  # share of a reaction from which pixel values without a gradient are said to have one
 BROKEN = 0.01  # share of gradients that may fail to be finite
+SMALLEST_RADIUS = 'smallest radius against the suite'  # of :mod:`.smallest_radius`: says nothing of gradients
 
 
 @dataclass
@@ -467,8 +468,15 @@ THREAT_CHECKS: dict[str, Callable[[Probe], Finding]] = {
 
 
 def overall(findings: Sequence[Mapping]) -> str:
-    """The worst verdict of all."""
-    verdicts = {finding['verdict'] for finding in findings}
+    """The worst verdict of all.
+
+    The comparison with smallest radii can only lower it: where no check of gradients was run, none has passed.
+    """
+    verdicts = {
+        finding['verdict']
+        for finding in findings
+        if finding['check'] != SMALLEST_RADIUS or finding['verdict'] in (FAILED, SUSPECT)
+    }
     return next((verdict for verdict in (FAILED, SUSPECT, PASSED) if verdict in verdicts), SKIPPED)
 
 

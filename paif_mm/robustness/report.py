@@ -11,7 +11,7 @@ from paif_mm.corruptions import CORRUPTIONS, FAMILIES
 from paif_mm.evaluation.quality import RANGES
 from paif_mm.evaluation.score import MeanIoU
 
-from .cases import CORRUPTION, Case, threat_ball
+from .cases import CORRUPTION, Case, nested
 from .diagnostics import overall
 from .records import Records
 from .statistics import Bootstrap, worst_case
@@ -184,12 +184,7 @@ def _worst_rows(
     radius, with a second modality, or from one norm to another that contains it.
     """
     own = Counter(case.group for case in cases if case.group)
-    balls = {case.key: case.ball(channels) for case in cases}
-    members = {}
-    for norm, eps, threat in (group for group, count in own.items() if count > 1):
-        outer = threat_ball(norm, eps, threat, channels)
-        keys = [key for key, ball in balls.items() if ball is not None and outer.contains(ball, pixels)]
-        members[norm, eps, threat] = keys
+    members = {group: keys for group, keys in nested(cases, channels, pixels).items() if own[group] > 1}
     rows, chosen = {}, {name: {} for name in groups}
     for group in sorted(members, key=lambda group: len(members[group])):
         keys = members[group]

@@ -195,9 +195,11 @@ def _worst(report: Mapping) -> Section | None:
         rows.append(['constant answer', *cells, *[''] * (len(head) - 1 - len(cells))])
     text = (
         'A line for each radius, and for each modality that may be attacked by itself: the figure under five steps of '
-        'PGD, as the paper attacks, and under the worst of all attacks of this report that stay inside of the radius: '
-        f'those at smaller ones, on one modality, and none at all count, too. {_constant_answer(report)}'
+        'PGD, as the paper attacks, and under the worst of all attacks of this report that promise to stay inside of '
+        f'the radius: those at smaller ones, on one modality, and none at all count, too. {_constant_answer(report)}'
     )
+    if report.get('smallest_radius'):
+        text += ' Smallest radii promise none: what they found is not in the worst case, but compared with it below.'
     if paper:
         text += (
             f' Beside them, for orientation, {paper["what"]}: compare its numbers with the column '

@@ -4,54 +4,65 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .cases import MINIMUM, Case
-from .diagnostics import PASSED, SUSPECT, Finding
+from paif_mm.registry import ATTACKS, build
+
+from .cases import MINIMUM, Case, named_threats, nested, threat_ball
+from .diagnostics import PASSED, SKIPPED, SMALLEST_RADIUS, SUSPECT, Finding
 from .records import Records
 
 SHARES = (0.9, 0.99)
-CHECK = 'smallest radius against the suite'
+WHOLE = ('both', 'ir', 'vis')  # threats that have a smallest radius
 SLACK = 1e-3  # of a share of pixels, which rounding may move over the border; and of a radius
 CLAIM = 0.01  # of the pixels that a suite must have left in vain before it counts
 LEVELS = (1, 2, 4, 8, 16)  # radii, /255, that the table counts images at
 
 
-def smallest_radius_cases(norms: Sequence[str] = ('linf', 'l2'), steps: int = 500) -> list[Case]:
-    """ALMA prox on both modalities in each norm, for each of :data:`SHARES`."""
+def smallest_radius_cases(
+    norms: Sequence[str] = ('linf', 'l2'), steps: int = 500, threats: Sequence[str] = ('both',)
+) -> list[Case]:
+    """ALMA prox in each norm, for each of :data:`SHARES`, on both modalities or on either alone, as threats say."""
     return [
         Case(
             f'alma{share * 100:g}_{norm}',
-            {'type': 'ALMAProx', 'share': share, 'norm': norm, 'steps': steps},
+            {'type': 'ALMAProx', 'share': share, 'norm': norm, 'steps': steps, **_modality(threat)},
             None,
-            'both',
+            threat,
             norm,
             MINIMUM,
             steps,
         )
+        for threat in named_threats(threats, True)
+        if threat in WHOLE
         for norm in norms
         for share in SHARES
     ]
+
+
+def _modality(threat: str) -> dict:
+    return {} if threat == 'both' else {'modality': threat}
 
 
 def smallest_radii(cases: Sequence[Case], records: Records, images: list[str], score: type) -> list[dict]:
     """What the minimum-norm attacks found, a dict for each.
 
     Returns:
-        ``key``, ``norm``, ``share``; ``radius``, of each image in [0, 1] units (of L2: the length of the whole
-        change), None where the attack did not make that share of the pixels wrong; ``accuracy``, of what it left.
+        ``key``, ``norm``, ``threat``, ``share``; ``radius``, of each image in [0, 1] units (of L2: the length of the
+        whole change), None where the attack did not make that share of the pixels wrong; ``accuracy``, of what it left.
     """
     found = []
     for case in cases:
         if case.kind != MINIMUM:
             continue
-        of_images = records.of(case.key, images)
+        share, of_images = build(ATTACKS, case.attack).share, records.of(case.key, images)
         accuracy = score([record['score'] for record in of_images]).per_image()
         sizes = [_size(record['audit'], case.norm) for record in of_images]
-        reached = accuracy <= 1 - case.attack['share'] + SLACK  # False where nothing is labelled
+        reached = accuracy <= 1 - share + SLACK  # False where nothing is labelled
         found.append(
             {
                 'key': case.key,
                 'norm': case.norm,
-                'share': case.attack['share'],
+                'threat': case.threat,
+                'share': share,
                 'radius': [size if yes else None for size, yes in zip(sizes, reached, strict=True)],
                 'accuracy': [None if np.isnan(left) else float(left) for left in accuracy],
             }
@@ -63,42 +74,57 @@ def _size(audit: Mapping, norm: str) -> float:
     return max(audit['max_delta_255'].values()) / 255 if norm == 'linf' else audit['l2']
 
 
-def check_against_suite(found: Sequence[Mapping], cases: Sequence[Case], records: Records, images, score) -> Finding:
+def check_against_suite(
+    found: Sequence[Mapping], cases: Sequence[Case], records: Records, images: list[str], score: type, channels: int = 4
+) -> Finding:
     """Whether any image falls at a smaller radius than the suite's worst case claims that it survives.
 
-    At a radius the suite leaves an image some accuracy, the lowest of all its attacks on both modalities. Where the
-    minimum-norm attack stayed within that radius and left less, the worst case was not the worst.
+    At a radius the suite leaves an image some accuracy, the lowest of all attacks that stay inside of its ball. Where
+    the minimum-norm attack stayed inside of it, too, and left less, the worst case was not the worst.
+
+    Args:
+        found: of :func:`smallest_radii`.
+        cases: of the suite, the clean one first.
+        records: with all cases of all images.
+        images: their names.
+        score: what measures the predictions.
+        channels: of the images.
     """
-    groups = {case.group: None for case in cases if case.group and case.threat == 'both' and case.kind != MINIMUM}
+    pixels = max(record['pixels'] for record in records.of(cases[0].key, images))
     missed, compared = {}, 0
-    for norm, eps, threat in groups:
-        keys = [case.key for case in cases if case.group == (norm, eps, threat)]
+    for group, keys in nested(cases, channels, pixels).items():
         claims = np.min(
             [score([record['score'] for record in records.of(key, images)]).per_image() for key in keys], axis=0
         )
-        for one in found:
-            if one['norm'] != norm:
-                continue
+        norm, eps, threat = group
+        for one in (one for one in found if one['norm'] == norm):
             for image, claim, radius, left in zip(images, claims, one['radius'], one['accuracy'], strict=True):
                 if radius is None or radius > eps * (1 + SLACK):
                     continue
+                inner = threat_ball(norm, radius / (1 + SLACK), one['threat'], channels)
+                if not threat_ball(*group, channels).contains(inner, pixels):
+                    continue
                 compared += 1
                 if claim > left + CLAIM:
-                    lead = missed.setdefault(f'{_named(norm, eps)}', {})
+                    lead = missed.setdefault(_named(norm, eps, threat), {})
                     lead[image] = max(lead.get(image, 0.0), float(claim - left))
+    if not compared:
+        evidence = 'no image fell within a radius of the suite: there is nothing to compare'
+        return Finding(SMALLEST_RADIUS, SKIPPED, evidence, {'compared': 0, 'missed': {}})
     evidence = f'{compared} times an image fell within a radius of the suite, '
     if not missed:
         evidence += 'and the worst case there left no more of its pixels'
-        return Finding(CHECK, PASSED, evidence, {'compared': compared, 'missed': {}})
+        return Finding(SMALLEST_RADIUS, PASSED, evidence, {'compared': compared, 'missed': {}})
     parts = [
         f'at {at} {len(lead)} images, {max(lead.values()):.0%} of the pixels at most' for at, lead in missed.items()
     ]
     evidence += f'but the worst case claims that more is left: {"; ".join(parts)}'
-    return Finding(CHECK, SUSPECT, evidence, {'compared': compared, 'missed': missed})
+    return Finding(SMALLEST_RADIUS, SUSPECT, evidence, {'compared': compared, 'missed': missed})
 
 
-def _named(norm: str, eps: float) -> str:
-    return f'{eps * 255:.4g}/255' if norm == 'linf' else f'L2 {eps:.4g}'
+def _named(norm: str, eps: float, threat: str) -> str:
+    radius = f'{eps * 255:.4g}/255' if norm == 'linf' else f'L2 {eps:.4g}'
+    return radius if threat == 'both' else f'{radius}, {threat}'
 
 
 def fallen_at(one: Mapping) -> np.ndarray:
@@ -118,6 +144,7 @@ def smallest_radius_table(found: Sequence[Mapping]) -> dict:
             f'{np.mean(radii * 255 <= level * (1 + SLACK)):.0%}' if one['norm'] == 'linf' else '' for level in LEVELS
         ]
         name = {'linf': 'L-inf, /255', 'l2': 'L2, [0, 1] units'}[one['norm']]
+        name += '' if one['threat'] == 'both' else f', {one["threat"]}'
         rows.append([f'{one["share"] * 100:g} % wrong, {name}', *(f'{v:.3g}' for v in values), *within])
     head = ['pixels', 'first image', 'a quarter', 'median', 'three quarters', *(f'at {r}/255' for r in LEVELS)]
     text = (

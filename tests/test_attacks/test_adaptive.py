@@ -257,6 +257,46 @@ def test_an_unknown_module_is_told_with_the_nearest_name(honest):
         read_adaptive({'bpda': {'data_preprocesor.chnage': 'identity'}}, model)
 
 
+class Holding(Quantise):
+    """Holds a module that it never calls, and one that it calls without gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.idle, self.list, self.aside = nn.Identity(), nn.ModuleList([nn.Identity()]), nn.Identity()
+
+    def forward(self, image):
+        with torch.no_grad():
+            self.aside(image)
+        return self.list[0](super().forward(image))
+
+
+@pytest.mark.parametrize('attack', [PGD(EPS, steps=1), NFGSM(EPS), ALMAProx(0.9, steps=1)])
+def test_a_module_that_is_never_differentiated_is_told(honest, attack):
+    model = defended(honest, Holding())
+    batch = bench(model).batch([Scenes()[0]])
+    for name, kind in (('idle', 'Identity'), ('list', 'ModuleList'), ('aside', 'Identity')):
+        attack.bpda = read_bpda({f'{CHANGE}.{name}': 'identity'})
+        with pytest.raises(ValueError, match=f'bpda of {CHANGE}.{name} has no effect: no .* through that {kind}'):
+            attack(model, batch)
+        assert 'forward' not in vars(model.get_submodule(f'{CHANGE}.{name}'))
+    attack.bpda = read_bpda({CHANGE: 'identity', f'{CHANGE}.list.0': 'identity'})
+    with pytest.raises(ValueError, match=rf'bpda of {CHANGE}.list.0 has no effect'):
+        attack(model, batch)  # inside of one that is replaced itself
+    attack.bpda = read_bpda({f'{CHANGE}.list.0': 'identity'})
+    attack(model, batch)
+
+
+def test_objectives_of_a_part_of_the_model_need_none_of_the_rest(honest):
+    batch = bench(honest).batch([Scenes()[0]])
+    fusion, head = 'data_preprocessor.fusion', 'decode_head.conv_seg'
+    for objective, name in (('FusionObjective', head), ('Disagreement', fusion)):
+        for config in (
+            {'type': objective},
+            {'type': 'WeightedSum', 'objectives': [{'type': objective}], 'weights': [1]},
+        ):
+            PGD(EPS, steps=1, objective=config, bpda={name: 'identity'})(copy.deepcopy(honest), batch)
+
+
 def test_an_attack_leaves_no_trace(honest):
     model = defended(honest, Quantise())
     mark = fingerprint(model)

@@ -1,5 +1,6 @@
 """ALMA prox where the least perturbation is known: linear classifiers of pixels, and the proximity operators."""
 
+import copy
 import math
 
 import pytest
@@ -65,6 +66,11 @@ def linear():
     return Linear()
 
 
+@pytest.fixture(scope='module')
+def segmentor():
+    return trained()
+
+
 def wrong(linear, images) -> list[float]:
     return [float((margins < 0).float().mean()) for margins in linear.margins(images)]
 
@@ -114,6 +120,21 @@ def test_images_without_labels_and_without_hope_are_told(linear):
         lambda images: [image.new_ones(5) + 0 * image.sum() for image in images], linear.images, 0.9, 3
     )
     assert norms.isinf().all()
+
+
+@pytest.mark.parametrize(('value', 'is_wrong'), [(torch.nan, True), (torch.inf, False), (-torch.inf, True)])
+def test_a_margin_that_is_no_number_is_one_pixel_and_spoils_none_of_the_others(linear, value, is_wrong):
+    first = torch.zeros(SIZE).flatten().bool().index_fill(0, torch.tensor(0), True)
+
+    def margins(images):
+        return [torch.where(first, value, d) for d in linear.margins(images)]
+
+    found, norms = alma_prox(margins, linear.images, 0.9, 100)
+    for image, radii, norm in zip(found, linear.radii('linf'), norms.tolist(), strict=True):
+        radii = torch.where(first, 0 if is_wrong else torch.inf, radii)
+        best = float(radii.sort().values[math.ceil(0.9 * len(radii)) - 1])
+        assert image.isfinite().all()
+        assert best * (1 - 1e-3) < norm < 1.01 * best
 
 
 def test_the_box_is_kept(linear):
@@ -166,8 +187,8 @@ def batch_of(*items):
     return {key: [item[key] for item in items] for key in items[0]}
 
 
-def test_on_a_segmentor_it_is_below_what_auto_pgd_needs():
-    model, scenes = trained(), Scenes(2, seed=5)
+def test_on_a_segmentor_it_is_below_what_auto_pgd_needs(segmentor):
+    model, scenes = segmentor, Scenes(2, seed=5)
     batch = batch_of(scenes[0], scenes[1])
     found = ALMAProx(0.9, steps=60)(model, batch)
     radii = [float((a - c).abs().max()) for a, c in zip(found.images, found.clean, strict=True)]
@@ -185,6 +206,23 @@ def test_on_a_segmentor_it_is_below_what_auto_pgd_needs():
     torch.testing.assert_close(again.images[0], found.images[1], atol=0.5, rtol=0)
     visible = ALMAProx(0.5, 'l2', steps=30, modality='vis')(model, batch)
     assert all(torch.equal(a[3], c[3]) for a, c in zip(visible.images, visible.clean, strict=True))
+
+
+class Broken(nn.Module):
+    """A fusion network in whose result one pixel is no number."""
+
+    def forward(self, ir, vis):
+        luma = (ir + vis) / 2
+        return torch.where(torch.arange(luma[0].numel()).view(luma.shape[1:]) == 0, torch.nan, luma)
+
+
+def test_a_model_with_a_pixel_that_is_no_number_is_still_attacked(segmentor):
+    model, batch = copy.deepcopy(segmentor), batch_of(Scenes(1, seed=5)[0])
+    whole = ALMAProx(0.5, steps=30)(model, batch)
+    model.data_preprocessor.fusion = Broken()
+    found = ALMAProx(0.5, steps=30)(model, batch)
+    reach, expected = (float((r.images[0] - r.clean[0]).abs().max()) for r in (found, whole))
+    assert 0 < reach < 1.1 * expected
 
 
 def test_mistakes_are_told():

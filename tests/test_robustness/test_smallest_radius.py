@@ -7,8 +7,9 @@ import pytest
 from test_robustness.benches import Scenes, bench, trained
 
 from paif_mm.evaluation.score import MeanIoU
-from paif_mm.robustness.cases import Case, config_case
+from paif_mm.robustness.cases import CLEAN, Case, config_case
 from paif_mm.robustness.curves import draw_smallest_radius
+from paif_mm.robustness.diagnostics import Finding, overall
 from paif_mm.robustness.evaluate import evaluate
 from paif_mm.robustness.records import Records
 from paif_mm.robustness.smallest_radius import (
@@ -25,7 +26,7 @@ IMAGES = ['a', 'b', 'c', 'd']
 def record(right: int, level: float = 0.0, l2: float = 0.0, labelled: int = 100) -> dict:
     """Of an image of so many right pixels, changed by so much."""
     score = {'intersect': [right, 0], 'union': [labelled, 0], 'labelled': labelled, 'sizes': [[0, 0]] * 3}
-    return {'score': score, 'audit': {'max_delta_255': {'ir': level, 'vis': level / 2}, 'l2': l2}}
+    return {'score': score, 'pixels': 48, 'audit': {'max_delta_255': {'ir': level, 'vis': level / 2}, 'l2': l2}}
 
 
 def noted(tmp_path, **cases) -> Records:
@@ -46,12 +47,13 @@ def found(tmp_path):
     """Four images: one falls at 2/255, one at 3, one far away, one has no label."""
     records = noted(
         tmp_path,
+        clean=[record(95), record(95), record(95), record(0, labelled=0)],
         alma90_linf=[record(10, 2.0), record(9, 3.0), record(10, 20.0), record(0, 0.0, labelled=0)],
         alma99_linf=[record(1, 3.0), record(1, 5.0), record(60, 30.0), record(0, 0.0, labelled=0)],
         pgd5__4=[record(50), record(8), record(90), record(0, labelled=0)],
         apgd__4=[record(30), record(20), record(80), record(0, labelled=0)],
     )
-    cases = [*ALMA, PGD5, STRONG]
+    cases = [CLEAN, *ALMA, PGD5, STRONG]
     return smallest_radii(cases, records, IMAGES, MeanIoU), cases, records
 
 
@@ -90,6 +92,75 @@ def test_a_suite_that_knew_passes(found):
     assert (finding.verdict, finding.figures['missed']) == ('passed', {})
 
 
+def test_nothing_is_said_where_nothing_was_compared(found):
+    """Not of a suite without attacks, nor at a radius below that of any image, nor on another modality."""
+    smallest, cases, records = found
+    tiny = Case('pgd5', {'type': 'PGD', 'eps': 1 / 255}, 1 / 255)
+    ir = Case('pgd5', {'type': 'PGD', 'eps': {'ir': 4 / 255}}, 4 / 255, 'ir')
+    for key in (tiny.key, ir.key):
+        for image in IMAGES:
+            records.add(key, image, record(50))
+    for others in ((), (tiny,), (ir,)):
+        finding = check_against_suite(smallest, [CLEAN, *ALMA, *others], records, IMAGES, MeanIoU)
+        assert (finding.verdict, finding.figures['compared']) == ('not run', 0), others
+        assert overall([finding.to_dict()]) == 'not run'
+
+
+def test_a_comparison_of_radii_is_no_check_of_gradients(found):
+    """It lowers the verdict, and raises none."""
+    found[2].add('apgd-4', 'a', record(1))
+    passed = check_against_suite(found[0], *found[1:], IMAGES, MeanIoU).to_dict()
+    masking = Finding('repeatability', 'not run', '').to_dict()
+    assert passed['verdict'] == 'passed'
+    assert overall([passed]) == overall([masking, passed]) == 'not run'
+    assert overall([{**masking, 'verdict': 'passed'}, passed]) == 'passed'
+    assert overall([{**masking, 'verdict': 'passed'}, {**passed, 'verdict': 'suspect'}]) == 'suspect'
+
+
+def test_a_claim_is_that_of_all_attacks_in_the_ball(found):
+    """What leaves a 1 % at 2/255, or on infrared alone, is known at 4/255 on both."""
+    smallest, cases, records = found
+    for inside in (
+        Case('pgd5', {'type': 'PGD', 'eps': 2 / 255}, 2 / 255),
+        Case('pgd5', {'type': 'PGD', 'eps': {'ir': 4 / 255}}, 4 / 255, 'ir'),
+    ):
+        for image in IMAGES:
+            records.add(inside.key, image, record(1))
+        finding = check_against_suite(smallest, [*cases, inside], records, IMAGES, MeanIoU)
+        assert (finding.verdict, finding.figures['missed']) == ('passed', {})
+
+
+def test_a_modality_alone_has_radii_of_its_own(tmp_path):
+    """They count against the suite's attacks on it, and on both."""
+    cases = smallest_radius_cases(('linf',), 50, ('ir',))
+    assert [(case.key, case.attack.get('modality')) for case in cases] == [
+        ('alma90_linf-ir', 'ir'),
+        ('alma99_linf-ir', 'ir'),
+    ]
+    assert [case.threat for case in smallest_radius_cases(('l2',), 5, ('both', 'split'))[::2]] == ['both', 'vis', 'ir']
+    assert config_case('mine', {'type': 'ALMAProx', 'modality': 'vis'}).key == 'mine-vis'
+    threats = {'ir': {'ir': 4 / 255}, 'vis': {'vis': 4 / 255}, 'both': 4 / 255}
+    attacks = {threat: Case('pgd5', {'type': 'PGD', 'eps': eps}, 4 / 255, threat) for threat, eps in threats.items()}
+    records = Records(tmp_path, {})
+    for case in (CLEAN, cases[0], *attacks.values()):
+        for image in IMAGES:
+            records.add(case.key, image, record(5, 2.0) if case is cases[0] else record(50))
+    for threat, verdict in (('ir', 'suspect'), ('both', 'suspect'), ('vis', 'not run')):
+        every = [CLEAN, cases[0], attacks[threat]]
+        smallest = smallest_radii(every, records, IMAGES, MeanIoU)
+        assert check_against_suite(smallest, every, records, IMAGES, MeanIoU).verdict == verdict, threat
+    assert smallest_radius_table(smallest)['rows'][0][0] == '90 % wrong, L-inf, /255, ir'
+    assert '90 % of the pixels wrong, ir' in draw_smallest_radius({'smallest_radius': smallest})
+
+
+def test_a_config_without_a_share_has_that_of_the_attack(tmp_path):
+    case = config_case('mine', {'type': 'ALMAProx', 'steps': 5})
+    records = noted(tmp_path, mine=[record(1, 3.0), record(30, 4.0), record(0, 5.0), record(0, labelled=0)])
+    (found,) = smallest_radii([case], records, IMAGES, MeanIoU)
+    assert found['share'] == 0.99
+    assert [r is not None for r in found['radius']] == [True, False, True, False]
+
+
 def test_table_and_picture_show_where_images_fall(found):
     table = smallest_radius_table(found[0])
     assert table['head'][:5] == ['pixels', 'first image', 'a quarter', 'median', 'three quarters']
@@ -104,8 +175,8 @@ def test_a_weak_suite_is_found_out_on_a_segmentor(tmp_path):
     """One step of PGD leaves most pixels at 16/255; ALMA prox makes nine of ten wrong below that."""
     it, records = bench(trained(), Scenes(2)), Records(tmp_path, {})
     weak = config_case('pgd1', {'type': 'PGD', 'eps': 16 / 255, 'steps': 1})
-    cases = [weak, *smallest_radius_cases(('linf',), 60)[:1]]
-    assert config_case('mine', cases[1].attack).kind == 'minimum'
+    cases = [CLEAN, weak, *smallest_radius_cases(('linf',), 60)[:1]]
+    assert config_case('mine', cases[2].attack).kind == 'minimum'
     evaluate(it, cases, records, quality=False, progress=False)
     records.close()
     names = list(it.names.values())

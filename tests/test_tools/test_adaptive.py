@@ -7,6 +7,8 @@ import pytest
 from test_tools import commands
 from test_tools.test_robustness import call, load_tool, untrained
 
+from paif_mm.robustness import cases
+
 FUSION, HEAD = 'data_preprocessor.fusion', 'decode_head'
 FAST = [
     '--suite',
@@ -77,6 +79,11 @@ def test_a_substituted_module_changes_what_gradients_find(fused, tmp_path, monke
     assert pgd5(plain)['loss'] != pgd5(other)['loss']
 
 
+def test_a_module_that_only_holds_others_is_refused(fused, tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match=r'bpda of decode_head.convs has no effect: .* that ModuleList'):
+        call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *FAST, '--bpda', f'{HEAD}.convs=identity')
+
+
 def test_tests_are_adapted_by_the_config(fused, tmp_path, monkeypatch):
     options = ['--cfg-options', 'adaptive.eot_samples=2', f'adaptive.bpda.{FUSION}=identity']
     call(monkeypatch, 'test', *fused, '--attack', 'pgd5_eps4', '--work-dir', tmp_path, *options)
@@ -108,7 +115,24 @@ def test_smallest_radii_are_part_of_the_report(fused, tmp_path, monkeypatch):
     page = (tmp_path / 'a' / 'report.html').read_text()
     assert '<h2>Smallest radius</h2>' in page
     assert '90 % of the pixels wrong' in page
-    assert '| 90 % wrong, L-inf, /255 |' in (tmp_path / 'a' / 'report.md').read_text()
+    text = (tmp_path / 'a' / 'report.md').read_text()
+    assert '| 90 % wrong, L-inf, /255 |' in text
+    assert 'Smallest radii promise none: what they found is not in the worst case' in text
+
+
+@pytest.mark.parametrize('more', [['--suite', 'trouble'], ['--suite', 'paper', '--modality', 'ir']], ids=str)
+def test_radii_alone_pass_no_verdict_on_gradients(fused, tmp_path, monkeypatch, more):
+    monkeypatch.setattr(cases, 'corruption_names', lambda *args: ['missing_infrared'])
+    args = ['--limit', '1', '--smallest-radius', 'linf', '--steps', '2', *more]
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'a', *FAST, *args)
+    found = report(tmp_path / 'a')
+    ir = 'ir' in more
+    assert found['masking']['verdict'] in (('not run', 'suspect') if ir else ('not run',)), 'never passed'
+    assert 'Gradient masking: passed' not in (tmp_path / 'a' / 'report.md').read_text()
+    assert [one['threat'] for one in found['smallest_radius']] == [('ir' if ir else 'both')] * 2
+    if ir:
+        alma = [row for row in found['rows'] if row['kind'] == 'minimum']
+        assert [row['audit']['max_delta_255']['vis'] for row in alma] == [0.0, 0.0]
 
 
 def test_alma_is_an_attack_of_the_test_tool(fused, tmp_path, monkeypatch):
