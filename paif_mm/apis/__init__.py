@@ -1,0 +1,5 @@
+"""Trained models on pairs of images, folders, videos and cameras."""
+
+from .inferencer import PairInferencer, Prediction
+
+__all__ = ['PairInferencer', 'Prediction']
