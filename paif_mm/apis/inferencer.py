@@ -1,9 +1,8 @@
 """Predictions on pairs without labels: ``PairInferencer('paif_mm://NAME')(('visible', 'infrared'), out_dir='out')``."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -15,16 +14,15 @@ from mmengine.dataset import pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
-from mmengine.utils import track_iter_progress
+from mmengine.utils import ProgressBar
 from torch import nn
 
-from paif_mm import zoo
 from paif_mm.data.listing import inform, warn
 from paif_mm.engine.launch import model_files, needed, read_config
 from paif_mm.perception import require_fuser
 from paif_mm.weights import load_weights
 
-from .pairs import Pair, Source, source_of
+from .pairs import Source, source_of
 from .pictures import colour_image, picture_of
 from .reading import PairReader
 from .results import ResultFiles, plain_result
@@ -152,8 +150,8 @@ class PairInferencer(BaseInferencer):
         draw = draw or show or bool(out_dir)
         paint = lambda fused, sample: picture_of(fused, sample, self.model.dataset_meta, opacity, pred_score_thr)  # noqa: E731
         with ResultFiles(out_dir, self.model.dataset_meta, source.fps) as files:
-            batches = self._batches(source, reader, batch_size)
-            for names, batch in self._with_progress(batches, source, batch_size):
+            bar = ProgressBar(source.total) if self.show_progress and (source.total or 0) > 1 else None
+            for names, batch in self._batches(source, reader, batch_size):
                 samples = self.model.test_step(batch)
                 for name, sample, fused in zip(names, samples, self._fused(len(names)), strict=True):
                     picture = paint(fused, sample) if draw else None
@@ -162,6 +160,8 @@ class PairInferencer(BaseInferencer):
                     if show:
                         cv2.imshow('paif_mm', picture)
                         cv2.waitKey(round(wait_time * 1000))
+                    if bar:
+                        bar.update()
                     yield prediction
         for line in self.failures:
             warn(line)
@@ -171,50 +171,46 @@ class PairInferencer(BaseInferencer):
         return self.model.dataset_meta['classes']
 
     def _batches(self, source: Source, reader: PairReader, size: int) -> Iterator[tuple[list[str], dict]]:
-        """Batches of pairs, of which the next is read in another thread while one is used."""
-
-        def load(pair: Pair):
-            try:
-                return pair.name, self.pipeline(reader(pair))
-            except (ValueError, OSError) as error:
-                if source.single:
-                    raise
-                self.failures.append(str(error))
-                return None
-
-        pairs = iter(source.pairs)
-
-        def take():
-            return [item for item in map(load, islice(pairs, size))]
-
-        with ThreadPoolExecutor(1, 'pairs') as pool:
-            upcoming = pool.submit(take)
-            while items := upcoming.result():
-                upcoming = pool.submit(take)
-                whole = [item for item in items if item is not None]
-                if whole:
-                    names, data = zip(*whole, strict=True)
-                    yield list(names), self.collate_fn(list(data))
+        """Batches of neighbours of one size, whose names come first."""
+        names, batch = [], []
+        for name, data in self._loaded(source, reader, size + 1):
+            if batch and (len(batch) == size or data['inputs'].shape != batch[0]['inputs'].shape):
+                yield names, self.collate_fn(batch)
+                names, batch = [], []
+            names.append(name)
+            batch.append(data)
+        if batch:
+            yield names, self.collate_fn(batch)
         for line in reader.notes:
             inform(line)
 
-    def _with_progress(self, batches, source: Source, size: int):
-        if not self.show_progress:
-            return batches
-        if source.total is None:
-            return batches
-        return track_iter_progress((batches, -(-source.total // size)))
+    def _loaded(self, source: Source, reader: PairReader, ahead: int) -> Iterator[tuple[str, dict]]:
+        """Pairs through the pipeline, read in another thread, at most so many in advance."""
+        pairs, upcoming = iter(source.pairs), deque()
+        with ThreadPoolExecutor(1, 'pairs') as pool:
+            while True:
+                while len(upcoming) < ahead and (pair := next(pairs, None)) is not None:
+                    upcoming.append((pair.name, pool.submit(lambda pair: self.pipeline(reader(pair)), pair)))
+                if not upcoming:
+                    return
+                name, future = upcoming.popleft()
+                try:
+                    yield name, future.result()
+                except (ValueError, OSError) as error:
+                    if source.single:
+                        raise
+                    self.failures.append(str(error))
 
     def _fused(self, count: int) -> list[np.ndarray]:
         images = [None] * count
-        for group in require_fuser(self.model).groups:
+        for group in require_fuser(self.model, 'PairInferencer').groups:
             for place, image in zip(group.index, group.fused, strict=True):
                 images[place] = colour_image(image)
         return images
 
     def _init_model(self, cfg, weights, device='cpu') -> nn.Module:
         model = super()._init_model(cfg, weights, device)
-        require_fuser(model)
+        require_fuser(model, 'PairInferencer')
         return revert_sync_batchnorm(model) if 'cuda' not in str(device) else model
 
     def _load_weights_to_model(self, model, checkpoint, cfg) -> None:
