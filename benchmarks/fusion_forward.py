@@ -13,6 +13,7 @@ differences from the straightforward form's float64 output.
 import argparse
 import copy
 import json
+import math
 import statistics
 import sys
 from collections.abc import Callable
@@ -135,7 +136,9 @@ def report(title: str, runs: dict[str, Callable], args: argparse.Namespace) -> t
     print(title)
     medians = []
     for values in (seconds, peaks):
-        ratios = {name: [a / b for a, b in zip(values[name], values['textbook'], strict=True)] for name in runs}
+        pairs = {name: zip(values[name], values['textbook'], strict=True) for name in runs}
+        # of tiny images memory may not rise at all
+        ratios = {name: [a / b if b else math.nan for a, b in each] for name, each in pairs.items()}
         medians.append({name: statistics.median(ratio) for name, ratio in ratios.items()})
         for name, ratio in ratios.items():
             unit = 's' if values is seconds else 'MiB'

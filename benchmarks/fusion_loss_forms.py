@@ -12,6 +12,9 @@ t = M_x x + M_y y and of both sources:
 
 The loss of 'target' is 0 at t, so that its row should equal t's. ``last_tenth`` is by how much the loss still fell in
 the last tenth of the steps. Ends with one JSON line.
+
+``--precision`` times the loss and its gradient instead, with its SSIM in fp64, as on CUDA, and in fp32, as on a CPU, in
+turns: ``fp64_ratio`` is the first median over the second.
 """
 
 import argparse
@@ -19,15 +22,19 @@ import json
 import math
 import os
 import time
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
+from attack_overhead import interleaved
+from measuring import prepared_device
 from pytorch_msssim import ssim
 from torch import Tensor
 
 from paif_mm.data import LoadPairFromFile
 from paif_mm.data.colour import bgr_to_luma, split_pair
-from paif_mm.losses import fusion_loss, saliency_weights
+from paif_mm.losses import fusion, fusion_loss, saliency_weights
 
 FORMS = ('target', 'paper')
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +44,8 @@ def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
     ir, vis = load_pairs(args.root, args.pairs)
+    if args.precision:
+        return compare_precisions(ir, vis)
     weight_ir, weight_vis = saliency_weights(ir, vis)
     target = weight_ir * ir + weight_vis * vis
 
@@ -63,6 +72,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--steps', type=int, default=300)
     parser.add_argument('--lr', type=float, default=0.02, help='at the start; falls linearly to 0')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
+    parser.add_argument('--precision', action='store_true', help='compare the times of its SSIM in fp64 and in fp32')
     args = parser.parse_args()
     if not (args.root / 'msrs_half' / 'val' / 'vi').is_dir():
         parser.error(f'no pairs in {args.root}/msrs_half/val/{{vi,ir}}: give --root or set PAIF_MM_DATA')
@@ -101,6 +111,22 @@ def optimise(form: str, ir: Tensor, vis: Tensor, steps: int, lr: float) -> tuple
     seconds = (time.perf_counter() - start) / steps
     last_tenth = losses[-1 - steps // 10] - losses[-1]
     return fused.detach(), {'loss': losses[-1], 'last_tenth': last_tenth, 'seconds_per_step': seconds}
+
+
+def compare_precisions(ir: Tensor, vis: Tensor, repeats: int = 15) -> None:
+    device = prepared_device()
+    fused, ir, vis = (image.to(device) for image in ((ir + vis) / 2, ir, vis))
+
+    def gradient(dtype: torch.dtype) -> Tensor:
+        points = fused.clone().requires_grad_()
+        with patch.object(fusion, '_exact', lambda *images: [image.to(dtype) for image in images]):
+            return torch.autograd.grad(fusion_loss(points, ir, vis), points)[0]
+
+    forms = {f'fp{dtype.itemsize * 8}': partial(gradient, dtype) for dtype in (torch.float32, torch.float64)}
+    seconds = interleaved(forms, repeats)
+    print(f'{len(ir)} pairs of {ir.size(-2)}x{ir.size(-1)} on {device}, medians of {repeats}: ', end='')
+    print(', '.join(f'{name} {value * 1e3:.1f} ms' for name, value in seconds.items()))
+    print(json.dumps({'fp64_ratio': round(seconds['fp64'] / seconds['fp32'], 3)}))
 
 
 def describe(image: Tensor, ir: Tensor, vis: Tensor, target: Tensor) -> dict[str, float]:

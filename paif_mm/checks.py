@@ -112,6 +112,19 @@ def shared_samples(runner) -> list[str]:
     return lines
 
 
+def class_count(model) -> int:
+    """Number of classes of a segmentor, or of a detector with one or two stages."""
+    for path in (('num_classes',), ('bbox_head', 'num_classes'), ('roi_head', 'bbox_head', 'num_classes')):
+        part = model
+        for name in path:
+            part = getattr(part, name, None)
+            if isinstance(part, nn.ModuleList):  # cascades
+                part = part[-1]
+        if part is not None:
+            return part
+    raise TypeError(f'{type(model).__name__} tells no number of classes: it is no segmentor or detector of boxes')
+
+
 def check_class_count(model: nn.Module, dataset_meta: Mapping) -> None:
     """Check that every head of a model has as many classes as the data set.
 

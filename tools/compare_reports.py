@@ -10,7 +10,7 @@ from paif_mm.files import write_bytes
 from paif_mm.mistakes import reports_mistakes
 from paif_mm.robustness.comparison import compare
 from paif_mm.robustness.curves import draw_comparison
-from paif_mm.robustness.pages import csv_of, markdown, page, read_report
+from paif_mm.robustness.pages import csv_of, folder_of, markdown, page, read_report, report_names
 from paif_mm.robustness.records import read_records
 
 TITLE = 'Robustness compared'
@@ -27,17 +27,17 @@ def parse_args() -> argparse.Namespace:
 @reports_mistakes
 def main() -> None:
     args = parse_args()
-    folders = [Path(path) if Path(path).is_dir() else Path(path).parent for path in args.reports]
-    names = args.names or [folder.resolve().name for folder in folders]
-    if len(set(names)) != len(args.reports):
-        raise SystemExit(f'{len(args.reports)} reports need as many different --names, not {", ".join(names)}')
+    found = [read_report(path) for path in args.reports]
+    reports = dict(zip(report_names(args.reports, args.names), found, strict=True))
     output_folder(args.out, '--out')
-    reports = dict(zip(names, map(read_report, args.reports), strict=True))
-    parts = compare(reports, dict(zip(names, map(read_records, folders), strict=True)))
+    records = [read_records(folder_of(path)) for path in args.reports]
+    parts = compare(reports, dict(zip(reports, records, strict=True)))
     for part in parts:
-        table = PrettyTable(part.head, align='l')
-        table.add_rows(part.rows)
-        print(f'\n{part.title}: {part.text}\n{table}')
+        print(f'\n{part.title}: {part.text}')
+        if part.rows:
+            table = PrettyTable(part.head, align='l')
+            table.add_rows(part.rows)
+            print(table)
     out = Path(args.out)
     drawn = {'comparison': draw_comparison(reports)}
     write_bytes(out / 'comparison.html', page(TITLE, parts, drawn).encode())

@@ -33,7 +33,7 @@ from torch import nn
 import paif_mm
 from paif_mm.arguments import Parser, positive, radius
 from paif_mm.attacks.frozen import fingerprint
-from paif_mm.evaluation.score import class_count
+from paif_mm.checks import class_count
 from paif_mm.files import append_json_lines, read_json_lines, write_bytes, write_json
 from paif_mm.losses import FusionLossHook
 from paif_mm.mistakes import reports_mistakes

@@ -7,14 +7,12 @@ The same command continues an interrupted bank; with ``--victim`` it measures ho
 
 import argparse
 
-from mmengine.config import Config
-from mmengine.registry import DATASETS
 from prettytable import PrettyTable
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 from paif_mm.arguments import Parser, linf_radius, output_folder, positive, seed
 from paif_mm.checks import check_class_count
-from paif_mm.engine.launch import load_model, model_files, needed
+from paif_mm.engine.launch import load_model, model_files, unaugmented
 from paif_mm.files import config_hash, file_hash
 from paif_mm.meta_init.craft import craft, transfer
 from paif_mm.mistakes import reports_mistakes
@@ -73,16 +71,6 @@ def main() -> None:
     if victim:
         rows = {'source': transfer(source, dataset, bank), 'victim': transfer(victim, dataset, bank)}
         print(f'\n{transfer_table(rows)}')
-
-
-def unaugmented(config: Config, split: str):
-    """The pairs and labels of a split as they are on disk."""
-    dataset = needed(config, f'{split}_dataloader', '--split').dataset
-    if 'pipeline' not in dataset:
-        raise SystemExit(
-            f'{split}_dataloader.dataset ({dataset.type}) has no pipeline of its own: name the inner data set'
-        )
-    return DATASETS.build({**dataset, 'pipeline': config.test_dataloader.dataset.pipeline})
 
 
 def source_table(bank) -> str:

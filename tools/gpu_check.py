@@ -4,6 +4,7 @@ Runs the tests that need a GPU, two processes on one GPU, the benchmarks at 480x
 the time that is left. Every step has a time limit of its own, and what is known is written after each, so that a run
 that is cut off keeps what it had: ``gpu_check.md``, a block for docs/results.md, and ``gpu_check.json``. Needs nothing
 but the standard library to start; the steps run in the same Python, with the packages of ``--wheels`` before its own.
+What an earlier check has left in the folder is removed first, so that nothing of it is taken for a result of this one.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,10 +25,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 REPO = Path(__file__).resolve().parent.parent
-GRACE = 15  # seconds for a training that is told to stop to write its checkpoint
+GRACE = 15  # seconds for what is told to stop, as for a training to write its checkpoint
 FOR_TEST = 60  # seconds that the training leaves for its test
 SLOWER = 6  # times the limits of a rehearsal are those of a GPU
 LEAST = 5  # seconds; with less left, a step is not begun
+FOLDERS = ('site', 'scenes', 'ranks_sat', 'ranks_hds', 'training', 'attacked')  # that steps make, beside their logs
 SAT = 'configs/quickstart/segformer_sat_synthetic.py'
 B3 = (
     'model.backbone.embed_dims=64',
@@ -34,6 +37,7 @@ B3 = (
     'model.decode_head.in_channels=[64,128,320,512]',
     'model.backbone.init_cfg=None',
 )
+REPORT, PAGE = 'gpu_check.json', 'gpu_check.md'
 DEVICE = """
 import importlib.metadata, json, platform, subprocess, torch
 cuda = torch.cuda.is_available()
@@ -65,9 +69,9 @@ class Step(NamedTuple):
         name: of its files.
         title: for people.
         commands: each a list of words.
-        limit: seconds.
+        limit: seconds after which they are told to stop, for which they have :data:`GRACE` more.
         environments: further variables of each command. Default: none.
-        figures: reads what the step has found from its output. Default: the JSON object of its last line.
+        figures: reads what the step has found from its output, if it passed. Default: the JSON object of its last line.
         leaves: seconds for what comes after it. Default: ``--reserve``.
         stoppable: whether being stopped at its limit is a way to end it.
     """
@@ -123,6 +127,7 @@ def main(args: list[str] | None = None) -> int:
         raise SystemExit(f'--out {out} can not be made ({error.strerror}): give another folder') from None
     if args.wheels and not list(Path(args.wheels).glob('*.whl')):
         raise SystemExit(f'--wheels {args.wheels} holds no wheels (*.whl)')
+    clear(out)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended, too
     check = Check(out, begun + 60 * args.minutes, args.reserve, ['tools/gpu_check.sh', *words], args.rehearse)
     if args.wheels and not check.run(install(args.wheels, out)):
@@ -135,6 +140,32 @@ def main(args: list[str] | None = None) -> int:
         check.run(step._replace(limit=SLOWER * step.limit) if args.rehearse else step)
     print(f'\n{check.page.read_text(encoding="utf-8")}\nwritten to {check.page}')
     return int(any(result['status'] != 'passed' for result in check.results.values()))
+
+
+def clear(out: Path) -> None:
+    """Remove what an earlier check has made in a folder: the folders of its steps, and the output of each.
+
+    Raises:
+        SystemExit: a folder of such a name is there, but no ``gpu_check.json`` that tells of a check.
+    """
+    try:
+        before = json.loads((out / REPORT).read_text(encoding='utf-8'))['steps']
+    except (OSError, ValueError, KeyError, TypeError):
+        before = None
+    there = [folder for folder in FOLDERS if (out / folder).exists()]
+    if there and before is None:
+        raise SystemExit(
+            f'--out {out} holds {", ".join(there)}, and no {REPORT} says that a check made it: give another folder'
+        )
+    try:
+        for folder in there:
+            shutil.rmtree(out / folder)
+        for path in out.iterdir():
+            name = re.fullmatch(r'(\w+?)(_\d+)?\.(log|txt)', path.name)
+            if name and name[1] in (before or {}):
+                path.unlink()
+    except OSError as error:
+        raise SystemExit(f'--out {out} can not be cleared of an earlier check: {error}') from None
 
 
 class Check:
@@ -151,16 +182,16 @@ class Check:
     def __init__(self, out: Path, deadline: float, reserve: float, command: list[str], rehearsed: bool):
         self.out, self.deadline, self.reserve = out, deadline, reserve
         self.command, self.rehearsed = command, rehearsed
-        self.page = out / 'gpu_check.md'
+        self.page = out / PAGE
         self.results: dict[str, dict] = {}
 
     def run(self, step: Step) -> bool:
         """Whether the step passed. Whatever happens, the files hold what it said until then."""
         leaves = self.reserve if step.leaves is None else step.leaves
-        limit = min(step.limit, self.deadline - time.monotonic() - leaves)
+        limit = min(step.limit, self.deadline - time.monotonic() - leaves - GRACE)
         line = ' '.join(shlex.join(map(str, words)) for words in step.commands[:1])
         line = line.replace(f'{sys.executable} ', 'python ').replace(f'{REPO}/', '')
-        result = {'title': step.title, 'command': line, 'limit': round(limit)}
+        result = {'title': step.title, 'command': line, 'limit': max(0, round(limit))}
         self.results[step.name] = {**result, 'status': 'cut off', 'why': 'the run ended', 'seconds': 0.0}
         self.save()
         if limit < LEAST:
@@ -177,7 +208,7 @@ class Check:
         """Write JSON and page; after a crash there are the former files or the new ones."""
         content = {'command': self.command, 'date': date.today().isoformat(), 'rehearsal': self.rehearsed}
         texts = {
-            self.out / 'gpu_check.json': json.dumps({**content, 'steps': self.results}, indent=2) + '\n',
+            self.out / REPORT: json.dumps({**content, 'steps': self.results}, indent=2) + '\n',
             self.page: block(self.command, self.results, self.rehearsed),
         }
         for path, text in texts.items():
@@ -197,25 +228,38 @@ def ran(step: Step, limit: float, out: Path) -> dict:
             stack.enter_context(started(words, {**environment(out), **more}, output, log))
             for words, more, output, log in zip(step.commands, environments, outputs, logs, strict=True)
         ]
-        codes = [ended(process, begun + limit) for process in processes]
+        codes = ended(processes, begun + limit)
     said = outputs[0].read_text(encoding='utf-8', errors='replace')
-    result = {'status': 'passed', 'why': '', 'seconds': round(time.monotonic() - begun, 1)}
+    result = {'status': 'passed', 'why': '', 'seconds': round(time.monotonic() - begun, 1), 'figures': {}}
     if step.figures is None:  # a benchmark, whose every line is a result
         result['lines'] = [line for line in said.splitlines() if line[:1] != '{' and ' - INFO - ' not in line]
-    if None in codes and not step.stoppable:
-        result |= {'status': 'stopped', 'why': f'it took more than {limit:.0f} s'}
-    elif any(code for code in codes if code is not None):
+    if any(code for code in codes if code is not None):
         i = next(i for i, code in enumerate(codes) if code)
-        result |= {'status': 'failed', 'why': last_line(logs[i]) or last_line(outputs[i]) or f'exit code {codes[i]}'}
+        return result | {
+            'status': 'failed',
+            'why': last_line(logs[i]) or last_line(outputs[i]) or f'exit code {codes[i]}',
+        }
+    if None in codes and not step.stoppable:
+        return result | {'status': 'stopped', 'why': f'it took more than {limit:.0f} s'}
     try:
-        result['figures'] = (step.figures or json_of_last_line)(said)
-        if None in codes and step.stoppable:
-            result['figures']['stopped'] = f'after {limit:.0f} s'
+        result['figures'] = figures_of(step, said)
     except FailedError as error:
-        result['figures'] = {}
-        if result['status'] == 'passed':
-            result |= {'status': 'failed', 'why': str(error)}
+        return result | {'status': 'failed', 'why': str(error)}
+    if None in codes:
+        result['figures']['stopped'] = f'after {limit:.0f} s'
     return result
+
+
+def figures_of(step: Step, said: str) -> dict:
+    """What a step that has passed has found.
+
+    Raises:
+        FailedError: it left nothing to read it from, or something cut off or of another form.
+    """
+    try:
+        return (step.figures or json_of_last_line)(said)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise FailedError(f'what it found can not be read: {type(error).__name__}: {error}') from None
 
 
 @contextmanager
@@ -232,18 +276,23 @@ def started(words: list, env: dict, output: Path, log: Path) -> Iterator[subproc
         process.wait()
 
 
-def ended(process: subprocess.Popen, deadline: float) -> int | None:
-    """The exit code, or None after the deadline: told to stop first, killed if it does not."""
+def ended(processes: list[subprocess.Popen], deadline: float) -> list[int | None]:
+    """Exit codes; None of those that the deadline found running, which were told to stop and given time to, at once."""
+    codes = [waited(process, deadline) for process in processes]
+    late = [process for process, code in zip(processes, codes, strict=True) if code is None]
+    for process in late:
+        signalled(process, signal.SIGTERM)
+    for process in late:
+        waited(process, deadline + GRACE)
+    return codes
+
+
+def waited(process: subprocess.Popen, deadline: float) -> int | None:
+    """The exit code, or None if there is none by then."""
     try:
         return process.wait(max(0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
-        signalled(process, signal.SIGTERM)
-    try:
-        process.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        signalled(process, signal.SIGKILL)
-        process.wait()
-    return None
+        return None
 
 
 def signalled(process: subprocess.Popen, number: int) -> None:
@@ -368,37 +417,49 @@ def free_port() -> int:
 
 
 def last_loss(work_dir: Path) -> dict:
-    """Loss and iteration of the last entry in the log of a training's latest run.
+    """Loss and iteration of the last whole entry in the log of a training's latest run.
 
     Raises:
         FailedError: there is none, or it is not finite.
     """
-    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    entries = [json.loads(line) for line in logs[-1].read_text().splitlines()] if logs else []
-    entries = [entry for entry in entries if 'loss' in entry]
+    written = latest(work_dir, '*/vis_data/scalars.json').read_text(encoding='utf-8')
+    whole = written[: written.rfind('\n') + 1]  # a training that was killed may have been at a line
+    entries = [entry for entry in map(json.loads, whole.splitlines()) if 'loss' in entry]
     if not entries or not abs(entries[-1]['loss']) < float('inf'):
         raise FailedError(f'no finite loss in the log of {work_dir.name}')
     return {'loss': round(entries[-1]['loss'], 4), 'of iteration': entries[-1]['iter']}
 
 
+def latest(folder: Path, pattern: str) -> Path:
+    """Which of the files that match was written last.
+
+    Raises:
+        FailedError: there is none.
+    """
+    found = max(folder.glob(pattern), key=lambda path: path.stat().st_mtime_ns, default=None)
+    if found is None:
+        raise FailedError(f'there is no {folder.name}/{pattern}')
+    return found
+
+
 def training(args: argparse.Namespace, out: Path, scenes: Path) -> Iterator[Step]:
     """An adversarial training, stopped when its time is up, and the attacked test of what it has reached."""
-    folder = out / 'training'
+    folder, tested = out / 'training', out / 'attacked'
     data = data_options(scenes) if args.train_config == SAT else []
     options = ['--cfg-options', 'default_hooks.logger.interval=10', *data, *args.train_options]
     where = [{'PAIF_MM_DATA': str(Path(args.data_root).resolve())}] if args.data_root else None
     train = [sys.executable, 'tools/train.py', args.train_config, '--work-dir', folder, *options]
-    limit, latest = 10 if args.rehearse else 600, folder / 'last_checkpoint'
+    limit, noted = 10 if args.rehearse else 600, folder / 'last_checkpoint'
 
-    def reached() -> dict:
-        if not latest.is_file():
+    def reached(_: str) -> dict:
+        if not noted.is_file():
             raise FailedError('it wrote no checkpoint')
-        return {'checkpoint': Path(latest.read_text(encoding='utf-8').strip()).name, **last_loss(folder)}
+        return {'checkpoint': Path(noted.read_text(encoding='utf-8').strip()).name, **last_loss(folder)}
 
-    yield Step('training', 'Adversarial training', [train], limit, where, lambda _: reached(), FOR_TEST, stoppable=True)
+    yield Step('training', 'Adversarial training', [train], limit, where, reached, FOR_TEST, stoppable=True)
 
     def scores(_: str) -> dict:
-        rows = json.loads(max(folder.glob('*/results.json')).read_text(encoding='utf-8'))['results']
+        rows = json.loads(latest(tested, '*/results.json').read_text(encoding='utf-8'))['results']
         return {
             f'{metric}, {name}': value
             for name, row in rows.items()
@@ -406,9 +467,9 @@ def training(args: argparse.Namespace, out: Path, scenes: Path) -> Iterator[Step
             if '/' not in metric  # of single classes
         }
 
-    if latest.is_file():
-        test = [sys.executable, 'tools/test.py', args.train_config, latest.read_text(encoding='utf-8').strip()]
-        test += ['--work-dir', folder, '--attack', args.attack, *options]
+    if noted.is_file():
+        test = [sys.executable, 'tools/test.py', args.train_config, noted.read_text(encoding='utf-8').strip()]
+        test += ['--work-dir', tested, '--attack', args.attack, *options]
         yield Step('attacked', 'Its attacked test', [test], 600, where, scores, leaves=0)
 
 

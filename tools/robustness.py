@@ -19,13 +19,16 @@ from prettytable import PrettyTable
 
 import paif_mm
 from paif_mm.arguments import Parser, count, linf_radius, output_folder, positive, radius, seed
+from paif_mm.attacks.adaptive import read_adaptive
 from paif_mm.attacks.bank import MANIFEST
 from paif_mm.attacks.frozen import fingerprint
 from paif_mm.attacks.transfer import open_bank
 from paif_mm.checks import check_class_count
 from paif_mm.compat import init_cpu_distributed
-from paif_mm.engine.launch import load_model, model_files, needed, read_attacks, read_config
-from paif_mm.evaluation.score import AveragePrecision
+from paif_mm.corruptions.frames import Frames
+from paif_mm.corruptions.imagenet_c import INSTALL, is_installed
+from paif_mm.engine.launch import load_model, model_files, needed, plain_settings, read_attacks, read_config
+from paif_mm.evaluation.score import AveragePrecision, MeanIoU
 from paif_mm.files import config_hash, file_hash
 from paif_mm.mistakes import reports_mistakes
 from paif_mm.registry import ATTACKS, build
@@ -36,23 +39,28 @@ from paif_mm.robustness.cases import (
     SUITES,
     THREATS,
     Case,
+    adapted_case,
     bank_cases,
     config_case,
+    corruption_names,
     make_suite,
     transfer_cases,
 )
+from paif_mm.robustness.costs import costs
 from paif_mm.robustness.evaluate import Bench, evaluate, evenly, finish_adversarial
 from paif_mm.robustness.masking import diagnose
 from paif_mm.robustness.pages import write_report
 from paif_mm.robustness.records import Records, data_hash, scenes
 from paif_mm.robustness.report import VERSION, make_report
 from paif_mm.robustness.sections import sections
+from paif_mm.robustness.smallest_radius import check_against_suite, smallest_radii, smallest_radius_cases
 from paif_mm.robustness.statistics import Bootstrap, chosen_blocks
 
 PATIENCE = timedelta(days=7)  # for the process that has the most images
 QUERIES = 300  # of Square, in the diagnostics
-DIAGNOSTICS = {'paper': 4, 'strong': 8, 'full': 8}  # images
-SHOWN = ('Summary', 'Worst case', 'Every attack', 'Gradient masking')  # sections on the console
+DIAGNOSTICS = {'paper': 4, 'strong': 8, 'full': 8, 'trouble': 0}  # images
+# Sections on the console:
+SHOWN = ('Summary', 'Worst case', 'Smallest radius', 'Every attack', 'Real trouble', 'Gradient masking')
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
@@ -74,7 +82,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         help='what may be attacked; split: five ways of splitting one radius between both (default: both)',
     )
     parser.add_argument('--limit', type=positive, help='so many images, evenly spaced over the test set (default: all)')
-    parser.add_argument('--steps', type=positive, help=f'of Auto-PGD (default: {STEPS})')
+    parser.add_argument('--steps', type=positive, help=f'of Auto-PGD and of --smallest-radius (default: {STEPS})')
     parser.add_argument(
         '--queries',
         type=positive,
@@ -87,6 +95,26 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         '--transfer-from', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='also attacks found on another model'
     )
     parser.add_argument('--transfer-bank', help='also the attacked images of a bank of the tested images')
+    parser.add_argument(
+        '--smallest-radius',
+        nargs='*',
+        choices=('linf', 'l2'),
+        help='norms in which to find where each image falls (segmentors; default: both in suite full, else none; '
+        'without a value: none)',
+    )
+    parser.add_argument(
+        '--eot-samples',
+        type=positive,
+        help="draws of a random defence that each step's gradient is averaged over (default: the config's "
+        'adaptive.eot_samples, or 1)',
+    )
+    parser.add_argument(
+        '--bpda',
+        nargs='+',
+        metavar='MODULE=SURROGATE',
+        help='modules of the model that hide their gradients, and what is differentiated in their place: identity, or '
+        "package.module.function (default: the config's adaptive.bpda)",
+    )
     parser.add_argument(
         '--batch-size', type=positive, help="images per batch (default: the config's test_dataloader's)"
     )
@@ -122,6 +150,7 @@ def main() -> None:
     check_class_count(model, dataset.metainfo)
     bench = Bench(model, dataset, evenly(len(dataset), args.limit))
     fill_in(args, bench)
+    args.adaptive = adaptive_settings(args, config, model)
     blocks = given_blocks(args.blocks, list(bench.names.values()))
     cases = make_cases(args, bench)
     output_folder(args.out, '--out')
@@ -154,6 +183,28 @@ def fill_in(args, bench: Bench) -> None:
     args.eps = list(dict.fromkeys(args.eps or DEFAULT_EPS[bench.score.name]))
     if args.diagnostics is None:
         args.diagnostics = DIAGNOSTICS[args.suite]
+    segments = bench.score is MeanIoU
+    if args.smallest_radius and not segments:
+        raise ValueError('--smallest-radius is for segmentors: a detector has no share of wrong pixels')
+    if args.smallest_radius is None:
+        args.smallest_radius = ['linf', 'l2'] if args.suite == 'full' and segments else []
+
+
+def adaptive_settings(args, config: Config, model) -> dict:
+    """What is known of the defence, by the config and the command line.
+
+    Raises:
+        ValueError: it does not fit the model.
+    """
+    adaptive = plain_settings(config, 'adaptive')
+    if args.eot_samples:
+        adaptive['eot_samples'] = args.eot_samples
+    for text in args.bpda or []:
+        module, equals, surrogate = text.partition('=')
+        if not equals:
+            raise ValueError(f'--bpda {text}: write MODULE=SURROGATE, e.g. {text}=identity')
+        adaptive['bpda'] = {**adaptive.get('bpda', {}), module: surrogate}
+    return read_adaptive(adaptive, model)
 
 
 def make_cases(args, bench: Bench) -> list[Case]:
@@ -163,6 +214,7 @@ def make_cases(args, bench: Bench) -> list[Case]:
         ValueError: two cases have one name, or can't be built.
     """
     pairs, fused = bench.channels == 4, bench.fuser is not None
+    corruptions = corruptions_of(bench, pairs) if args.suite in ('full', 'trouble') else ()
     cases = make_suite(
         args.suite,
         bench.score.name,
@@ -174,7 +226,8 @@ def make_cases(args, bench: Bench) -> list[Case]:
         args.l2_eps,
         args.queries,
         bench.loss_names() if bench.score is AveragePrecision else (),
-        None if args.suite == 'paper' else bench.class_weight(),
+        None if args.suite in ('paper', 'trouble') else bench.class_weight(),
+        corruptions,
     )
     for name, attack in read_attacks(args.attack).items():
         try:
@@ -185,6 +238,8 @@ def make_cases(args, bench: Bench) -> list[Case]:
         cases += transfer_cases(*args.transfer_from, args.eps)
     if args.transfer_bank:
         cases += bank_cases(args.transfer_bank, open_bank(args.transfer_bank).levels)
+    cases += smallest_radius_cases(args.smallest_radius, args.steps)
+    cases = [adapted_case(case, args.adaptive) for case in cases]
     keys = [case.key for case in cases]
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
@@ -198,6 +253,17 @@ def make_cases(args, bench: Bench) -> list[Case]:
     return cases
 
 
+def corruptions_of(bench: Bench, pairs: bool) -> list[str]:
+    """Those that can be tested here; says which can't."""
+    video, common = pairs and Frames(bench.dataset).is_video(), is_installed()
+    if get_dist_info()[0] == 0:
+        if pairs and not video:
+            print('time_offset is left out: these images are no video, in which each is like the one before it')
+        if not common:
+            print(f"ImageNet-C's common corruptions are left out: {INSTALL}")
+    return corruption_names(pairs, video, common)
+
+
 def collect_facts(args, config: Config, bench: Bench) -> dict:
     """What the figures are about, for the report."""
     versions = {'python': platform.python_version(), 'torch': torch.__version__, 'mmengine': mmengine.__version__}
@@ -205,10 +271,11 @@ def collect_facts(args, config: Config, bench: Bench) -> dict:
     settings = {
         **{
             key: getattr(args, key)
-            for key in ('suite', 'modality', 'steps', 'queries', 'seed', 'diagnostics', 'strips')
+            for key in ('suite', 'modality', 'steps', 'queries', 'seed', 'diagnostics', 'strips', 'smallest_radius')
         },
         'eps': [f'{eps * 255:.4g}/255' for eps in args.eps],
         'save_adv': args.save_adv,
+        **({'adaptive': args.adaptive} if args.adaptive else {}),
     }
     return {
         'model': {
@@ -227,6 +294,7 @@ def collect_facts(args, config: Config, bench: Bench) -> dict:
             'scenes': scenes(bench.dataset, bench.names),
         },
         'settings': settings,
+        'costs': costs(bench, config),
         'versions': versions,
         'bootstrap': {'resamples': args.bootstrap, 'level': 0.95, 'seed': args.seed},
     }
@@ -272,7 +340,12 @@ def report(args, bench: Bench, cases: list[Case], records: Records, facts: dict,
     facts['bootstrap'] |= {'blocks': str(blocks), 'length': blocks.length, 'key': blocks.key}
     bootstrap = Bootstrap(blocks, args.bootstrap, args.seed)
     channels = bench.channels
+    smallest = smallest_radii(cases, records, images, bench.score)
+    if smallest:
+        against = check_against_suite(smallest, cases, records, images, bench.score)
+        findings = [*findings, {**against.to_dict(), 'images': len(images)}]
     made = make_report(cases, records, images, bench.score, bench.class_names, bootstrap, findings, facts, channels)
+    made['smallest_radius'] = smallest
     write_report(args.out, made)
     for section in sections(made):
         if section.title in SHOWN:
@@ -297,7 +370,7 @@ def given_blocks(text: str | None, images: list[str]) -> Blocks | None:
 
 def fitting_blocks(images: list[str], cases: list[Case], records: Records, bench: Bench) -> Blocks:
     """Runs whose length suits the clean images and those under PGD-5."""
-    keys = [case.key for case in cases if case.name in ('clean', 'pgd5') and case.threat == 'both']
+    keys = [case.key for case in cases if case.name in ('clean', 'pgd5')]
     found = ([record['score'] for record in records.of(key, images)] for key in keys)
     return chosen_blocks(images, [bench.score(one, bench.class_names) for one in found])
 

@@ -9,8 +9,16 @@ from mmengine.dist import is_main_process
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 from paif_mm.arguments import Parser, output_folder, radius
 from paif_mm.attacks import AdversarialAttackHook
+from paif_mm.attacks.adaptive import adapted, read_adaptive
 from paif_mm.engine import PairVisualizationHook, PredictionFilesHook
-from paif_mm.engine.launch import add_common_arguments, apply_tta, load_config, model_files, read_attacks
+from paif_mm.engine.launch import (
+    add_common_arguments,
+    apply_tta,
+    load_config,
+    model_files,
+    plain_settings,
+    read_attacks,
+)
 from paif_mm.engine.runner import QuietRunner
 from paif_mm.evaluation import FusedImageQualityHook, ObjectOutcomeMetric
 from paif_mm.evaluation.outcomes import changes
@@ -26,7 +34,8 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=[],
         help='attack configs, as paths or as names of configs/_base_/attacks, e.g. pgd5_eps4 pgd5_eps8; '
-        'the clean test always runs too, and one table shows all',
+        'the clean test always runs too, and one table shows all; --cfg-options adaptive.eot_samples=N '
+        'adaptive.bpda.MODULE=identity adapts them to a defence',
     )
     parser.add_argument(
         '--out',
@@ -54,8 +63,10 @@ def main() -> None:
         raise SystemExit('--out and --show-dir need two folders: their files have the same names')
     args.config, args.checkpoint = model_files(args.config, args.checkpoint)
     attacks = read_attacks(args.attack)
-    hooks = {name: AdversarialAttackHook(attack, phases=('test',)) for name, attack in attacks.items()}
     config = load_config(args)
+    adaptive = read_adaptive(plain_settings(config, 'adaptive'))
+    attacks = {name: adapted(attack, adaptive) for name, attack in attacks.items()}
+    hooks = {name: AdversarialAttackHook(attack, phases=('test',)) for name, attack in attacks.items()}
     for flag, folder in (('--out', args.out), ('--show-dir', args.show_dir)):
         if folder:
             output_folder(folder, flag)

@@ -12,18 +12,18 @@ from paif_mm.perception.fuser import MARKS
 
 from .attack import PGD
 from .frozen import frozen
-from .functional import Generators, LossFunction, complete, make_ball
+from .functional import Generators, complete, make_ball
 from .objectives import Questions
 
 
 class Aligned(NamedTuple):
     """What :class:`GradientAlignment` asks of one batch.
 
-    ``loss_fn`` tells the losses of the ``clean`` images, and of noisy copies behind them; ``share`` is what their mean
-    counts in the global batch: the number of processes times this one's part of all attacked images.
+    ``loss_fn`` tells the losses of the ``clean`` images, and of ``noisy`` copies behind them; ``share`` is what their
+    mean counts in the global batch: the number of processes times this one's part of all attacked images.
     """
 
-    loss_fn: LossFunction
+    loss_fn: Questions
     clean: list[Tensor]
     noisy: list[Tensor]
     channels: list[slice]
@@ -84,30 +84,40 @@ def aligned(
 
 
 def alignment(
-    loss_fn: LossFunction, images: Sequence[Tensor], others: Sequence[Tensor], channels: Sequence[slice]
+    loss_fn: Questions, images: Sequence[Tensor], others: Sequence[Tensor], channels: Sequence[slice]
 ) -> Tensor:
     """Cosine of each image's input gradients at two points, differentiable.
 
     Args:
-        loss_fn: see :data:`~.functional.LossFunction`.
+        loss_fn (Questions): see :data:`~.functional.LossFunction`; ``loss_fn.of(places)`` is that of some images alone.
         images, others: N tensors (C, H_i, W_i) each.
         channels: groups of channels over which the cosine is taken.
 
     Returns:
-        (N,), in [-1, 1]; 1, and no gradient, for an image one of whose gradients is 0 or not finite.
+        (N,), in [-1, 1]; 1, and no gradient, for an image one of whose gradients is 0 or not finite. Such an image
+        would spoil the weights' gradients even at a weight of 0, since 0 times infinity is no number: the others are
+        asked for again without it.
     """
     points = [point.detach().requires_grad_() for point in (*images, *others)]
     losses = complete(loss_fn(points, 0.0)).loss
+    if not losses.requires_grad:  # no image reaches the loss
+        return torch.ones_like(losses[: len(images)])
     gradients = torch.autograd.grad(losses.sum(), points, create_graph=True, allow_unused=True, materialize_grads=True)
     rows = [torch.cat([gradient[part].flatten() for part in channels]) for gradient in gradients]
-    pairs = zip(rows[: len(images)], rows[len(images) :], strict=True)
-    return torch.stack([cosine(first, second) for first, second in pairs])
+    sizes = torch.stack([row.detach().abs().amax() for row in rows]).view(2, -1)
+    known = ((sizes > 0) & sizes.isfinite()).all(0).tolist()
+    if all(known):
+        return torch.stack([cosine(*pair) for pair in zip(rows[: len(images)], rows[len(images) :], strict=True)])
+    del losses, gradients, rows  # and what they keep
+    places = [place for place, is_known in enumerate(known) if is_known]
+    cosines = sizes.new_ones(len(images))
+    if not places:
+        return cosines
+    part = alignment(loss_fn.of(places), [images[i] for i in places], [others[i] for i in places], channels)
+    return cosines.index_put((torch.tensor(places, device=cosines.device),), part)
 
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:
-    """Of two vectors (D,), whatever their lengths; 1 without a gradient where one has none."""
-    sizes = torch.stack([vector.detach().abs().amax() for vector in (first, second)])
-    known = ((sizes > 0) & sizes.isfinite()).all()
-    scales = torch.where(known, sizes, 1)  # no square overflows or vanishes
-    first, second = (torch.where(known, v / scale, 1) for v, scale in zip((first, second), scales, strict=True))
+    """Of two vectors (D,) that are neither 0 nor infinite; no square overflows or vanishes, whatever their lengths."""
+    first, second = (vector / vector.detach().abs().amax() for vector in (first, second))
     return (first @ second) / (first.norm() * second.norm())

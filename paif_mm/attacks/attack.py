@@ -13,6 +13,7 @@ from paif_mm.randomness import kept_draws
 from paif_mm.registry import ATTACKS, OBJECTIVES, build
 
 from .auto_pgd import auto_pgd
+from .bpda import read_bpda, substituted
 from .frozen import frozen, unwrap
 from .functional import Budget, Generators, Losses, LossFunction, check_settings, projected_gradient
 from .objectives import Questions
@@ -88,6 +89,9 @@ class Attack(ABC):
         """What it may do to images of so many channels, in pixel units; empty where nothing is promised."""
         return []
 
+    def prepare(self, dataset) -> None:  # noqa: B027 (few need it)
+        """Learn which data set (None: unknown) is about to be tested, before its first batch."""
+
 
 @ATTACKS.register_module()
 class PGD(Attack):
@@ -117,6 +121,11 @@ class PGD(Attack):
         dtype (str): of the model's passes: ``'float32'``, also in a training with mixed precision, or ``'bfloat16'``,
             which is faster on a GPU and somewhat weaker (docs/training.md). The perturbations themselves, and so the
             budgets, are always those of fp32. Default: ``'float32'``.
+        eot_samples (int): draws of the model's randomness over which each step's gradient and losses are averaged, one
+            pass each (expectation over transformation, Athalye et al., ICML 2018): for models that draw when they
+            predict. Default: 1.
+        bpda (dict): what the backward pass takes in the place of modules that hide their gradients, by their names
+            in the model: ``{'data_preprocessor.quantise': 'identity'}``; see :mod:`~.bpda`. Default: none.
     """
 
     def __init__(
@@ -134,9 +143,13 @@ class PGD(Attack):
         restarts_at_once: int = 1,
         objective: dict | None = None,
         dtype: str = 'float32',
+        eot_samples: int = 1,
+        bpda: dict | None = None,
     ):
         super().__init__(objective)
         check_settings(norm, keep, input_diversity)
+        if not isinstance(eot_samples, int) or eot_samples < 1:
+            raise ValueError(f'eot_samples must be a whole number from 1, not {eot_samples!r}')
         if dtype not in DTYPES:
             raise ValueError(
                 f"dtype of an attack must be 'float32' or 'bfloat16', not {dtype!r}: in half precision, gradients of "
@@ -169,6 +182,8 @@ class PGD(Attack):
         self.smoothing = smoothing
         self.restarts_at_once = restarts_at_once
         self.dtype = DTYPES[dtype]
+        self.eot_samples = eot_samples
+        self.bpda = read_bpda(bpda)
 
     def __call__(
         self,
@@ -187,8 +202,9 @@ class PGD(Attack):
         budgets = self.budgets(clean[0].size(0))
         if not any(budget.eps for budget in budgets):
             return AttackResult(index, [image.clone() for image in clean], clean, None)
-        questions = Questions(self.objective, model, [sample.to(device) for sample in samples], clean, training)
-        with frozen(model, dtype=self.dtype):
+        samples = [sample.to(device) for sample in samples]
+        questions = Questions(self.objective, model, samples, clean, training, self.eot_samples)
+        with frozen(model, dtype=self.dtype), substituted(model, self.bpda):
             images, found = self.optimise(questions, clean, budgets, rng)
         exact = self.dtype == torch.float32 and not getattr(self.objective, 'scheduled', False)
         return AttackResult(index, images, clean, found.loss if found and exact else None, questions.blind)
@@ -235,8 +251,8 @@ class APGD(PGD):
     """Auto-PGD (Croce and Hein, ICML 2020): chooses its own steps, and keeps the iterate of highest harm per image.
 
     Args:
-        eps (float | str | dict), norm, dtype (str), restarts, restarts_at_once (int), objective (dict): see
-            :class:`PGD`.
+        eps (float | str | dict), norm, dtype (str), restarts, restarts_at_once, eot_samples (int), objective,
+            bpda (dict): see :class:`PGD`.
         steps (int): gradient steps per restart. Default: 100.
         large_radii (bool): search balls of 2 eps and 1.5 eps first, for .3 of the steps each (SEA, ECCV 2024); for
             long runs. Default: False.
@@ -252,6 +268,8 @@ class APGD(PGD):
         large_radii: bool = False,
         objective: dict | None = None,
         dtype: str = 'float32',
+        eot_samples: int = 1,
+        bpda: dict | None = None,
     ):
         super().__init__(
             eps,
@@ -261,6 +279,8 @@ class APGD(PGD):
             restarts_at_once=restarts_at_once,
             objective=objective,
             dtype=dtype,
+            eot_samples=eot_samples,
+            bpda=bpda,
         )
         self.stages = ((0.3, 2.0), (0.3, 1.5), (0.4, 1.0)) if large_radii else ((1.0, 1.0),)
 
@@ -278,11 +298,14 @@ class Square(PGD):
 
     Args:
         eps (float | str | dict), objective (dict): see :class:`PGD`; the objective need not be differentiable.
-        queries (int): forward passes per image. Default: 1000.
+        queries (int): forward passes per image, or so many times ``eot_samples``. Default: 1000.
+        eot_samples (int): see :class:`PGD`.
     """
 
-    def __init__(self, eps: float | str | dict, queries: int = 1000, objective: dict | None = None):
-        super().__init__(eps, steps=queries, objective=objective)
+    def __init__(
+        self, eps: float | str | dict, queries: int = 1000, objective: dict | None = None, eot_samples: int = 1
+    ):
+        super().__init__(eps, steps=queries, objective=objective, eot_samples=eot_samples)
 
     def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget], rng: Generators):
         with torch.no_grad():

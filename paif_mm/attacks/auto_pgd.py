@@ -37,10 +37,12 @@ def auto_pgd(
     """Maximise each image's loss within a ball by APGD (Croce and Hein, ICML 2020, Algorithm 1).
 
     The step starts at two radii. At checkpoints, ever closer together, an image that got on in too few of the steps
-    since the last one, or whose best point did not change, goes on from its best point with half the step. Whether it
-    gets on is told by its loss, or by another one that steers, see :class:`~.functional.Losses`. With several stages,
-    each but the last searches a larger ball, and the next one starts from its points of highest harm, projected. (Both
-    as in SEA, Croce et al., ECCV 2024: steered by the mean cross-entropy, and from the least accurate points.)
+    since the last one, or whose best point did not change, goes on from its best point with half the step. Too few are
+    fewer than three quarters, as the paper writes; its published code and SEA's halve at exactly three quarters, too,
+    which differs only after a multiple of four steps. Whether an image gets on is told by its loss, or by another one
+    that steers, see :class:`~.functional.Losses`. With several stages, each but the last searches a larger ball, and
+    the next one starts from its points of highest harm, projected. (Both as in SEA, Croce et al., ECCV 2024: steered by
+    the mean cross-entropy, and from the least accurate points.)
 
     Args:
         loss_fn, images, budgets, norm, restarts_at_once, rng, bounds: see :func:`~.functional.projected_gradient`; step

@@ -2,9 +2,11 @@
 
 On disk: ``clean/NAME.png`` and ``<level>/NAME.png``, 8-bit RGBA with infrared as the fourth channel (MFNet's kind, as
 LoadPairFromFile reads), and ``manifest.json`` with what they are and a hash of each. :meth:`AttackBank.unpack` adds
-``pixels.bin``, the same pairs decoded, and ``pixels.json``, where in it each begins; both may be deleted at any time.
+``pixels.bin``, the same pairs decoded, and ``pixels.json``, its hash and where in it each pair begins; both may be
+deleted at any time.
 """
 
+import hashlib
 import json
 import warnings
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paif_mm.files import file_hash, write_bytes, write_json, writing
+from paif_mm.files import file_hash, locked, remove_partials, write_bytes, write_json, writing
 
 from .functional import Budget
 
@@ -71,8 +73,10 @@ class AttackBank:
     def unpack(self) -> bool:
         """Read pairs from decoded pixels from now on, of which a crop touches its own rows alone. Don't write to them.
 
-        They are one file in the bank's folder, 4 H W bytes a pair and level, made by whoever asks first. It is mapped
-        into memory, so that workers and processes share it, and what is read often stays there.
+        They are one file in the bank's folder, 4 H W bytes a pair and level, made by whoever asks first, while others
+        wait. Later ones compare its hash first, as they did the images': a second or two for a gigabyte. A file that is
+        not what it was is made anew. It is mapped into memory, so that workers and processes share it, and what is read
+        often stays there.
 
         Returns:
             Whether it was made now.
@@ -82,13 +86,21 @@ class AttackBank:
                 read from their images as before.
         """
         manifest = file_hash(self.folder / MANIFEST)
-        made = not Unpacked.fits(self.folder, manifest)
-        if made:
-            Unpacked.make(self.folder, list(self.manifest['files']), manifest)
+        made = not Unpacked.fits(self.folder, manifest) and self._decode(manifest)
         unpacked = Unpacked(self.folder)
         unpacked.pixels()
         self._unpacked = unpacked
         return made
+
+    def _decode(self, manifest: str) -> bool:
+        """Whether the pixels were made here, and not by another process that was at it."""
+        with locked(self.folder / MANIFEST) as alone:
+            if alone:
+                remove_partials(self.folder / PIXELS)
+                if Unpacked.fits(self.folder, manifest):
+                    return False
+            Unpacked.make(self.folder, list(self.manifest['files']), manifest)
+        return True
 
     def _pair(self, level: str, name: str) -> Tensor:
         file = f'{level}/{name}.png'
@@ -110,24 +122,28 @@ class Unpacked:
 
     @staticmethod
     def fits(folder: Path, manifest: str) -> bool:
-        """Whether pixels are there, whole, and of the bank with this hash of its manifest."""
+        """Whether pixels are there, as they were written, and of the bank with this hash of its manifest."""
         try:
             content = json.loads((folder / PLACES).read_text(encoding='utf-8'))
-            return content['manifest'] == manifest and (folder / PIXELS).stat().st_size == content['size']
-        except (OSError, ValueError, KeyError):
+            whole = content['manifest'] == manifest and (folder / PIXELS).stat().st_size == content['size']
+            return whole and file_hash(folder / PIXELS) == content['hash']
+        except (OSError, ValueError, KeyError, TypeError):
             return False
 
     @staticmethod
     def make(folder: Path, files: Sequence[str], manifest: str) -> None:
         """Decode all files of a bank; a crash leaves none, or whole ones."""
-        places, size = {}, 0
+        places, size, digest = {}, 0, hashlib.sha256()
         with writing(folder / PIXELS) as out:
             for file in files:
                 pair = read_pair(folder / file)
-                out.write(np.ascontiguousarray(pair.permute(1, 2, 0).numpy()))
+                pixels = np.ascontiguousarray(pair.permute(1, 2, 0).numpy())
+                out.write(pixels)
+                digest.update(pixels)
                 places[file] = [size, *pair.shape[1:]]
                 size += pair.numel()
-        write_json(folder / PLACES, {'manifest': manifest, 'size': size, 'places': places})
+        content = {'manifest': manifest, 'size': size, 'hash': digest.hexdigest(), 'places': places}
+        write_json(folder / PLACES, content)
 
     def pair(self, file: str) -> Tensor:
         """(4, H, W) uint8, a view of the file, which must not be written to: nothing is read before it is looked at."""

@@ -26,7 +26,9 @@ class Losses(NamedTuple):
 #: Maps a list of N images (C, H_i, W_i), and the share of the attack's steps that are done (0 in the first step, 1 for
 #: a last look), to :class:`Losses`, or to losses (N,) that are the harm, too; larger is worse for the model. Where
 #: several restarts run at once, the list holds all N images of one restart after those of another. A method
-#: ``found(harm)``, if it has one, is told the worst harm so far.
+#: ``found(harm)``, if it has one, is told the worst harm so far. A number ``eot_samples``, if it has one, says over how
+#: many calls losses and gradients are averaged: for models that draw at random (expectation over transformation,
+#: Athalye et al., ICML 2018).
 LossFunction = Callable[[list[Tensor], float], 'Tensor | Losses']
 #: One generator per image, so that what is random about an image does not depend on its batch; None: torch's own. CPU
 #: generators draw the same numbers whatever the device, generators of the images' device spare the way to it.
@@ -132,7 +134,19 @@ def worst_of_restarts(
 
 
 def differentiate(loss_fn: LossFunction, points: Sequence[Tensor], progress: float) -> tuple[Losses, list[Tensor]]:
-    """Losses of images, detached, and the gradient of each one's loss towards it."""
+    """Losses of images, detached, and the gradient of each one's loss towards it; means over the loss's samples."""
+    samples = getattr(loss_fn, 'eot_samples', 1)
+    losses, gradients = _differentiate_once(loss_fn, points, progress)
+    for _ in range(samples - 1):  # one after the other: a graph of all of them would take as many times the memory
+        more, others = _differentiate_once(loss_fn, points, progress)
+        losses = _sum(losses, more)
+        gradients = [gradient + other for gradient, other in zip(gradients, others, strict=True)]
+    if samples == 1:
+        return losses, gradients
+    return Losses(*(value / samples for value in losses)), [gradient / samples for gradient in gradients]
+
+
+def _differentiate_once(loss_fn: LossFunction, points: Sequence[Tensor], progress: float):
     points = [point.detach().requires_grad_() for point in points]
     losses = complete(loss_fn(points, progress))
     # an image that the loss no longer asks about, or that a model cut off its output, has a gradient of 0
@@ -156,8 +170,16 @@ def ascent(loss_fn: LossFunction, points: Sequence[Tensor], progress: float) -> 
 
 @torch.no_grad()
 def look(loss_fn: LossFunction, points: Sequence[Tensor]) -> Losses:
-    """Losses of images, without gradients."""
-    return complete(loss_fn(list(points), 1.0))
+    """Losses of images, without gradients; means over the loss's samples."""
+    samples = getattr(loss_fn, 'eot_samples', 1)
+    losses = complete(loss_fn(list(points), 1.0))
+    for _ in range(samples - 1):
+        losses = _sum(losses, complete(loss_fn(list(points), 1.0)))
+    return losses if samples == 1 else Losses(*(value / samples for value in losses))
+
+
+def _sum(a: Losses, b: Losses) -> Losses:
+    return Losses(*(one + other for one, other in zip(a, b, strict=True)))
 
 
 def complete(losses: Tensor | Losses) -> Losses:

@@ -225,10 +225,10 @@ class AdversarialAttackHook(Hook):
         self._evaluate(runner, data_batch, 'test')
 
     def before_val_epoch(self, runner) -> None:
-        self._open_audit('val')
+        self._open_audit(runner, 'val')
 
     def before_test_epoch(self, runner) -> None:
-        self._open_audit('test')
+        self._open_audit(runner, 'test')
 
     def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         self._look_again(runner, batch_idx, 'val')
@@ -260,9 +260,11 @@ class AdversarialAttackHook(Hook):
         self.audit.update(result, self.attack, before, after, counted)
         replace(runner.model, data_batch, result)
 
-    def _open_audit(self, phase: str) -> None:
+    def _open_audit(self, runner, phase: str) -> None:
         if phase in self.phases:
+            name_classes(unwrap(runner.model), getattr(runner, f'{phase}_dataloader', None))
             self.audit, self._fingerprint, self._seen = Audit(), None, 0
+            self.attack.prepare(getattr(getattr(runner, f'{phase}_dataloader'), 'dataset', None))
 
     def _look_again(self, runner, batch_idx: int, phase: str) -> None:
         """After the last batch: hooks that exchanged the weights for this evaluation are about to undo it."""
@@ -275,6 +277,13 @@ class AdversarialAttackHook(Hook):
 
     def _generator(self, *parts, device='cpu') -> torch.Generator:
         return torch.Generator(device).manual_seed(hash_seed(self._seed, *parts))
+
+
+def name_classes(model, loader) -> None:
+    """Tell a model what its classes are called, as OpenMMLab's inference does, for attacks that name some."""
+    meta = getattr(getattr(loader, 'dataset', None), 'metainfo', None)
+    if meta:
+        model.dataset_meta = meta
 
 
 def replace(model, data_batch: dict, result: AttackResult) -> None:

@@ -38,11 +38,12 @@ class Questions:
     asked about again, in no step and in no restart. Its losses are then -inf, so that what was found stays the worst.
 
     What a model draws at random when it is asked (a randomised defence, the bases of HamNet) differs from step to step,
-    but is no draw of the global generators.
+    but is no draw of the global generators. Losses and gradients are means over ``eot_samples`` such draws.
     """
 
-    def __init__(self, objective, model, data_samples: list, clean: list[Tensor], training: bool):
+    def __init__(self, objective, model, data_samples: list, clean: list[Tensor], training: bool, eot_samples: int = 1):
         self.objective, self.model, self.training = objective, model, training
+        self.eot_samples = eot_samples
         self.data_samples, self.clean = data_samples, clean
         self.settled = [False] * len(clean)
         self.draws = OwnDraws(clean[0].device)
@@ -60,6 +61,11 @@ class Questions:
         if len(asked) == len(images):
             return losses
         return Losses(*(_spread(values, asked, len(images)) for values in complete(losses)))
+
+    def of(self, places: Sequence[int]) -> 'Questions':
+        """The same of some of the images alone."""
+        samples, clean = ([kind[i] for i in places] for kind in (self.data_samples, self.clean))
+        return Questions(self.objective, self.model, samples, clean, self.training)
 
     def blinded(self, flags: Tensor) -> None:
         """Learn which images (N,), or several copies of them in a row, had gradients that are not finite."""
@@ -154,10 +160,7 @@ class PixelLoss:
         self.steered = name in STEERED
 
     def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Losses:
-        from mmseg.models.segmentors.base import BaseSegmentor
-
-        if not isinstance(model, BaseSegmentor):
-            raise TypeError(f'PixelLoss attacks segmentors, not {type(model).__name__}: use TaskLoss')
+        require_segmentor(model, 'PixelLoss', 'use TaskLoss')
         require_annotations(data_samples)
         groups = [
             self._image_losses(logits, label, progress)
@@ -298,6 +301,16 @@ def as_the_network_sees(sample):
         resized = F.interpolate(stuff.sem_seg[None].float(), size, mode='nearest')[0].to(stuff.sem_seg.dtype)
         sample.set_field(type(stuff)(sem_seg=resized), 'gt_sem_seg')
     return sample
+
+
+def require_segmentor(model: nn.Module, who: str, instead: str = '') -> nn.Module:
+    """The model itself; raises TypeError where it is no segmentor of mmseg."""
+    from mmseg.models.segmentors.base import BaseSegmentor
+
+    if not isinstance(model, BaseSegmentor):
+        hint = f': {instead}' if instead else ''
+        raise TypeError(f'{who} attacks segmentors, not {type(model).__name__}{hint}')
+    return model
 
 
 def require_annotations(data_samples: list) -> None:

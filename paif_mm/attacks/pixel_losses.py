@@ -87,6 +87,17 @@ def dlr(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
     return (_margin(logits, labels) / spread.clamp_min(1e-12)).clamp_max(0)
 
 
+def scaled_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """z_y - max_{j != y} z_j over z_1st - z_3rd, above 0 where a pixel is right; with two classes, the margin itself.
+
+    No gradient flows through the scale, which changes no sign.
+    """
+    if logits.size(1) < 3:
+        return -_margin(logits, labels)
+    largest = logits.detach().topk(3, dim=1).values
+    return -_margin(logits, labels) / (largest[:, 0] - largest[:, 2]).clamp_min(1e-12)
+
+
 def _margin(logits: Tensor, labels: Tensor) -> Tensor:
     own = logits.gather(1, labels[:, None]).squeeze(1)
     others = logits.scatter(1, labels[:, None], -torch.inf)

@@ -22,7 +22,7 @@ class NFGSM(PGD):
         eps (float | dict): radius to defend, in [0, 1] units; see :class:`PGD`.
         noise (float): of the uniform noise, in radii. Default: 2.
         step (float): in radii. Default: 1.
-        objective (dict), dtype (str): see :class:`PGD`.
+        objective, bpda (dict), dtype (str), eot_samples (int): see :class:`PGD`.
     """
 
     for_training = True
@@ -34,8 +34,19 @@ class NFGSM(PGD):
         step: float = 1.0,
         objective: dict | None = None,
         dtype: str = 'float32',
+        eot_samples: int = 1,
+        bpda: dict | None = None,
     ):
-        super().__init__(eps, step_size=eps, steps=1, keep='last', objective=objective, dtype=dtype)
+        super().__init__(
+            eps,
+            step_size=eps,
+            steps=1,
+            keep='last',
+            objective=objective,
+            dtype=dtype,
+            eot_samples=eot_samples,
+            bpda=bpda,
+        )
         if noise < 0 or step <= 0:
             raise ValueError(f'noise must not be negative and step must be positive, not {noise} and {step}')
         self.noise, self.step = noise, step
@@ -72,11 +83,20 @@ class StepControlFGSM(PGD):
 
     Args:
         eps (float | dict): radius in [0, 1] units; see :class:`PGD`.
+        eot_samples (int), bpda (dict): see :class:`PGD`.
     """
 
-    def __init__(self, eps: float | dict):
-        margin = {'type': 'PixelLoss', 'name': 'margin'}
-        super().__init__(eps, step_size=eps, steps=1, random_start=False, keep='last', objective=margin)
+    def __init__(self, eps: float | dict, eot_samples: int = 1, bpda: dict | None = None):
+        super().__init__(
+            eps,
+            step_size=eps,
+            steps=1,
+            random_start=False,
+            keep='last',
+            objective={'type': 'PixelLoss', 'name': 'margin'},
+            eot_samples=eot_samples,
+            bpda=bpda,
+        )
 
     def optimise(self, loss_fn: LossFunction, images: list[Tensor], budgets: list[Budget], rng: Generators):
         losses, gradients = ascent(loss_fn, images, 0.0)  # of -M, at most 0

@@ -28,6 +28,7 @@ def diversify(loss_fn, probability: float, rng=None):
         return loss_fn(images, progress)
 
     seen.blinded = getattr(loss_fn, 'blinded', None)
+    seen.eot_samples = getattr(loss_fn, 'eot_samples', 1)
     return seen
 
 

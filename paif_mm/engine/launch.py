@@ -1,6 +1,7 @@
 """What the command-line tools share: mmseg's flags, and a config made ready to run."""
 
 import argparse
+import json
 import os
 import os.path as osp
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 
 from paif_mm import zoo
@@ -139,6 +140,16 @@ def inner_datasets(dataset: dict) -> list[dict]:
     return [found for one in inner for found in inner_datasets(one)]
 
 
+def unaugmented(config: Config, split: str):
+    """The pairs and labels of a split as they are on disk."""
+    dataset = needed(config, f'{split}_dataloader', '--split').dataset
+    if 'pipeline' not in dataset:
+        raise SystemExit(
+            f'{split}_dataloader.dataset ({dataset.type}) has no pipeline of its own: name the inner data set'
+        )
+    return DATASETS.build({**dataset, 'pipeline': config.test_dataloader.dataset.pipeline})
+
+
 def apply_tta(config: Config) -> None:
     """Let a config test with test-time augmentation; changed in place.
 
@@ -205,4 +216,21 @@ def read_attack(name: str) -> dict:
     config = read_config(str(path))
     if 'attack' not in config:
         raise SystemExit(f"attack config {path} defines no attack: write attack = dict(type='PGD', eps=...)")
-    return config.attack.to_dict()
+    return plain_settings(config, 'attack')
+
+
+def plain_settings(config: Config, section: str) -> dict:
+    """A section of a config that results are going to name, empty where there is none.
+
+    Raises:
+        ConfigError: it holds what no JSON can.
+    """
+    settings = config.to_dict().get(section) or {}
+    try:
+        json.dumps(settings)
+    except TypeError:
+        raise ConfigError(
+            f"{section} of {config.filename} holds an object, which results can't write down: name a function as "
+            "'package.module.function'"
+        ) from None
+    return settings

@@ -13,7 +13,15 @@ from paif_mm.spelling import choices, known_arguments, meant
 
 #: What mmengine's runner and the tools read at the top of a config beside the runner's own arguments.
 BESIDES = ('runner_type', 'tta_model', 'tta_pipeline', 'custom_imports', 'model_wrapper_cfg', 'find_unused_parameters')
-BESIDES += ('sync_bn', 'compile', 'efficient_conv_bn_eval', 'activation_checkpointing', 'strategy', 'backend_args')
+BESIDES += (
+    'adaptive',
+    'sync_bn',
+    'compile',
+    'efficient_conv_bn_eval',
+    'activation_checkpointing',
+    'strategy',
+    'backend_args',
+)
 #: Keys that a section may have beside its class's arguments, by the section's name or its name's end.
 SECTIONS = {
     '_dataloader': (*known_arguments(DataLoader)[0], 'num_batch_per_epoch'),

@@ -238,19 +238,6 @@ def total(score: type[MeanIoU] | type[AveragePrecision], records: Sequence[Mappi
     return float(score(records).figures(np.ones((1, len(records))))[score.name][0])
 
 
-def class_count(model) -> int:
-    """Number of classes of a segmentor, or of a detector with one or two stages."""
-    for path in (('num_classes',), ('bbox_head', 'num_classes'), ('roi_head', 'bbox_head', 'num_classes')):
-        part = model
-        for name in path:
-            part = getattr(part, name, None)
-            if isinstance(part, torch.nn.ModuleList):  # cascades
-                part = part[-1]
-        if part is not None:
-            return part
-    raise TypeError(f'{type(model).__name__} tells no number of classes: it is no segmentor or detector of boxes')
-
-
 def _recall_by_size(predicted: np.ndarray, label: np.ndarray, classes: int) -> list[list[int]]:
     """[right, all] pixels of the objects of each size."""
     counts = [[0, 0] for _ in SIZES]

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .channels import makes_graph
+from .channels import makes_graph, times
 
 #: An output below zero tells its input, and the slope's gradient with it, up to rounding; not if the slope is tiny.
 SMALLEST_SLOPE = 1e-3
@@ -16,8 +16,8 @@ class PReLU(nn.PReLU):
     On a CPU the result overwrites the input, since memory that was never touched costs more than the arithmetic: a
     quarter of the time. A backward pass keeps the result alone, whose sign is the input's while the slope is positive.
     Elsewhere, for a slope below 1e-3 under autograd, and where only shapes or graphs are computed (fake tensors,
-    compilation, tracing), it is ``nn.PReLU``. Names in checkpoints are those of ``nn.PReLU``, and so are values and
-    first and second derivatives.
+    compilation, tracing, ``torch.func``), it is ``nn.PReLU``. Names in checkpoints are those of ``nn.PReLU``, and so
+    are values and first and second derivatives.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class _PReLU(torch.autograd.Function):
             grad_x = torch.where(y > 0, grad, slope * grad)
         else:
             grad_x = torch.ops.aten.leaky_relu_backward(grad, y, slope.item(), True)
-        return grad_x, (y.clamp(max=0).mul_(grad).sum() / slope).reshape(slope.shape)
+        return grad_x, (times(y.clamp(max=0), grad).sum() / slope).reshape(slope.shape)
 
 
 def _has_values(x: Tensor) -> bool:

@@ -3,11 +3,30 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def makes_graph() -> bool:
-    """Whether a call is compiled or traced: then it is written in torch's own operators, which a graph can hold."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    """Whether a call is compiled, traced, or transformed by ``torch.func`` or forward-mode differentiation.
+
+    Then it is written in torch's own operators, out of place: a graph can hold them, and every transform knows them.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
+
+
+def times(fresh: Tensor, grad: Tensor) -> Tensor:
+    """fresh * grad, in place of ``fresh``: a backward pass's own tensor, which nobody reads afterwards.
+
+    Beside it where ``grad`` stands for several gradients at once (``vmap``, ``is_grads_batched``), for which it has no
+    room.
+    """
+    batched = makes_graph() or torch._C._functorch.is_legacy_batchedtensor(grad)
+    return fresh * grad if batched else fresh.mul_(grad)
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -52,4 +71,4 @@ class _Extremum(torch.autograd.Function):
             x, extremum = ctx.saved_tensors
             hits = torch.eq(x, extremum, out=torch.empty_like(x))  # 1 or 0
             count = hits.sum(1, keepdim=True)
-        return hits.mul_(grad / count), None
+        return times(hits, grad / count), None

@@ -122,7 +122,7 @@ class _Mix(torch.autograd.Function):
         mixed = mix(*inputs, kept)
         *tensors, ctx.radius = inputs
         ctx.save_for_backward(*tensors, *kept)
-        return mixed
+        return mixed.data  # no view, which no operation behind it could overwrite
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -169,7 +169,7 @@ def _mix_gradients(
 
 def _outer(a: Tensor, b: Tensor) -> Tensor:
     """sum over all pixels of a b^T, (C, C)."""
-    a, b = (x.permute(0, 2, 3, 1).flatten(0, 2) for x in (a, b))
+    a, b = (x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) for x in (a, b))
     return a.t() @ b
 
 

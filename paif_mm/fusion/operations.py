@@ -2,6 +2,10 @@
 
 Every operation maps (N, C, H, W) to (N, C, H, W) for any H, W >= 1, has no convolution bias, and is built from
 ``channels`` alone: ``OPERATIONS.build(dict(type='3-DB', channels=32))``. The number in a name is the kernel size.
+
+An operation leaves its input as it is: skip connections, other candidates of a search and backward passes read it
+afterwards, so that ``nn.ReLU(inplace=True)`` must not come first. Its output is fresh, or the input itself: it is
+overwritten if no gradient is wanted.
 """
 
 import torch
@@ -235,8 +239,30 @@ def skip(x: Tensor, y: Tensor, scale: float = 1) -> Tensor:
 
 
 def build_operation(name: str, channels: int) -> nn.Module:
-    """Build the operation registered as ``name``; raises :class:`KeyError` for an unknown name."""
-    return OPERATIONS.build({'type': name, 'channels': channels})
+    """Build the operation registered as ``name``.
+
+    Raises:
+        KeyError: there is none.
+        ValueError: it overwrites its input.
+    """
+    operation = OPERATIONS.build({'type': name, 'channels': channels})
+    if _overwrites(operation, channels):
+        raise ValueError(
+            f'operation {name} overwrites its input, which others may read: let it work on a copy (inplace=False)'
+        )
+    return operation
+
+
+def _overwrites(operation: nn.Module, channels: int) -> bool:
+    """Seen on one pixel, once, since compiled code and inference mode do not count writes."""
+    modes = {module: module.training for module in operation.modules()}
+    with torch.inference_mode(False), torch.no_grad():
+        x = torch.zeros(1, channels, 1, 1)
+        before = x._version
+        operation.eval()(x)
+    for module, training in modes.items():
+        module.training = training
+    return x._version != before
 
 
 def _register(name: str, operation: type, **settings) -> None:

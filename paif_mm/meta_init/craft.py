@@ -12,8 +12,9 @@ from torch import Tensor
 from paif_mm.attacks import PGD
 from paif_mm.attacks.attack import MODALITIES
 from paif_mm.attacks.bank import CLEAN, MANIFEST, VERSION, AttackBank, round_into_ball, write_pair
+from paif_mm.checks import class_count
 from paif_mm.data.splits import places
-from paif_mm.evaluation.score import class_count, score_of, total
+from paif_mm.evaluation.score import score_of, total
 from paif_mm.files import append_json_lines, hash_seed, read_json_lines, write_json
 from paif_mm.randomness import kept_draws
 

@@ -59,6 +59,11 @@ class Blocks:
             raise ValueError(f'blocks {key!r} puts all images into one block: nothing is left to draw')
         return cls(list(range(len(images))), None, names, key)
 
+    @property
+    def count(self) -> float:
+        """How many blocks there are."""
+        return len(self.order) / self.length if self.names is None else len(set(self.names))
+
     def weights(self, resamples: int, rng: np.random.Generator) -> np.ndarray:
         """How often each image (N,) is in each of B resamples, (B, N)."""
         count = len(self.order)
@@ -85,13 +90,15 @@ def run_length(series: np.ndarray) -> int:
 
     Politis and White 2004 (as corrected by Patton, Politis and White 2009), for the circular block bootstrap of a
     mean: correlations count up to twice the lag after which none of the next few is larger than chance; the length
-    that makes the interval's error least grows with the cube root of N. At most a third of N.
+    that makes the interval's error least grows with the cube root of N. At most a third of N. Values that are not
+    finite are left out.
     """
     series = np.asarray(series, np.float64)
+    series = series[np.isfinite(series)]
     count = len(series)
-    spread = series - series.mean()
-    if count < 8 or not np.isfinite(spread).all() or spread.std() < 1e-12:
+    if count < 8 or series.std() < 1e-12:
         return 1
+    spread = series - series.mean()
     several = max(5, math.ceil(math.sqrt(math.log10(count))))
     most = min(math.ceil(math.sqrt(count)) + several, count - 1)
     covariance = np.array([spread[: count - lag] @ spread[lag:] / count for lag in range(most + 1)])

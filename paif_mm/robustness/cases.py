@@ -1,22 +1,26 @@
 """What a model is tested against: cases, and the suites that put them together."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 
 from paif_mm.attacks import PGD
-from paif_mm.attacks.corruptions import CORRUPTIONS, SEVERITIES
+from paif_mm.attacks.adaptive import adapted
+from paif_mm.corruptions import COMMON, CORRUPTIONS, OFF, SEVERITIES, TIME_OFFSET
+from paif_mm.data.colour import VISIBLE
 from paif_mm.registry import ATTACKS, build
 
 from .balls import Ball
 
-SUITES = ('paper', 'strong', 'full')
+SUITES = ('paper', 'strong', 'full', 'trouble')
 THREATS = ('both', 'ir', 'vis', 'split')
 #: Shares of one budget that infrared gets in the threat 'split'; visible gets the rest.
 SPLITS = (0.0, 0.25, 0.5, 0.75, 1.0)
-STEPS = {'paper': 100, 'strong': 100, 'full': 300}
+STEPS = {'paper': 100, 'strong': 100, 'full': 300, 'trouble': 100}
 DEFAULT_EPS = {'mIoU': (4 / 255, 8 / 255), 'AP50': (1 / 255, 4 / 255)}  # the paper's, by the score that is tested
-CORRUPTION, TRANSFER, QUERY = 'corruption', 'transfer', 'query'
+CORRUPTION, TRANSFER, QUERY, MINIMUM = 'corruption', 'transfer', 'query', 'minimum'
+#: Attacks of the ensemble of SEA (Croce et al., ECCV 2024) and their losses of pixels.
+SEA = {'apgd_js': 'jensen_shannon', 'apgd_mce': 'masked_cross_entropy', 'apgd_bmce': 'balanced_cross_entropy'}
 #: What detectors of mmdet call their losses of classes and of boxes.
 TERMS = {'cls': ('*cls*', '*heatmap*'), 'box': ('*bbox*', '*wh*', '*xy*', '*offset*')}
 
@@ -32,7 +36,7 @@ class Case:
         threat (str): what may be changed: ``both``, ``ir``, ``vis``, or shares of the budget as ``ir25+vis75``.
         norm (str): ``linf`` or ``l2``.
         kind (str): ``gradient`` (through the model), ``query``, ``transfer``, ``fusion`` (gradients of the fusion loss
-            only) or ``corruption``.
+            only), ``corruption`` or ``minimum`` (the least norm, whatever it is).
         passes (float): what it costs per image, in forward and backward passes.
     """
 
@@ -84,6 +88,7 @@ def make_suite(
     queries: int = 1000,
     losses: Sequence[str] = ('loss_cls', 'loss_bbox'),
     class_weight: Sequence[float] | None = None,
+    corruptions: Sequence[str] | None = None,
 ) -> list[Case]:
     """The cases of a suite, the clean one first.
 
@@ -93,8 +98,11 @@ def make_suite(
       Detection: all losses, the classification's and the boxes'.
     * ``full``: that with SEA's 300 steps, the attacks that the literature cites (SegPGD, CosPGD, DLR) and Square; all
       but Square in L2, too; for pairs, all again for either modality alone and for one budget split between both,
-      every corruption at five severities and a missing modality; for fused models, the fusion loss as the objective,
-      which is the other published protocol (A2RNet, AAAI 2025).
+      every corruption at five severities and a missing modality; for fused models, attacks on the fusion itself:
+      the fusion loss as the objective, which is the other published protocol (A2RNet, AAAI 2025), one modality chosen
+      for each pair, a fused image that stays clean to the eye, and (segmentation) modalities that disagree.
+    * ``trouble``: no adversary, but every corruption at five severities and a missing modality; of plain images those
+      of the visible one.
 
     Args:
         suite: one of :data:`SUITES`.
@@ -106,12 +114,16 @@ def make_suite(
         steps: of Auto-PGD. Default: :data:`STEPS`.
         l2_eps: L2 radii of the whole image in [0, 1] units, for ``full``.
         queries: of Square, for ``full``.
+        corruptions: names of those that ``full`` and ``trouble`` hold, see :func:`corruption_names`.
         losses: names of a detector's losses; attacks on classes or boxes are left out where it has none.
         class_weight: what a pixel of each class weighs in the balanced loss, for the data set, as in SEA. Default:
             classes count alike in each image.
     """
     if suite not in SUITES:
         raise ValueError(f'suite must be one of {", ".join(SUITES)}, not {suite!r}')
+    corruptions = corruption_names(pairs) if corruptions is None else corruptions
+    if suite == 'trouble':
+        return [CLEAN, *corruption_cases(corruptions)]
     steps = STEPS[suite] if steps is None else steps
     asked = _threats(threats, pairs)
     attacks = [_PGD5]
@@ -123,8 +135,8 @@ def make_suite(
     cases = [CLEAN, *_against(attacks, eps, every)]
     if suite == 'full':
         cases += _against([attack for attack in attacks if attack[2] == 'gradient'], l2_eps, asked, 'l2')
-        cases += _against([_FUSION], eps, ['both']) if fused else []
-        cases += corruption_cases() if pairs else []
+        cases += _against(_on_fusion(score, steps), eps, ['both']) if fused else []
+        cases += corruption_cases(corruptions)
     return cases
 
 
@@ -138,12 +150,27 @@ def _against(attacks: Sequence[tuple], eps: Sequence[float], threats: Sequence[s
     ]
 
 
-def corruption_cases() -> list[Case]:
-    """Every corruption at each of its severities."""
+def corruption_names(pairs: bool = True, video: bool = False, common: bool = False) -> list[str]:
+    """Corruptions that can be tested.
+
+    Args:
+        pairs: whether the inputs are pairs; of plain images the visible ones.
+        video: whether the data set is one, so that there are earlier frames.
+        common: whether to take those of ImageNet-C, too, which need a package.
+    """
+    names = []
+    for name, (family, channels, *_) in CORRUPTIONS.items():
+        known = pairs or (channels == VISIBLE and family != OFF)
+        if known and (video or name != TIME_OFFSET) and (common or family != COMMON):
+            names.append(name)
+    return names
+
+
+def corruption_cases(names: Sequence[str]) -> list[Case]:
+    """Every corruption at each of its severities; a sensor is off once."""
     cases = []
-    for name in CORRUPTIONS:
-        degrees = SEVERITIES if not name.startswith('missing') else (None,)
-        for severity in degrees:
+    for name in names:
+        for severity in (None,) if CORRUPTIONS[name].family == OFF else SEVERITIES:
             attack = {'type': 'Corruption', 'name': name, **({'severity': severity} if severity else {})}
             title = f'{name}{severity or ""}'
             cases.append(Case(title, attack, kind=CORRUPTION, threat='both', passes=0.0))
@@ -184,14 +211,25 @@ def config_case(name: str, attack: dict, channels: int = 4) -> Case:
     """
     built = build(ATTACKS, attack)
     kind = {'Corruption': CORRUPTION, 'TransferAttack': TRANSFER, 'BankAttack': TRANSFER, 'Square': QUERY}
+    kind['ALMAProx'] = MINIMUM
     kind = kind.get(attack['type'].rpartition('.')[2], 'gradient')
     through = attack.get('attack', attack)  # of a transferred attack, the one on its source
     passes = through.get('steps', through.get('queries', 0)) * through.get('restarts', 1)
+    passes *= through.get('eot_samples', 1)
     ball = Ball.of(built.norm, built.budgets(channels))
     eps, threat = _named(ball, channels)
-    if eps is None and kind != CORRUPTION:
+    if eps is None and kind not in (CORRUPTION, MINIMUM):
         name = f'{name}-custom'
     return Case(name, attack, eps, threat, built.norm, kind, passes)
+
+
+def adapted_case(case: Case, adaptive: Mapping) -> Case:
+    """A case whose attack knows the defence, see :func:`~paif_mm.attacks.adaptive.adapted`."""
+    if not case.attack:
+        return case
+    attack = adapted(case.attack, adaptive)
+    times = attack.get('eot_samples', 1) / case.attack.get('eot_samples', 1)
+    return replace(case, attack=attack, passes=case.passes * times)
 
 
 def _named(ball: Ball, channels: int) -> tuple[float | None, str]:
@@ -210,12 +248,29 @@ def threat_ball(norm: str, eps: float, threat: str, channels: int) -> Ball:
 
 
 _PGD5 = ('pgd5', {'type': 'PGD', 'steps': 5}, 'gradient', 5.7)
-_FUSION = ('fusion20', {'type': 'PGD', 'steps': 20, 'objective': {'type': 'FusionObjective'}}, 'fusion', 20)
 
 
 def strongest(score: str) -> dict:
     """The objective that leaves least where only one is asked for: in few steps, and by queries."""
     return {'type': 'PixelLoss', 'name': 'jensen_shannon'} if score == 'mIoU' else {'type': 'TaskLoss'}
+
+
+def _on_fusion(score: str, steps: int) -> list[tuple]:
+    """Attacks that aim at what the fusion network does with the two modalities."""
+    masked = {'type': 'PixelLoss', 'name': 'balanced_cross_entropy'} if score == 'mIoU' else strongest(score)
+    hidden = {'type': 'PGD', 'steps': steps, 'random_start': False}
+    hidden['objective'] = {'type': 'HiddenInFused', 'objective': masked}
+    weakest = {'type': 'WeakestModality', 'steps': steps, 'large_radii': True, 'objective': strongest(score)}
+    attacks = [
+        ('fusion20', {'type': 'PGD', 'steps': 20, 'objective': {'type': 'FusionObjective'}}, 'fusion', 20),
+        ('weakest', weakest, 'gradient', 2 * steps),
+        ('hidden', hidden, 'gradient', steps),
+    ]
+    if score == 'mIoU':
+        attacks.append(
+            ('disagree20', {'type': 'PGD', 'steps': 20, 'objective': {'type': 'Disagreement'}}, 'gradient', 50)
+        )
+    return attacks
 
 
 def _square(score: str, queries: int) -> tuple:
@@ -225,16 +280,15 @@ def _square(score: str, queries: int) -> tuple:
 def _auto_pgd(score: str, steps: int, losses: Sequence[str], class_weight: Sequence[float] | None) -> list[tuple]:
     base = {'type': 'APGD', 'steps': steps, 'large_radii': True}
     if score == 'mIoU':
-        losses = {'js': 'jensen_shannon', 'mce': 'masked_cross_entropy', 'bmce': 'balanced_cross_entropy'}
-        objectives = {key: {'type': 'PixelLoss', 'name': name} for key, name in losses.items()}
+        objectives = {attack: {'type': 'PixelLoss', 'name': name} for attack, name in SEA.items()}
         if class_weight is not None:
-            objectives['bmce']['class_weight'] = list(class_weight)
+            objectives['apgd_bmce']['class_weight'] = list(class_weight)
     else:
-        objectives = {'total': {'type': 'TaskLoss'}}
+        objectives = {'apgd_total': {'type': 'TaskLoss'}}
         for key, patterns in TERMS.items():
             if found := [pattern for pattern in patterns if any(fnmatch(name, pattern) for name in losses)]:
-                objectives[key] = {'type': 'TaskLoss', 'terms': found}
-    return [(f'apgd_{key}', {**base, 'objective': it}, 'gradient', steps) for key, it in objectives.items()]
+                objectives[f'apgd_{key}'] = {'type': 'TaskLoss', 'terms': found}
+    return [(name, {**base, 'objective': it}, 'gradient', steps) for name, it in objectives.items()]
 
 
 def _cited(score: str, steps: int) -> list[tuple]:

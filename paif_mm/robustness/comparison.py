@@ -37,7 +37,7 @@ def compare(reports: Mapping[str, Mapping], records: Mapping[str, Mapping]) -> l
     unequal = [key for key, found in rows.items() if not _same_attacks(reports, found)]
     sections = [_figures(reports, rows, left_out, unequal)]
     sections.append(_differences(reports, {key: found for key, found in rows.items() if key not in unequal}, records))
-    return [*sections, _masking(reports)]
+    return [*sections, *_trouble(reports), _masking(reports)]
 
 
 def _figures(reports: Mapping, rows: Mapping, left_out: list[str], unequal: list[str]) -> Section:
@@ -65,41 +65,85 @@ def _differences(reports: Mapping, rows: Mapping, records: Mapping) -> Section:
     first, *others = reports
     reference = reports[first]
     what = f'Difference to {first}'
-    if lost := [name for name in reports if not records.get(name)]:
-        return Section(what, f'Not known: the records*.jsonl beside the report are missing, of {", ".join(lost)}.')
-    bootstrap = Bootstrap(_blocks(reports), reference['bootstrap']['resamples'], reference['bootstrap']['seed'])
+    lost = [name for name in reports if not _complete(reports[name], rows, records.get(name, {}), name)]
+    missing = f'Not known are those of {", ".join(lost)}: the records*.jsonl beside the report lack what they need.'
+    others = [name for name in others if name not in lost]
+    if first in lost or not others:
+        return Section(what, missing)
+    blocks = _blocks(reports)
+    bootstrap = Bootstrap(blocks, reference['bootstrap']['resamples'], reference['bootstrap']['seed'])
     table = []
     for found in rows.values():
-        scores = {name: _score(found[name], reports[name], records[name], reference) for name in reports}
+        scores = {name: _score(found[name], reports[name], records[name], reference) for name in (first, *others)}
         gaps = (interval(bootstrap.difference(scores[name], scores[first])) for name in others)
         table.append([title(found[first]), *gaps])
     text = (
         f'{reference["score"]} of each model minus that of {first}, in points, with 95 % intervals of '
-        f'{reference["bootstrap"]["resamples"]} bootstrap resamples of {bootstrap.blocks}, the same for both. An '
+        f'{reference["bootstrap"]["resamples"]} bootstrap resamples of {blocks}, the same for both. An '
         'interval without 0 says that the models differ on such images, whatever their own intervals say.'
     )
+    if lost:
+        text += f' {missing}'
     return Section(what, text, ['attack', *others], table)
 
 
+def _complete(report: Mapping, rows: Mapping, records: Mapping, name: str) -> bool:
+    """Whether a model's records hold every image under every attack that its rows need."""
+    needed = {(key, image) for found in rows.values() for key, image in _places(found[name], report)}
+    return all(image in records.get(key, {}) for key, image in needed)
+
+
+def _places(row: Mapping, report: Mapping) -> list[tuple[str, str]]:
+    """The attack that each image of a row is taken under, and the image."""
+    keys = (
+        [row['members'][place] for place in row['choice']] if 'choice' in row else [row['key']] * len(report['images'])
+    )
+    return list(zip(keys, report['images'], strict=True))
+
+
 def _blocks(reports: Mapping) -> Blocks:
-    """Those of the first report: named ones, or runs, as long as the longest of all reports."""
+    """Of all reports' blocks the fewest, and so the largest: what any report takes for neighbours is drawn together."""
     reference = next(iter(reports.values()))
-    if key := reference['bootstrap']['key']:
-        return Blocks.named(reference['images'], key)
-    return Blocks.runs(reference['images'], max(report['bootstrap']['length'] or 1 for report in reports.values()))
+    found = []
+    for report in reports.values():
+        if key := report['bootstrap']['key']:
+            names = dict(zip(report['data']['scenes'], Blocks.named(report['images'], key).names, strict=True))
+            in_order = [names[scene] for scene in reference['data']['scenes']]
+            found.append(Blocks(list(range(len(in_order))), None, in_order, key))
+        else:
+            found.append(Blocks.runs(reference['images'], report['bootstrap']['length'] or 1))
+    return min(found, key=lambda blocks: blocks.count)
 
 
 def _score(row: Mapping, report: Mapping, records: Mapping, reference: Mapping):
     """A row's score with its images in the order of the reference's scenes."""
     kinds = {kind.name: kind for kind in (MeanIoU, AveragePrecision)}
-    chosen = [row['key']] * len(report['images'])
-    if 'choice' in row:
-        chosen = [row['members'][place] for place in row['choice']]
     by_scene = {
         scene: records[key][image]['score']
-        for scene, key, image in zip(report['data']['scenes'], chosen, report['images'], strict=True)
+        for scene, (key, image) in zip(report['data']['scenes'], _places(row, report), strict=True)
     }
     return kinds[report['score']]([by_scene[scene] for scene in reference['data']['scenes']], report['classes'])
+
+
+def _trouble(reports: Mapping) -> list[Section]:
+    """Mean errors under the corruptions that all reports have, and mCE (Hendrycks and Dietterich, ICLR 2019): each
+    error divided by the first model's, averaged over corruptions."""
+    tables = {name: (report.get('trouble') or {}).get('corruptions', {}) for name, report in reports.items()}
+    first, *others = tables
+    shared = [c for c in tables[first] if all(table.get(c, {}).get('value') is not None for table in tables.values())]
+    if not shared:
+        return []
+
+    def relative(name: str) -> float:
+        return 100 * sum(tables[name][c]['value'] / max(tables[first][c]['value'], 1e-9) for c in shared) / len(shared)
+
+    rows = [[c, *(interval(table[c]) for table in tables.values())] for c in shared]
+    rows.append([f'mCE, {first} = 100', *(f'{relative(name):.1f}' for name in tables)])
+    text = (
+        f'100 minus {next(iter(reports.values()))["score"]}, mean over severities, under the {len(shared)} corruptions '
+        f'that all reports have. mCE: the mean of the errors as shares of those of {first}, in percent.'
+    )
+    return [Section('Mean corruption error', text, ['corruption', *tables], rows)]
 
 
 def _masking(reports: Mapping) -> Section:

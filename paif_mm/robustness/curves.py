@@ -1,13 +1,16 @@
 """Plots of reports, as SVG that stands by itself inside a page."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 from .cases import CORRUPTION, SPLITS, split_name
 from .report import WORST, leading, main_threat, radii, row_of
+from .smallest_radius import fallen_at
 
 STYLE = {'svg.fonttype': 'none', 'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False}
 
@@ -15,6 +18,8 @@ STYLE = {'svg.fonttype': 'none', 'font.size': 9, 'axes.spines.top': False, 'axes
 def draw_curves(report: Mapping) -> str:
     """The leading figure against the radius: a curve per attack on both modalities (L-inf), the worst case with its
     confidence band; and the same for each threat under the strongest attack, where there are several."""
+    if not radii(report):
+        return ''
     panels = [_of_attacks(report)]
     threats = [threat for threat in ('ir', 'vis') if any(row['threat'] == threat for row in report['rows'])]
     if threats:
@@ -37,26 +42,51 @@ def draw_splits(report: Mapping) -> str:
 
 
 def draw_corruptions(report: Mapping) -> str:
-    """The leading figure against the severity, a curve per corruption."""
-    clean, lines = report['rows'][0], {}
+    """The leading figure against the severity: a curve per corruption, a panel per family."""
+    clean, families = report['rows'][0], {}
+    known = report['trouble']['family'] if report.get('trouble') else {}
     for row in report['rows']:
         if row['kind'] == CORRUPTION and 'severity' in row['attack']:
-            lines.setdefault(row['attack']['name'], [(0, clean)]).append((row['attack']['severity'], row))
-    return _draw(report, [{'title': 'corruptions', 'lines': lines}], 'severity') if lines else ''
+            name = row['attack']['name']
+            lines = families.setdefault(known.get(name, 'corruptions'), {})
+            lines.setdefault(name, [(0, clean)]).append((row['attack']['severity'], row))
+    panels = [{'title': family, 'lines': lines} for family, lines in families.items()]
+    return _draw(report, panels, 'severity') if panels else ''
+
+
+def draw_smallest_radius(report: Mapping) -> str:
+    """The share of images that have fallen against the radius, a panel for each norm, a curve for each share."""
+    found = report.get('smallest_radius')
+    if not found:
+        return ''
+    norms = list(dict.fromkeys(one['norm'] for one in found))
+    with mpl.rc_context(STYLE | {'svg.hashsalt': 'smallest radius'}):
+        figure = Figure(figsize=(5 * len(norms), 3), layout='constrained')
+        for axis, norm in zip(figure.subplots(1, len(norms), squeeze=False)[0], norms, strict=True):
+            scale = 255 if norm == 'linf' else 1
+            for one in (one for one in found if one['norm'] == norm):
+                radii = np.sort(fallen_at(one)) * scale
+                fallen = radii[np.isfinite(radii)]
+                shares = 100 * np.arange(len(fallen) + 1) / max(len(radii), 1)
+                axis.step([0.0, *fallen], shares, where='post', label=f'{one["share"] * 100:g} % of the pixels wrong')
+            axis.set_title('smallest radius')
+            _finish(axis, 'L-inf, /255' if norm == 'linf' else 'L2, [0, 1] units', 'images that have fallen, %')
+        return _svg(figure)
 
 
 def draw_masking(report: Mapping) -> str:
-    """The loss against the steps of PGD."""
-    figures = next((f['figures'] for f in report['masking']['findings'] if 'loss' in f['figures']), None)
-    if figures is None:
+    """The loss against the steps of PGD, under the first threat that was looked at."""
+    found = next((finding for finding in report['masking']['findings'] if 'loss' in finding['figures']), None)
+    if found is None:
         return ''
+    figures = found['figures']
     with mpl.rc_context(STYLE | {'svg.hashsalt': 'masking'}):
         figure = Figure(figsize=(4.5, 2.6), layout='constrained')
         axis = figure.subplots()
         axis.plot(figures['steps'], figures['loss'], marker='o')
         axis.set_xlabel('steps of PGD')
         axis.set_ylabel('mean loss')
-        axis.set_title('loss against steps')
+        axis.set_title(found['check'])
         return _svg(figure)
 
 
@@ -76,6 +106,48 @@ def draw_comparison(reports: Mapping[str, Mapping]) -> str:
                 _line(axis, weak, report, label, color=colour, marker='.', linestyle='--')
         _finish(axis, 'radius, /255', f'{score}, %')
         return _svg(figure)
+
+
+def draw_leaderboard(reports: Mapping[str, Mapping]) -> str:
+    """A line per model, the first one on top: clean, under PGD-5 and in the worst case, a panel per radius."""
+    first = next(iter(reports.values()))
+    panels = radii(first)
+    if not panels:
+        return ''
+    places = range(len(reports), 0, -1)
+    with mpl.rc_context(STYLE | {'svg.hashsalt': 'leaderboard'}):
+        figure = Figure(figsize=(5.5 * len(panels) + 1, 1.4 + 0.34 * len(reports)), layout='constrained')
+        for axis, eps in zip(figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels, strict=True):
+            for place, report in zip(places, reports.values(), strict=True):
+                _row_of_figures(axis, place, report, eps)
+            if first['constant']:
+                blind = first['constant']['figures']['all'][first['score']]['value']
+                axis.axvline(blind or 0.0, color='grey', linestyle=':', label='constant answer')
+            axis.set_title(f'{eps * 255:.4g}/255')
+            axis.set_xlabel(f'{first["score"]}, %')
+            axis.set_yticks(list(places), list(reports))
+            axis.set_xlim(left=0)
+            axis.grid(axis='x', alpha=0.25)
+        handles = dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+        axis.legend(handles.values(), handles, frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
+        return _svg(figure)
+
+
+def _row_of_figures(axis, place: int, report: Mapping, eps: float) -> None:
+    threat = main_threat(report, eps)
+    weak = row_of(report, 'pgd5', eps, threat)
+    looks = (
+        ('clean', report['rows'][0], {'marker': 'o', 'markerfacecolor': 'white', 'color': 'C7'}),
+        ('PGD-5', weak, {'marker': '|', 'markersize': 9, 'color': 'C1'}),
+        ('worst case', row_of(report, WORST, eps, threat), {'marker': 'o', 'color': 'black'}),
+    )
+    for (label, row, look), lift in zip(looks, (0.2, 0.0, -0.2), strict=True):
+        if row is None:
+            continue
+        values, height = leading(row, report), place + lift  # one above the other, as intervals overlap
+        axis.plot(_value(row, report), height, linestyle='', label=label, **look)
+        if values['low'] is not None:
+            axis.plot([values['low'], values['high']], [height, height], color=look['color'], linewidth=1)
 
 
 def _of_attacks(report: Mapping) -> dict:
@@ -108,8 +180,12 @@ def _against_radius(report: Mapping, name: str, threat: str | None = None) -> li
 
 def _draw(report: Mapping, panels: Sequence[Mapping], xlabel: str) -> str:
     with mpl.rc_context(STYLE | {'svg.hashsalt': ' '.join(panel['title'] for panel in panels)}):
-        figure = Figure(figsize=(6.5 * len(panels), 3.6), layout='constrained')
-        for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        columns, rows = min(len(panels), 2), math.ceil(len(panels) / 2)
+        figure = Figure(figsize=(6.5 * columns, 3.6 * rows), layout='constrained')
+        axes = figure.subplots(rows, columns, squeeze=False).flatten()
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
+        for axis, panel in zip(axes, panels, strict=False):
             for name, points in panel['lines'].items():
                 if len(points) > 1:
                     worst = name == WORST

@@ -25,6 +25,8 @@ from .cases import budget, strongest
 from .evaluate import Bench
 
 PASSED, SUSPECT, FAILED, SKIPPED = VERDICTS = ('passed', 'suspect', 'failed', 'not run')
+REACTS = 0.12  # share of a reaction from which pixel values without a gradient are said to have one
+BROKEN = 0.01  # share of gradients that may fail to be finite
 
 
 @dataclass
@@ -61,7 +63,8 @@ class Probe:
         seed (int): of all random numbers.
         worst (dict): image name -> the lowest :meth:`worth` that the suite's white-box attacks left at ``eps``.
         black (dict): case -> image name -> what an attack without the model's gradients left at ``eps``.
-        blind (int): attacks of the suite on single images that met gradients that are not finite.
+        blind (tuple): attacks of the suite through the model's gradients, on single images, that met values of these
+            that are not finite; and all of them.
 
     Raises:
         ValueError: none of the images has a label.
@@ -75,7 +78,7 @@ class Probe:
     seed: int = 0
     worst: Mapping[str, float] = field(default_factory=dict)
     black: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    blind: int = 0
+    blind: tuple[int, int] = (0, 0)
     threat: str = 'both'
 
     def __post_init__(self):
@@ -159,28 +162,68 @@ class Probe:
 def input_gradients(probe: Probe) -> Finding:
     """Gradients that are exactly zero, or too small for a float: quantising, clamping, saturated softmax.
 
-    A network's gradients are exactly 0 almost nowhere: where a fused image is clipped, or far from any label. The
-    channel with most of them counts, of those that a prediction depends on.
+    A network's gradients are exactly 0 almost nowhere: where a fused image is clipped or takes another modality's pixel
+    (a maximum), or far from any label. The channel with most of them counts, of those that a prediction depends on.
+    Zeros alone are no deceit: they are one where the prediction does react to such values, see :func:`_hidden`.
     """
-    zeros, dead, sizes, saturated = [], 0, [], []
+    zeros, broken, dead, hidden, sizes, saturated = [], [], [], [], [], []
     used = _used_channels(probe)
-    for batch in probe.batches:
+    for batch, name in zip(probe.batches, probe.names, strict=True):
         gradient = _gradient(probe, batch)[used]
+        finite = torch.isfinite(gradient)
         zeros.append((gradient == 0).float().mean((1, 2)).tolist())
-        sizes.append(float(gradient.abs().mean()))
+        broken.append(1 - float(finite.float().mean()))
+        sizes.append(float(gradient[finite].abs().sum() / finite.sum().clamp_min(1)))
         saturated.append(_saturated(probe, batch))
-        dead += int(not gradient.any() or not torch.isfinite(gradient).all())
+        dead.append(not gradient[finite].any())
+        hidden.append(_hidden(probe, batch, name, used) if dead[-1] or max(zeros[-1]) > 0.5 else 0.0)
     share, size, flat = float(np.mean(zeros, 0).max()), float(np.median(sizes)), float(np.mean(saturated))
-    failed = dead or probe.blind or max(share, flat) > 0.5  # most of the attack's steps lead nowhere
-    suspect = share > 0.2 or flat > 0.01 or size < 1e-12
+    met, attacks = probe.blind
+    reacts = float(np.median(hidden)) > REACTS or any(h > REACTS for h, d in zip(hidden, dead, strict=True) if d)
+    failed = ((share > 0.5 or any(dead)) and reacts) or flat > 0.5  # most of the attack's steps lead nowhere
+    failed |= max(np.mean(broken), met / max(attacks, 1)) > BROKEN
+    suspect = share > 0.2 or any(dead) or flat > 0.01 or size < 1e-12 or met or any(broken)
     evidence = (
-        f'{share:.1%} of the gradient values of a channel are exactly 0; {dead} of {len(zeros)} images have no '
-        f'(finite) gradient at all; {probe.blind} attacks of the suite met gradients that are not finite; the median '
-        f'image has a mean |gradient| of {size:.1e} per pixel value; {flat:.1%} of the labelled pixels are predicted '
-        'so surely that their loss has no gradient'
+        f'{share:.1%} of the gradient values of a channel are exactly 0; {sum(dead)} of {len(zeros)} images have no '
+        f'gradient at all; {np.mean(broken):.1%} of the values are not finite, and {met} of {attacks} attacks of the '
+        f'suite met such; the median image has a mean |gradient| of {size:.1e} per pixel value; {flat:.1%} of the '
+        'labelled pixels are predicted so surely that their loss has no gradient'
     )
-    figures = {'zero_share': share, 'dead_images': dead, 'blind': probe.blind, 'size': size, 'saturated_share': flat}
+    if any(dead) or share > 0.5:
+        evidence += (
+            f'; to pixel values whose gradient is 0 the prediction {"reacts" if reacts else "hardly reacts"}: '
+            f'{max(hidden):.2f} of what it does to a whole channel, at most'
+        )
+    figures = {'zero_share': share, 'dead_images': sum(dead), 'hidden': max(hidden), 'size': size}
+    figures |= {'broken_share': float(np.mean(broken)), 'blind': met, 'attacks': attacks, 'saturated_share': flat}
     return Finding('input gradients', FAILED if failed else SUSPECT if suspect else PASSED, evidence, figures)
+
+
+def _hidden(probe: Probe, batch: dict, name: str, channels: Sequence[int]) -> float:
+    """How much a prediction reacts to values whose gradient is exactly 0, as a share of its largest reaction to all
+    values of a channel; the most over channels of which more than half are such values.
+
+    Both to half a level up or down, beside the image, off whole levels. Where a maximum takes another value, where a
+    sensor is saturated or nothing reads a pixel, there is hardly any reaction to so short a step (.03 to .06 in the
+    tests); a step function, whose gradient is 0 as well, is as steep as any other on average over its pixels (.2 to 1).
+    """
+    rng = torch.Generator().manual_seed(hash_seed(probe.seed, 'beside', name))
+    pixels = probe.pixels(batch)
+    beside = (pixels + torch.rand(pixels.shape, generator=rng).to(pixels) - 0.5).clamp(0, 255)
+    step = (torch.randint(0, 2, pixels.shape, generator=rng) - 0.5).to(pixels)
+    with frozen(probe.bench.model):
+        flat = differentiate(probe.question(batch), [beside], 0.0)[1][0] == 0
+    here = outputs(probe, [beside], batch)
+
+    def reaction(channel: int, where: Tensor | float = 1.0) -> float:
+        moved = beside.clone()
+        moved[channel] += step[channel] * where
+        there, before = _of_one_length(outputs(probe, [moved], batch), here)
+        return float((there - before).double().norm())
+
+    largest = max(reaction(channel) for channel in range(probe.bench.channels))
+    mostly = [channel for channel in channels if float(flat[channel].float().mean()) > 0.5]
+    return max((reaction(channel, flat[channel]) / max(largest, 1e-12) for channel in mostly), default=0.0)
 
 
 def gradient_direction(probe: Probe) -> Finding:
@@ -194,7 +237,7 @@ def gradient_direction(probe: Probe) -> Finding:
     longer = [min(level, 255 * probe.eps) for level in (1.0, 2.0)]
     for batch in probe.batches:
         ask, pixels, gradient = probe.question(batch), probe.pixels(batch), _gradient(probe, batch)
-        gradient = gradient * (probe.radii() > 0)
+        gradient = gradient.nan_to_num(0.0, 0.0, 0.0) * (probe.radii() > 0)
         with frozen(probe.bench.model):
             here = float(look(ask, [pixels]).loss)
             for name, part in _parts(probe).items():
@@ -460,8 +503,14 @@ def outputs(probe: Probe, images: list[Tensor], batch: dict) -> Tensor:
 
 
 def _difference(a: Tensor, b: Tensor) -> float:
-    """Largest difference as a share of the range of ``a``; lists of scores of other lengths go on with 0."""
-    if a.dim() == 1:
-        length = max(len(a), len(b))
-        a, b = (torch.cat([scores, scores.new_zeros(length - len(scores))]) for scores in (a, b))
+    """Largest difference as a share of the range of ``a``."""
+    a, b = _of_one_length(a, b)
     return float((a - b).abs().max() / (a.max() - a.min()).clamp_min(1e-6))
+
+
+def _of_one_length(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Lists of scores, the shorter one filled up with 0; maps as they are."""
+    if a.dim() > 1:
+        return a, b
+    length = max(len(a), len(b))
+    return tuple(F.pad(scores, (0, length - len(scores))) for scores in (a, b))

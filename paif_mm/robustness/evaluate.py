@@ -14,10 +14,11 @@ from torch import Tensor
 from paif_mm.attacks import PGD, AttackResult, Audit, frozen
 from paif_mm.attacks.bank import CLEAN, MANIFEST, VERSION, read_pair, round_into_ball, write_pair
 from paif_mm.attacks.objectives import own_losses
+from paif_mm.checks import class_count
 from paif_mm.engine.strip_hook import prediction_panels
 from paif_mm.engine.strips import draw_strip
 from paif_mm.evaluation.quality_hook import measured_quality
-from paif_mm.evaluation.score import MeanIoU, class_count, score_of
+from paif_mm.evaluation.score import MeanIoU, score_of
 from paif_mm.files import file_hash, hash_seed, write_bytes, write_json
 from paif_mm.perception import find_fuser
 from paif_mm.randomness import kept_draws
@@ -51,6 +52,7 @@ class Bench:
         self.score = score_of(sample['data_samples'])
         # an eighth faster on CPUs; some of mmdet's heads (CenterNet) can't
         self.model = model.to(memory_format=torch.channels_last) if self.score is MeanIoU else model
+        self.model.dataset_meta = dataset.metainfo  # for attacks that name classes
         self.channels = sample['inputs'].size(0)
         self.measure = PGD(eps=0)  # of the model's own loss
         names = dataset.metainfo.get('classes') or [str(i) for i in range(self.classes)]
@@ -128,6 +130,8 @@ def evaluate(
         progress: draw a progress bar.
     """
     attacks = {case.key: build(ATTACKS, case.attack) for case in cases if case.attack is not None}
+    for attack in attacks.values():
+        attack.prepare(bench.dataset)
     mine = bench.images[share[0] :: share[1]]
     todo = [i for i in mine if any((case.key, bench.names[i]) not in records for case in cases)]
     cost = sum(_cost(case) for i in todo for case in cases if (case.key, bench.names[i]) not in records)

@@ -102,7 +102,12 @@ def _results(bench: Bench, cases: Sequence[Case], records: Records, probe: Probe
     return {'worst': worst, 'black': black}
 
 
-def suite_blind(cases: Sequence[Case], records: Records, bench: Bench) -> int:
-    """How many attacks on single images met gradients that are not finite."""
+def suite_blind(cases: Sequence[Case], records: Records, bench: Bench) -> tuple[int, int]:
+    """How many attacks on single images through the model's own loss met gradients that are not finite, and of how
+    many. Transferred attacks follow another model's gradients, and those on the fusion know no label."""
     names = list(bench.names.values())
-    return sum(record.get('audit', {}).get('blind', False) for case in cases for record in records.of(case.key, names))
+    audits = [
+        record.get('audit', {}) for case in cases if case.kind == 'gradient' for record in records.of(case.key, names)
+    ]
+    audits = [audit for audit in audits if audit]
+    return sum(audit.get('blind', False) for audit in audits), len(audits)

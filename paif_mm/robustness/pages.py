@@ -5,6 +5,7 @@ import csv
 import html
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,34 +13,66 @@ import cv2
 
 from paif_mm.files import write_bytes, write_json
 
-from .curves import draw_corruptions, draw_curves, draw_masking, draw_splits
+from .cases import CORRUPTION
+from .curves import draw_corruptions, draw_curves, draw_masking, draw_smallest_radius, draw_splits
 from .evaluate import STRIPS
 from .report import VERSION, main_threat, radii
 from .sections import Section, attacks, sections
 
 REPORT = 'report.json'
+NUMBER = re.compile(r'(≤ )?-?[\d,.]+( \[.*\]|%)?$|-?$')  # what a cell of figures holds
 WIDEST = 1800  # pixels of a strip in a page
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #1d2433 }
 h1 { font-size: 1.6em } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #d8dde6 }
 table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }
-th, td { padding: .25em .7em; border-bottom: 1px solid #e6e9ef; text-align: right; vertical-align: top }
-th { background: #f4f6fa } td:first-child, th:first-child { text-align: left; white-space: nowrap }
-td { font-variant-numeric: tabular-nums; white-space: nowrap }
-td.words { text-align: left; white-space: normal; overflow-wrap: anywhere }
+th, td { padding: .25em .7em; border-bottom: 1px solid #e6e9ef; text-align: left; vertical-align: top }
+th { background: #f4f6fa } .number { text-align: right; font-variant-numeric: tabular-nums }
+td.number, td:first-child, th:first-child { white-space: nowrap } td.words { overflow-wrap: anywhere }
+table.sortable th { cursor: pointer } th[aria-sort=descending]::after { content: " ▾" }
+th[aria-sort=ascending]::after { content: " ▴" }
 tr.worst td { font-weight: 600; background: #fbf3e4 }
 .passed, .suspect, .failed { border-radius: 3px; padding: 0 .5em; color: white }
 .passed { background: #2c7a4b } .suspect { background: #b7791f } .failed { background: #b3261e }
 svg { max-width: 100%; height: auto } img { max-width: 100%; display: block } figure { margin: 1em 0 }
-figcaption { font-size: 13px; color: #5a6478 } p { max-width: 75em }
+figcaption { font-size: 13px; color: #5a6478 } p { max-width: 75em; margin: .5em 0 }
 """
+
+#: A click on a column's head sorts by it, numbers from the largest, words from A, the next click the other way; what is
+#: no number in a column of numbers comes last.
+SORTING = """<script>
+document.querySelectorAll('table.sortable').forEach(table => {
+  const heads = [...table.rows[0].cells]
+  heads.forEach((head, column) => {
+    const sort = () => {
+      const rows = [...table.rows].slice(1)
+      const text = row => row.cells[column].textContent
+      const figure = row => parseFloat(text(row).replace(/^≤ /, ''))
+      const words = rows.some(row => !/^((≤ )?-?[\\d.,]+( \\[.*\\])?|-?)$/.test(text(row)))
+      const down = head.ariaSort ? head.ariaSort === 'ascending' : !words
+      heads.forEach(other => other.removeAttribute('aria-sort'))
+      head.ariaSort = down ? 'descending' : 'ascending'
+      const sign = down ? -1 : 1
+      rows.sort((a, b) => {
+        if (words) return sign * text(a).localeCompare(text(b))
+        const [x, y] = [figure(a), figure(b)]
+        return isNaN(x) || isNaN(y) ? isNaN(x) - isNaN(y) : sign * (x - y)
+      })
+      rows.forEach(row => row.parentNode.appendChild(row))
+    }
+    head.tabIndex = 0
+    head.addEventListener('click', sort)
+    head.addEventListener('keydown', event => { if (event.key === 'Enter') sort() })
+  })
+})
+</script>"""
 
 
 def write_report(folder: str | Path, report: Mapping) -> None:
     """Write ``report.json``, ``report.csv``, ``report.md`` and ``report.html``."""
     folder = Path(folder)
     write_json(folder / REPORT, report)
-    name = Path(report['model']['config']).stem
+    name = folder.resolve().name
     title = f'Robustness of {name}'
     write_bytes(folder / 'report.csv', csv_of({name: report}).encode())
     write_bytes(folder / 'report.md', markdown(title, sections(report)).encode())
@@ -48,6 +81,7 @@ def write_report(folder: str | Path, report: Mapping) -> None:
         'splits': draw_splits(report),
         'corruptions': draw_corruptions(report),
         'masking': draw_masking(report),
+        'smallest_radius': draw_smallest_radius(report),
         'strips': ''.join(_strip(path) for path in example_strips(folder, report)),
     }
     write_bytes(folder / 'report.html', page(title, sections(report), drawn).encode())
@@ -74,6 +108,23 @@ def read_report(path: str | Path) -> dict:
     return report
 
 
+def folder_of(path: str | Path) -> Path:
+    """The folder of a report that is given by its folder or file."""
+    return Path(path) if Path(path).is_dir() else Path(path).parent
+
+
+def report_names(paths: Sequence[str], names: Sequence[str] | None) -> list[str]:
+    """What models are called: as given, or as their reports' folders.
+
+    Raises:
+        SystemExit: two have one name, or there are more or fewer names than reports.
+    """
+    names = list(names or [folder_of(path).resolve().name for path in paths])
+    if len(names) != len(paths) or len(set(names)) != len(paths):
+        raise SystemExit(f'{len(paths)} reports need as many different --names, not {", ".join(names)}')
+    return names
+
+
 def csv_of(reports: Mapping[str, Mapping]) -> str:
     """A line per model, attack, group of images and figure."""
     text = io.StringIO()
@@ -93,6 +144,11 @@ def csv_of(reports: Mapping[str, Mapping]) -> str:
         if report['constant']:
             constant = {**dict.fromkeys(about, ''), 'key': 'constant answer', 'name': report['constant']['answer']}
             _write(writer, model, list(constant.values()), report['constant']['figures'])
+        if trouble := report.get('trouble'):
+            what = {**dict.fromkeys(about, ''), 'key': 'mean error', 'name': 'mean error', 'kind': CORRUPTION}
+            every = {'all': trouble['mean'], 'share of the clean figure kept': trouble['kept']}
+            tables = {'all': every, 'family': trouble['families'], 'corruption': trouble['corruptions']}
+            _write(writer, model, list(what.values()), tables)
     return text.getvalue()
 
 
@@ -109,7 +165,7 @@ def markdown(title: str, parts: Sequence[Section]) -> str:
         if part.text or part.rows:
             lines += ['', f'## {part.title}']
         if part.text:
-            lines += ['', part.text]
+            lines += [line for text in part.text.split('\n') for line in ('', text)]
         if part.rows:
             lines += ['', _line(part.head), _line(['---'] * len(part.head)), *map(_line, part.rows)]
     return '\n'.join(lines) + '\n'
@@ -121,15 +177,15 @@ def page(title: str, parts: Sequence[Section], drawn: Mapping[str, str]) -> str:
     for part in parts:
         body.append(f'<section><h2>{html.escape(part.title)}</h2>')
         if part.text:
-            body.append(f'<p>{html.escape(part.text)}</p>')
+            body += [f'<p>{html.escape(line)}</p>' for line in part.text.split('\n')]
         body.append(f'<figure>{drawn[part.key]}</figure>' if drawn.get(part.key) else '')
         if part.rows:
-            head = ''.join(f'<th>{html.escape(cell)}</th>' for cell in part.head)
-            body.append(f'<table><tr>{head}</tr>{"".join(map(_row, part.rows))}</table>')
+            body.append(_table(part))
         body.append('</section>')
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<style>{STYLE}</style><h1>{html.escape(title)}</h1>{"".join(body)}</html>\n'
+        f'<style>{STYLE}</style><h1>{html.escape(title)}</h1>{"".join(body)}'
+        f'{SORTING if any(part.sortable for part in parts) else ""}</html>\n'
     )
 
 
@@ -160,13 +216,28 @@ def _line(cells: Sequence[str]) -> str:
     return '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'
 
 
-def _row(cells: Sequence[str]) -> str:
-    worst = ' class="worst"' if cells[0].startswith('worst case') else ''
-    return f'<tr{worst}>{"".join(map(_cell, cells))}</tr>'
+def _table(part: Section) -> str:
+    """Columns of numbers stand to the right, the first one and words to the left."""
+    columns = list(zip(*part.rows, strict=True))
+    numbers = [place > 0 and all(map(NUMBER.match, column)) for place, column in enumerate(columns)]
+    head = ''.join(
+        f'<th{_class("number" if is_number else "")}>{html.escape(cell)}</th>'
+        for cell, is_number in zip(part.head, numbers, strict=True)
+    )
+    rows = ''.join(_row(row, numbers) for row in part.rows)
+    return f'<table{_class("sortable" if part.sortable else "")}><tr>{head}</tr>{rows}</table>'
 
 
-def _cell(text: str) -> str:
+def _row(cells: Sequence[str], numbers: Sequence[bool]) -> str:
+    worst = 'worst' if cells[0].startswith('worst case') else ''
+    return f'<tr{_class(worst)}>{"".join(map(_cell, cells, numbers))}</tr>'
+
+
+def _cell(text: str, is_number: bool) -> str:
     if text in ('passed', 'suspect', 'failed'):
         return f'<td><span class="{text}">{text}</span></td>'
-    words = ' class="words"' if len(text) > 40 else ''
-    return f'<td{words}>{html.escape(text)}</td>'
+    return f'<td{_class("number" if is_number else "words" if len(text) > 40 else "")}>{html.escape(text)}</td>'
+
+
+def _class(name: str) -> str:
+    return f' class="{name}"' if name else ''

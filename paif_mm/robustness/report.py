@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from paif_mm.corruptions import CORRUPTIONS, FAMILIES
 from paif_mm.evaluation.quality import RANGES
 from paif_mm.evaluation.score import MeanIoU
 
-from .cases import Case, threat_ball
+from .cases import CORRUPTION, Case, threat_ball
 from .diagnostics import overall
 from .records import Records
 from .statistics import Bootstrap, worst_case
@@ -66,8 +67,9 @@ def make_report(
     Returns:
         dict: ``rows``, one for each case and one for the worst case of each group of attacks, with ``figures`` (group
         of images -> figure -> value, low, high; in percent); ``constant``, what calling every pixel one class scores;
-        ``masking``; ``paper``, for its own data; and the facts. Clean, PGD-5 and worst-case rows say what is ``left``:
-        how far their leading figure is above the constant answer's (of detectors: above 0).
+        ``trouble``, the mean errors under corruptions; ``masking``; ``paper``, for its own data; and the facts. Clean,
+        PGD-5 and worst-case rows say what is ``left``: how far their leading figure is above the constant answer's (of
+        detectors: above 0).
     """
     groups = _image_groups(images)
     scores = {case.key: score([r['score'] for r in records.of(case.key, images)], classes) for case in cases}
@@ -94,6 +96,7 @@ def make_report(
         'groups': {name: int(part.sum()) for name, part in groups.items()},
         'rows': rows,
         'constant': None if constant is None else _constant(*constant, bootstrap, groups),
+        'trouble': _trouble(cases, scores, bootstrap),
         'masking': {'verdict': overall(findings), 'findings': list(findings)},
         'fused_ranges': RANGES if any('fused' in row for row in rows) else {},
         'paper': _paper(score.name, (facts or {}).get('data', {})),
@@ -106,10 +109,26 @@ def _paper(score: str, data: Mapping) -> dict | None:
     return PAPER[score] if data.get('type') == kind and data['of'] >= least else None
 
 
-def main_threat(report: Mapping) -> str:
-    """What the report's leading attacks may change: both modalities, where any attack may."""
-    threats = [row['threat'] for row in report['rows'] if row['kind'] == 'gradient' and row['eps'] is not None]
-    return 'both' if 'both' in threats or not threats else threats[0]
+def threats_of(report: Mapping) -> list[str]:
+    """What the report's attacks with gradients may change, L-inf, in the order of its rows."""
+    found = (row for row in report['rows'] if row['kind'] == 'gradient' and row['norm'] == 'linf')
+    return list(dict.fromkeys(row['threat'] for row in found if row['eps'] is not None))
+
+
+def main_threat(report: Mapping, eps: float | None = None) -> str:
+    """Under which of these least is left at a radius, by default at the largest: both modalities, where any attack may
+    change both, else the one of the lowest worst case (of PGD-5, where there is none)."""
+    threats = threats_of(report)
+    if 'both' in threats or not threats:
+        return 'both'
+    eps = radii(report)[-1] if eps is None else eps
+
+    def left(threat: str) -> float:
+        row = row_of(report, WORST, eps, threat) or row_of(report, 'pgd5', eps, threat)
+        value = row and leading(row, report)['value']
+        return np.inf if value is None else value
+
+    return min(threats, key=left)
 
 
 def row_of(report: Mapping, name: str, eps: float | None = None, threat: str | None = None, norm: str = 'linf'):
@@ -204,6 +223,37 @@ def _worst_row(group: tuple, keys, scores, found: Mapping, bootstrap: Bootstrap,
         'chosen': {keys[i]: count for i, count in Counter(choice.tolist()).most_common()},
         'figures': figures,
         'per_image': _rounded(np.fmin.reduce([score.per_image() for score in scores])),
+    }
+
+
+def _trouble(cases: Sequence[Case], scores: Mapping, bootstrap: Bootstrap) -> dict | None:
+    """Mean corruption errors: of each corruption over its severities, of each family and of all over the corruptions.
+
+    The error is 100 minus the leading figure. ``kept`` is the mean figure under all corruptions as a share of the clean
+    one, in percent (rPC of Michaelis et al. 2019). Corruptions count that were tested at several severities.
+    """
+    degrees = {}
+    for case in cases:
+        if case.kind == CORRUPTION and 'severity' in case.attack and case.attack.get('name') in CORRUPTIONS:
+            score = scores[case.key]
+            degrees.setdefault(case.attack['name'], []).append(100 - score.value(score.name, bootstrap.weights))
+    errors = {name: np.mean(found, 0) for name, found in degrees.items() if len(found) > 1}
+    if not errors:
+        return None
+    families = {
+        family: np.mean([error for name, error in errors.items() if CORRUPTIONS[name].family == family], 0)
+        for family in FAMILIES
+        if any(CORRUPTIONS[name].family == family for name in errors)
+    }
+    every = np.mean(list(errors.values()), 0)
+    clean = scores[cases[0].key].value(scores[cases[0].key].name, bootstrap.weights)
+    kept = np.divide(100 * (100 - every), clean, out=np.full(len(clean), np.nan), where=clean > 0)
+    return {
+        'corruptions': {name: bootstrap.interval(error) for name, error in errors.items()},
+        'family': {name: CORRUPTIONS[name].family for name in errors},
+        'families': {family: bootstrap.interval(error) for family, error in families.items()},
+        'mean': bootstrap.interval(every),
+        'kept': bootstrap.interval(kept),
     }
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from paif_mm.evaluation.score import SIZES
 
-from .cases import CORRUPTION, SPLITS, split_name
-from .report import WORST, leading, main_threat, radii, row_of
+from .cases import CORRUPTION, MINIMUM, SEA, SPLITS, split_name
+from .report import WORST, leading, main_threat, radii, row_of, threats_of
+from .smallest_radius import smallest_radius_table
 
 
 @dataclass
@@ -15,9 +16,10 @@ class Section:
 
     Attributes:
         title (str): heading.
-        text (str): what it says and how it is counted.
+        text (str): what it says and how it is counted; lines are paragraphs.
         head (list[str]), rows (list[list[str]]): a table, if there are rows.
         key (str): what pictures belong to it.
+        sortable (bool): whether readers of a page may sort the table by its columns.
     """
 
     title: str
@@ -25,6 +27,7 @@ class Section:
     head: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
     key: str = ''
+    sortable: bool = False
 
 
 def sections(report: Mapping) -> list[Section]:
@@ -32,12 +35,13 @@ def sections(report: Mapping) -> list[Section]:
     makers = (
         _summary,
         _worst,
+        _smallest_radius,
+        _corruptions,
         _results,
         _splits,
         _classes,
         _lighting,
         _sizes,
-        _corruptions,
         _masking,
         _audit,
         _quality,
@@ -73,8 +77,8 @@ def number(values: Mapping | None, digits: int = 1) -> str:
 
 
 def attacks(report: Mapping) -> list[Mapping]:
-    """The clean row, those of attacks within a radius, and the worst cases; not the corruptions."""
-    return [row for row in report['rows'] if row['kind'] != CORRUPTION]
+    """The clean row, those of attacks within a radius, and the worst cases; not corruptions and smallest radii."""
+    return [row for row in report['rows'] if row['kind'] not in (CORRUPTION, MINIMUM)]
 
 
 def main_rows(report: Mapping) -> list[Mapping]:
@@ -86,35 +90,55 @@ def _summary(report: Mapping) -> Section:
     """What a reader sees first: in words, whether anything is left; then the figures that say so."""
     name, clean = report['score'], report['rows'][0]
     lines = [f'{name} {interval(leading(clean, report))} % on clean images: {_is_left(clean, report)}.']
-    if main_threat(report) != 'both':
-        lines.append(f'Attacked was {main_threat(report)} alone.')
     for eps in radii(report):
-        weak, worst = row_of(report, 'pgd5', eps), row_of(report, WORST, eps)
+        weak, worst = (row_of(report, attack, eps, main_threat(report, eps)) for attack in ('pgd5', WORST))
         parts = [
             f'{interval(leading(row, report))} % {what}'
             for what, row in (('under PGD-5', weak), ('in the worst case', worst))
             if row
         ]
         if parts:
-            lines.append(f'At {eps * 255:.4g}/255 {" and ".join(parts)}: {_is_left(worst or weak, report)}.')
-    lines.append(_constant_answer(report))
+            where = _where(worst or weak, report)
+            lines.append(f'At {eps * 255:.4g}/255{where} {" and ".join(parts)}: {_is_left(worst or weak, report)}.')
+    lines += [_trouble_line(report), _constant_answer(report)]
     masking = report['masking']
     bad = [f['check'] for f in masking['findings'] if f['verdict'] in ('failed', 'suspect')]
-    lines.append(f'Gradient masking: {masking["verdict"]}' + (f' ({", ".join(bad)}).' if bad else '.'))
+    verdict = f'Gradient masking: {masking["verdict"]}' + (f' ({", ".join(bad)}).' if bad else '.')
     if masking['verdict'] == 'failed':
-        lines.append('What attacks with gradients leave is then an upper limit, and no defence is shown.')
-    blind = sum(row.get('audit', {}).get('blind', 0) for row in report['rows'])
-    if blind:
-        lines.append(f'In {blind} attacks on single images gradients were not finite: these led nowhere.')
+        verdict += ' What attacks with gradients leave is then an upper limit, and no defence is shown.'
+    lines.append(verdict)
+    lines.append(_not_finite(report))
     model, data, bootstrap = report['model'], report['data'], report['bootstrap']
     lines.append(
         f'{model["type"]} of {model["config"]}, {"behind a fusion network" if model["fused"] else "without fusion"}; '
         f'{len(report["images"])} of {data["of"]} images of {data["type"]}. In brackets: {bootstrap["level"]:.0%} '
         f'intervals of {bootstrap["resamples"]} bootstrap resamples of {bootstrap["blocks"]}.'
     )
-    if any(row['name'].startswith('apgd') for row in report['rows']):
+    if name == 'mIoU' and any(row['name'] in SEA for row in report['rows']):
         lines.append(f'Auto-PGD took {report["settings"]["steps"]} steps; SEA, the published protocol, takes 300.')
-    return Section('Summary', ' '.join(line for line in lines if line), key='curves')
+    return Section('Summary', '\n'.join(line for line in lines if line), key='curves')
+
+
+def _where(row: Mapping, report: Mapping) -> str:
+    """On what a row's attacks were, in words; nothing to say of plain images."""
+    if not report['model']['pairs']:
+        return ''
+    names = {'both': 'both modalities', 'ir': 'infrared alone', 'vis': 'the visible image alone'}
+    text = f' on {names.get(row["threat"], "a radius split as " + row["threat"])}'
+    threats = threats_of(report)
+    return f'{text},' if 'both' in threats or len(threats) < 2 else f'{text}, the lowest of {", ".join(threats)},'
+
+
+def _not_finite(report: Mapping) -> str:
+    """How many attacks through the model's own loss met gradients that are not finite."""
+    rows = [row for row in report['rows'] if row['kind'] == 'gradient' and 'audit' in row]
+    blind = sum(row['audit'].get('blind', 0) for row in rows)
+    if not blind:
+        return ''
+    return (
+        f'In {blind} of {len(rows) * len(report["images"])} attacks with gradients on single images some values of '
+        'these were not finite: the attacks took them for 0 and followed the others.'
+    )
 
 
 def _is_left(row: Mapping, report: Mapping) -> str:
@@ -153,8 +177,13 @@ def _constant_line(report: Mapping, names: Sequence[str], more: int = 0) -> list
 def _worst(report: Mapping) -> Section | None:
     name, paper = report['score'], report['paper']
     columns = [name] if not paper or paper['figure'] == name else [name, paper['figure']]
-    rows = [_worst_line(report, columns, None)]
-    rows += [_worst_line(report, columns, eps) for eps in radii(report) if row_of(report, 'pgd5', eps)]
+    rows = [_worst_line(report, columns, report['rows'][0], None)]
+    rows += [
+        _worst_line(report, columns, weak, row_of(report, WORST, eps, threat))
+        for eps in radii(report)
+        for threat in threats_of(report)
+        if (weak := row_of(report, 'pgd5', eps, threat))
+    ]
     if len(rows) == 1:
         return None
     head = ['radius']
@@ -165,9 +194,9 @@ def _worst(report: Mapping) -> Section | None:
         cells = [cell for column in columns for cell in (number(figures[column]), number(figures[column]), '')]
         rows.append(['constant answer', *cells, *[''] * (len(head) - 1 - len(cells))])
     text = (
-        'Per radius the figure under five steps of PGD, as the paper attacks, and under the worst of all attacks of '
-        'this report that stay inside of the radius: those at smaller ones, on one modality, and none at all count, '
-        f'too. {_constant_answer(report)}'
+        'A line for each radius, and for each modality that may be attacked by itself: the figure under five steps of '
+        'PGD, as the paper attacks, and under the worst of all attacks of this report that stay inside of the radius: '
+        f'those at smaller ones, on one modality, and none at all count, too. {_constant_answer(report)}'
     )
     if paper:
         text += (
@@ -177,10 +206,9 @@ def _worst(report: Mapping) -> Section | None:
     return Section('Worst case', text, head, rows)
 
 
-def _worst_line(report: Mapping, columns: list[str], eps: float | None) -> list[str]:
-    cells = ['clean' if eps is None else f'{eps * 255:.4g}/255']
-    weak = report['rows'][0] if eps is None else row_of(report, 'pgd5', eps)
-    worst = None if eps is None else row_of(report, WORST, eps)
+def _worst_line(report: Mapping, columns: list[str], weak: Mapping, worst: Mapping | None) -> list[str]:
+    eps, threat = weak['eps'], weak['threat']
+    cells = ['clean' if eps is None else radius(weak) if threat == 'both' else f'{radius(weak)}, {threat}']
     for column in columns:
         there, found = weak['figures']['all'][column], worst and worst['figures']['all'][column]
         known = found and None not in (there['value'], found['value'])
@@ -188,7 +216,12 @@ def _worst_line(report: Mapping, columns: list[str], eps: float | None) -> list[
         cells += [interval(there), interval(found), gap]
     key, paper = 'clean' if eps is None else f'{eps * 255:.4g}', report['paper']
     values = paper['rows'].values() if paper else ()
-    return cells + [f'{row[key]:.1f}' if key in row else '-' for row in values]
+    return cells + [f'{row[key]:.1f}' if key in row and threat == 'both' else '-' for row in values]
+
+
+def _smallest_radius(report: Mapping) -> Section | None:
+    found = report.get('smallest_radius')
+    return Section(**smallest_radius_table(found)) if found else None
 
 
 def _results(report: Mapping) -> Section:
@@ -281,6 +314,7 @@ def _sizes(report: Mapping) -> Section:
 
 
 def _corruptions(report: Mapping) -> Section | None:
+    """Rows by family, the figure at each severity and the mean error; means of families and of all at the end."""
     found = {}
     for row in report['rows']:
         if row['kind'] == CORRUPTION:
@@ -289,16 +323,40 @@ def _corruptions(report: Mapping) -> Section | None:
     if not found:
         return None
     degrees = sorted({degree for rows in found.values() for degree in rows})
+    trouble = report.get('trouble') or {'corruptions': {}, 'families': {}}
     rows = [
-        [name, *(interval(leading(rows[d], report)) if d in rows else '' for d in degrees)]
+        [
+            name,
+            *(interval(leading(rows[d], report)) if d in rows else '' for d in degrees),
+            interval(trouble['corruptions'].get(name)) if name in trouble['corruptions'] else '',
+        ]
         for name, rows in found.items()
     ]
-    head = ['corruption', *(f'severity {d}' if d else 'whole' for d in degrees)]
+    blank = [''] * len(degrees)
+    rows += [[f'mean: {family}', *blank, interval(error)] for family, error in trouble['families'].items()]
+    if 'mean' in trouble:
+        rows.append(['mean corruption error', *blank, interval(trouble['mean'])])
+    head = ['corruption', *(f'severity {d}' if d else 'whole' for d in degrees), 'mean error']
     text = (
-        f'{report["score"]} in percent. Not chosen against the model: what weather, sensors and failures do. '
-        f'{_constant_answer(report)}'
+        f'{report["score"]} in percent at each severity. Not chosen against the model: what weather, sensors, their '
+        'mounting and failures do. The mean error is that of all severities, 100 minus the figure; the mean corruption '
+        f'error counts every corruption alike, a sensor that is off aside. {_constant_answer(report)}'
     )
-    return Section('Corruptions and missing modalities', text, head, rows, 'corruptions')
+    return Section('Real trouble', text, head, rows, 'corruptions')
+
+
+def _trouble_line(report: Mapping) -> str:
+    """In words: how much of the clean figure real trouble leaves, and which takes most."""
+    trouble = report.get('trouble')
+    if trouble is None:
+        return ''
+    name, worst = max(trouble['corruptions'].items(), key=lambda item: item[1]['value'] or 0.0)
+    clean = leading(report['rows'][0], report)['value']
+    return (
+        f'Real trouble: mean corruption error {interval(trouble["mean"])} over {len(trouble["corruptions"])} '
+        f'corruptions (clean: {100 - (clean or 0.0):.1f}), so that {interval(trouble["kept"], 0)} % of the clean '
+        f'{report["score"]} is kept; worst is {name}, {number(worst)}.'
+    )
 
 
 def _masking(report: Mapping) -> Section:
@@ -374,6 +432,7 @@ def _provenance(report: Mapping) -> Section:
         ['checkpoint', f'{model["checkpoint"]} (sha256 {model["checkpoint_hash"]})'],
         ['data', f'{data["type"]}, {len(report["images"])} of {data["of"]} images (sha256 {data["hash"]})'],
         *([key, str(value)] for key, value in report['settings'].items()),
+        *([key.replace('_', ' '), '-' if n is None else f'{n:,.0f}'] for key, n in report.get('costs', {}).items()),
         *([key, str(value)] for key, value in report['versions'].items()),
     ]
     return Section('Where it comes from', '', ['what', 'value'], rows)

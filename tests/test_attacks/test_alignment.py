@@ -9,7 +9,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from searching import loader
 
-from paif_mm.attacks import PGD, AdversarialAttackHook, TaskLoss, frozen
+from paif_mm.attacks import NFGSM, PGD, AdversarialAttackHook, TaskLoss, frozen
 from paif_mm.attacks.alignment import aligned, alignment, cosine
 from paif_mm.losses import FusionLossHook
 from paif_mm.randomness import kept_draws
@@ -62,13 +62,92 @@ def test_only_channels_with_a_radius_count():
     assert aligned(PGD(eps=0, steps=1), None, clean, [], None, 1.0) is None
 
 
-@pytest.mark.parametrize('value', [0.0, torch.inf, torch.nan])
-def test_a_gradient_that_says_nothing_counts_for_nothing(value):
-    first = torch.ones(3, requires_grad=True)
-    found = cosine(first, torch.tensor([value, 0.0, 0.0]))
-    assert found == 1
-    (gradient,) = torch.autograd.grad(found, first)
-    assert torch.equal(gradient, torch.zeros(3))
+class Kinked:
+    """l = sum_c a_c |x_c|^power of each image: where x is 0, derivatives of an order above the power are not finite."""
+
+    def __init__(self, a: torch.Tensor, powers: list[float]):
+        self.a, self.powers = a, powers
+
+    def __call__(self, images, progress):
+        return torch.stack(
+            [(self.a * x.abs().pow(self.powers[i % len(self.powers)])).sum() for i, x in enumerate(images)]
+        )
+
+    def of(self, places):
+        return Kinked(self.a, [self.powers[i] for i in places])
+
+
+@pytest.mark.parametrize('which', ['clean', 'noisy', 'both'])
+@pytest.mark.parametrize(
+    ('power', 'value'), [(0.5, torch.nan), (1.5, 0.0)], ids=['gradient no number', 'gradient 0, its slope infinite']
+)
+def test_an_image_whose_gradient_says_nothing_leaves_the_weights_those_of_the_others(power, value, which):
+    a = torch.tensor([0.5, 1.0, 2.0, 3.0]).view(4, 1, 1).requires_grad_()
+    first, second = points(3), points(3, 1)
+    for images in [first] * (which != 'noisy') + [second] * (which != 'clean'):
+        images[1].zero_()
+    (gradient,) = torch.autograd.grad((a * (x := torch.zeros(4, 5, 5, requires_grad=True)).abs().pow(power)).sum(), x)
+    assert torch.equal(gradient, torch.full_like(gradient, value)) or gradient.isnan().all() and value != 0
+    loss_fn = Kinked(a, [2.0, power, 3.0])
+    found = alignment(loss_fn, first, second, WHOLE)
+    assert found[1] == 1
+    (gradient,) = torch.autograd.grad((found * torch.tensor([1.0, 5.0, 2.0])).sum(), a)
+    others = [0, 2]
+    alone = alignment(loss_fn.of(others), [first[i] for i in others], [second[i] for i in others], WHOLE)
+    torch.testing.assert_close(found[others], alone)
+    (expected,) = torch.autograd.grad((alone * torch.tensor([1.0, 2.0])).sum(), a)
+    assert torch.isfinite(gradient).all()
+    assert expected.abs().max() > 1e-2
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_where_no_gradient_says_anything_there_is_no_angle():
+    a = torch.ones(4, 1, 1, requires_grad=True)
+    nowhere = [torch.zeros(4, 5, 5)] * 2
+    for loss_fn in (Kinked(a, [0.5, 1.5]), lambda images, _: a.detach().sum() * torch.ones(len(images))):
+        found = alignment(loss_fn, nowhere, nowhere, WHOLE)
+        assert torch.equal(found, torch.ones(2))
+        assert not found.requires_grad
+
+
+class Roots(TaskLoss):
+    """The model's loss, of dark images 0 by a square root: their gradients are no numbers."""
+
+    def __call__(self, model, inputs, data_samples, clean, training, progress=1.0):
+        losses = super().__call__(model, inputs, data_samples, clean, training, progress)
+        pairs = zip(losses, clean, strict=True)
+        return torch.stack([(loss * 0).sqrt() if image.mean() < 20 else loss for loss, image in pairs])
+
+
+def test_a_training_step_goes_on_without_images_whose_gradients_are_no_numbers():
+    model = without_drawing(build_model(tiny_segformer())).eval()
+    batch = pair_batch([(32, 32)] * 3)
+    clean = [image.float() for image in batch['inputs']]
+    clean[1] = clean[1] / 100
+    samples, parameters = batch['data_samples'], [p for p in model.parameters() if p.requires_grad]
+    attack, gradients = PGD(EPS, steps=1, step_size=EPS), []
+    attack.objective = Roots()
+    for places in ([0, 1, 2], [0, 2]):
+        rng = [torch.Generator().manual_seed(place) for place in places]
+        asked = aligned(attack, model, [clean[i] for i in places], [samples[i] for i in places], rng, 1.0)
+        with frozen(model, parameters=True):
+            cosines = alignment(asked.loss_fn, asked.clean, asked.noisy, asked.channels)
+        assert cosines.isfinite().all()
+        assert (cosines == 1).tolist() == [place == 1 for place in places]
+        gradients.append(torch.autograd.grad(cosines.sum(), parameters, allow_unused=True))
+    found = [(a, b) for a, b in zip(*gradients, strict=True) if b is not None]
+    assert len(found) > 50
+    for a, b in found:
+        assert torch.isfinite(a).all()
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-3)
+
+
+def test_noisy_copies_lie_in_the_ball_to_be_defended_not_in_the_wider_one_of_nfgsm():
+    attack, clean = NFGSM(EPS, noise=2.0, step=1.0), [torch.full((4, 24, 24), 128.0)] * 2
+    assert attack.budgets(4)[0].eps == pytest.approx(24)
+    asked = aligned(attack, None, clean, [], [torch.Generator().manual_seed(i) for i in range(2)], 1.0)
+    for noisy, image in zip(asked.noisy, clean, strict=True):
+        assert 0.95 * 8 < (noisy - image).abs().max() <= 8 + 1e-4
 
 
 def test_small_and_large_gradients_have_angles_too():

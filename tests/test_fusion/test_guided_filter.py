@@ -143,3 +143,10 @@ def test_autocast_leaves_the_filter_in_single_precision():
         assert layer(x).dtype == torch.float32
         assert layer(x.bfloat16()).dtype == torch.bfloat16
     torch.testing.assert_close(layer(x.bfloat16()).float(), layer(x.bfloat16().float()), rtol=1e-2, atol=1e-2)
+
+
+def test_what_follows_may_overwrite_the_result():
+    layer, x = GuidedDecomposition(3).double(), torch.randn(1, 3, 7, 8, dtype=torch.float64, requires_grad=True)
+    expected = torch.autograd.grad(layer(x).relu().square().sum(), [x, *layer.parameters()])
+    found = torch.autograd.grad(layer(x).relu_().square().sum(), [x, *layer.parameters()])
+    torch.testing.assert_close(found, expected)

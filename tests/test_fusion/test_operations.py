@@ -1,9 +1,12 @@
+import functools
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
 from test_fusion import textbook
 
-from paif_mm.fusion import build_operation
+from paif_mm.fusion import FusionBaseline, FusionNet, FusionSupernet, build_operation
 from paif_mm.fusion.operations import conv_of_concatenation
 from paif_mm.registry import OPERATIONS
 
@@ -113,3 +116,69 @@ def test_transformer_block_sees_the_whole_image_and_fits_the_papers_size():
         x[0, :, 0, 0] = torch.arange(8.0)
         assert (operation(x)[0, :, -1, -1] - before[0, :, -1, -1]).abs().max() > 0
     assert build_operation('TB', channels=12).heads == 1
+
+
+class Overwriting(torch.nn.Module):
+    """Of a user: ``first`` works on the operation's input."""
+
+    def __init__(self, channels: int, first: bool, inplace: bool = True):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(channels, channels, 1, bias=False)
+        act = torch.nn.ReLU(inplace=inplace)
+        self.layers = torch.nn.Sequential(act, self.conv) if first else torch.nn.Sequential(self.conv, act)
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@pytest.fixture
+def of_a_user():
+    """Registered operations: what is right, and what is not."""
+    forms = {'overwrites': {'first': True}, 'right': {'first': True, 'inplace': False}, 'inside': {'first': False}}
+    for name, settings in forms.items():
+        OPERATIONS.register_module(name=name, module=functools.partial(Overwriting, **settings))
+    yield
+    for name in forms:
+        del OPERATIONS.module_dict[name]
+
+
+FORMS = {
+    'fixed': lambda name: FusionNet({chain: [name, '3-C'] for chain in ('ir', 'vis', 'fused')}, channels=4),
+    'second of a chain': lambda name: FusionNet({c: ['3-C', name] for c in ('ir', 'vis', 'fused')}, channels=4),
+    'supernet': lambda name: FusionSupernet([name, '3-C'], channels=4),
+    'checkpoints': lambda name: FusionSupernet(['3-C', name], channels=4, checkpoint_candidates=True),
+    'baseline': lambda name: FusionBaseline(name, 'SUM', depth=2, channels=4),
+    'one encoder': lambda name: FusionBaseline(name, 'DC', depth=2, channels=4),
+}
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_an_operation_that_overwrites_its_input_is_named(of_a_user, form):
+    ir, vis = torch.rand(2, 2, 1, 9, 8)
+    for refused in (nullcontext(), torch.inference_mode(), torch.device('meta')):
+        with (
+            refused,
+            pytest.raises(ValueError, match=r'^operation overwrites overwrites its input, .*\(inplace=False\)$'),
+        ):
+            FORMS[form]('overwrites')
+    for name in ('right', 'inside'):
+        net = FORMS[form](name)
+        assert all(module.training for module in net.modules())
+        fused = net(ir, vis)
+        assert torch.isfinite(fused).all()
+        fused.sum().backward()
+
+
+def test_modes_of_a_user_s_operation_stay_as_they_were_built():
+    class Frozen(Overwriting):
+        def __init__(self, channels):
+            super().__init__(channels, first=False)
+            self.conv.eval()
+
+    OPERATIONS.register_module(name='frozen', module=Frozen)
+    try:
+        operation = build_operation('frozen', 4)
+    finally:
+        del OPERATIONS.module_dict['frozen']
+    assert operation.training
+    assert not operation.conv.training

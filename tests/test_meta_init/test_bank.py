@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from test_meta_init.banks import noise_bank
 
 from paif_mm.attacks import Budget
 from paif_mm.attacks.bank import PIXELS, PLACES, AttackBank, read_pair, round_into_ball, write_pair
+from paif_mm.files import file_hash
 from paif_mm.meta_init import MetaBatches
 from paif_mm.meta_init.batches import iterate
 from paif_mm.meta_init.craft import craft, transfer
@@ -264,6 +268,82 @@ def test_pixels_of_another_bank_or_cut_off_ones_are_made_anew(tmp_path):
     assert torch.equal(other.read('heavy', other.names[0])[0], wanted[0])
     (tmp_path / PLACES).write_text('{"manifest"')
     assert AttackBank(tmp_path).unpack()
+
+
+def test_pixels_that_are_not_what_they_were_are_made_anew(tmp_path):
+    bank = noise_bank(tmp_path)
+    wanted = bank.read('heavy', bank.names[0])
+    bank.unpack()
+    assert json.loads((tmp_path / PLACES).read_text())['hash'] == file_hash(tmp_path / PIXELS)
+    content = bytearray((tmp_path / PIXELS).read_bytes())
+    content[1000] ^= 1  # one bit, as disks and hands do; size and time stay
+    before = (tmp_path / PIXELS).stat()
+    (tmp_path / PIXELS).write_bytes(content)
+    os.utime(tmp_path / PIXELS, ns=(before.st_atime_ns, before.st_mtime_ns))
+    again = AttackBank(tmp_path)
+    assert again.unpack()
+    assert all(torch.equal(a, b) for a, b in zip(again.read('heavy', bank.names[0]), wanted, strict=True))
+    assert not AttackBank(tmp_path).unpack()
+    content = json.loads((tmp_path / PLACES).read_text())
+    del content['hash']  # of an earlier version
+    (tmp_path / PLACES).write_text(json.dumps(content))
+    assert AttackBank(tmp_path).unpack()
+
+
+SLOW = """
+import sys, time
+import paif_mm.attacks.bank as module
+original = module.read_pair
+def slow(path):
+    print('reading', flush=True)
+    time.sleep(float(sys.argv[2]))
+    return original(path)
+module.read_pair = slow
+print(module.AttackBank(sys.argv[1]).unpack(), flush=True)
+"""
+
+
+def unpacking(folder, seconds: float) -> subprocess.Popen:
+    """A process that decodes a bank, so long for every pair, once it is at it."""
+    process = subprocess.Popen([sys.executable, '-c', SLOW, folder, str(seconds)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == 'reading\n'
+    return process
+
+
+def pixel_files(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith('pixels'))
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path):
+    noise_bank(tmp_path)
+    process = unpacking(tmp_path, 60)
+    process.kill()
+    process.wait()
+    assert pixel_files(tmp_path) == [f'{PIXELS}.{process.pid}.partial']
+    assert AttackBank(tmp_path).unpack()
+    assert pixel_files(tmp_path) == [PIXELS, PLACES]
+
+
+def test_who_comes_second_waits_for_the_first_and_decodes_nothing(tmp_path):
+    bank = noise_bank(tmp_path)
+    process = unpacking(tmp_path, 0.1)
+    assert not bank.unpack(), 'made by the other'
+    assert process.wait() == 0
+    assert process.stdout.read().splitlines()[-1] == 'True'
+    assert pixel_files(tmp_path) == [PIXELS, PLACES]
+
+
+def test_a_file_system_without_locks_does(tmp_path, monkeypatch):
+    import fcntl
+
+    def refused(*args):
+        raise OSError(37, 'No locks available')
+
+    bank = noise_bank(tmp_path)
+    (tmp_path / f'{PIXELS}.1.partial').touch()  # perhaps another's, who is at it
+    monkeypatch.setattr(fcntl, 'flock', refused)
+    assert bank.unpack()
+    assert pixel_files(tmp_path) == [PIXELS, f'{PIXELS}.1.partial', PLACES]
 
 
 def test_a_crash_leaves_no_pixels(tmp_path, monkeypatch):

@@ -59,9 +59,9 @@ class Convolutions(nn.Sequential):
         return (super().forward(x),)
 
 
-def untrained(seed: int = 0, plain: bool = False):
-    """A segmentor of a few convolutions, behind the average of both modalities, or of plain images."""
-    config = tiny_segformer(fusion={'type': 'AverageFusion'})
+def untrained(seed: int = 0, plain: bool = False, fusion=None):
+    """A segmentor of a few convolutions, behind the average of both modalities or another fusion, or of plain ones."""
+    config = tiny_segformer(fusion={'type': fusion or 'AverageFusion'})
     if plain:
         config.data_preprocessor = config.data_preprocessor.task
     config.backbone = {'type': Convolutions}
@@ -78,9 +78,26 @@ def untrained(seed: int = 0, plain: bool = False):
     return build_model(config, seed).eval()
 
 
-def trained(steps: int = 60, seed: int = 0):
+class MaximumFusion(nn.Module):
+    """The lighter of both modalities at every pixel."""
+
+    def forward(self, ir, vis):
+        return torch.maximum(ir, vis)
+
+
+class LivelierModality(nn.Module):
+    """Chooses by the contrast of the surroundings, as fusion by local energy does."""
+
+    def forward(self, ir, vis):
+        lively = [
+            nn.functional.avg_pool2d((x - nn.functional.avg_pool2d(x, 7, 1, 3)).square(), 7, 1, 3) for x in (ir, vis)
+        ]
+        return torch.where(lively[0] > lively[1], ir, vis)
+
+
+def trained(steps: int = 60, seed: int = 0, fusion=None):
     """A fused segmentor that is right on nearly all pixels of :class:`Scenes`."""
-    model, scenes = untrained(seed), Scenes(32, seed=1)
+    model, scenes = untrained(seed, fusion=fusion), Scenes(32, seed=1)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-2)
     generator = torch.Generator().manual_seed(seed)
     model.train()

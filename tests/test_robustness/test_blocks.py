@@ -80,7 +80,17 @@ def test_the_length_grows_with_the_correlation(alike, low, high):
 def test_series_that_say_nothing_stand_alone():
     assert run_length(np.ones(50)) == 1
     assert run_length(np.arange(5.0)) == 1
-    assert run_length(np.array([np.nan] + [1.0, 2.0] * 20)) == 1
+    assert run_length(np.full(50, np.nan)) == 1
+
+
+def test_values_that_are_not_finite_are_left_out():
+    series = frames(np.random.default_rng(5), 200, 0.8)
+    expected = run_length(series)
+    assert expected > 5
+    assert run_length(np.array([np.nan, *series, np.inf])) == expected
+    broken = series.copy()
+    broken[[20, 90, 150]] = np.nan, np.inf, -np.inf
+    assert abs(run_length(broken) - expected) <= 2
 
 
 def test_the_length_is_chosen_on_what_images_add_to_the_figure():

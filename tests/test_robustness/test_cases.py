@@ -1,6 +1,7 @@
 """The suites: what they hold, and names that serve as folders."""
 
 import re
+from itertools import product
 
 import pytest
 
@@ -16,6 +17,7 @@ from paif_mm.robustness.cases import (
     bank_cases,
     config_case,
     corruption_cases,
+    corruption_names,
     make_suite,
     transfer_cases,
 )
@@ -68,6 +70,7 @@ def test_the_papers_suite_is_pgd_of_five_steps_of_a_quarter_radius(score, radii)
 def test_each_suite_contains_the_smaller_ones(score):
     keys = {name: {case.key for case in suite(name, score)} for name in SUITES}
     assert keys['paper'] < keys['strong'] < keys['full']
+    assert keys['trouble'] < keys['full']
 
 
 @pytest.mark.parametrize('score', SCORES)
@@ -114,28 +117,45 @@ def test_threats_given_twice_are_tested_once():
 def test_plain_images_and_models_without_fusion_lack_what_asks_for_them():
     fused = {case.key for case in suite('full')}
     alone = {case.key for case in suite('full', fused=False)}
-    assert fused - alone == {'fusion20-4', 'fusion20-8'}
+    on_fusion = ('fusion20', 'weakest', 'hidden', 'disagree20')
+    assert fused - alone == {f'{name}-{eps}' for name in on_fusion for eps in (4, 8)}
     plain = suite('full', fused=False, pairs=False)
     assert {case.threat for case in plain} == {'both'}
-    assert all(case.kind != 'corruption' for case in plain)
+    assert {case.attack['name'] for case in plain if case.kind == 'corruption'} == {
+        *('fog', 'low_light', 'rain', 'glare', 'blur', 'noise')
+    }
     assert any(case.norm == 'l2' for case in plain)
 
 
 def test_corruptions_come_in_five_severities_and_cameras_fail_once():
-    cases = corruption_cases()
-    assert len(cases) == 7 * 5 + 2
+    names = corruption_names()
+    cases = corruption_cases(names)
+    assert len(cases) == 5 * (len(names) - 2) + 2
     attacks = {case.key: build(ATTACKS, case.attack) for case in cases}
     assert len(attacks) == len(cases)
     assert all(isinstance(attack, Corruption) for attack in attacks.values())
-    assert [attacks[f'fog{severity}'].setting for severity in (1, 2, 3, 4, 5)] == [0.7, 0.55, 0.4, 0.25, 0.15]
+    assert [attacks[f'fog{severity}'].severity for severity in (1, 2, 3, 4, 5)] == [1, 2, 3, 4, 5]
     assert {'missing_visible', 'missing_infrared'} < set(attacks)
     assert all(case.group is None and case.passes == 0 for case in cases)
+
+
+def test_the_suite_of_trouble_holds_nothing_but_corruptions():
+    for pairs, video, common in product((True, False), repeat=3):
+        names = corruption_names(pairs, video, common)
+        cases = make_suite('trouble', 'mIoU', (), pairs=pairs, corruptions=names)
+        assert cases[0] is CLEAN
+        assert {case.attack['name'] for case in cases[1:]} == set(names)
+        assert {case.kind for case in cases[1:]} == {'corruption'}
+        assert ('time_offset' in names) == video and pairs or 'time_offset' not in names
+        assert ('shift' in names) == ('missing_visible' in names) == pairs
+        assert sum(name.startswith('common_') for name in names) == 15 * common
+    assert corruption_cases(['fog'])[0].key == 'fog1'
 
 
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        ({'suite': 'weak'}, "suite must be one of paper, strong, full, not 'weak'"),
+        ({'suite': 'weak'}, "suite must be one of paper, strong, full, trouble, not 'weak'"),
         ({'threats': ('thermal',)}, "modality must be of both, ir, vis, split, not 'thermal'"),
         ({'threats': ('ir',), 'pairs': False}, "modality 'ir' needs pairs"),
         ({'threats': ('both', 'split'), 'pairs': False}, "modality 'split' needs pairs"),

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 from helpers import box_batch, build_model, tiny_fcos
-from test_robustness.benches import Scenes, bench, trained
+from test_robustness.benches import (
+    LivelierModality,
+    MaximumFusion,
+    Scenes,
+    bench,
+    trained,
+)
 from torch import nn
 
 from paif_mm.attacks import PixelLoss
@@ -133,14 +139,18 @@ def test_a_quantising_preprocessor_is_caught(honest):
     assert keeps_its_accuracy(model, honest)
     found = finding(model, 'input gradients')
     assert found.verdict == 'failed'
+    assert 0.9 < found.figures.pop('hidden') <= 1
     assert found.figures == {
         'zero_share': 1.0,
         'dead_images': 3,
+        'broken_share': 0.0,
         'blind': 0,
+        'attacks': 0,
         'size': 0.0,
         'saturated_share': 0.0,
     }
     assert '100.0% of the gradient values of a channel are exactly 0; 3 of 3 images' in found.evidence
+    assert 'to pixel values whose gradient is 0 the prediction reacts: ' in found.evidence
     assert finding(model, 'loss against steps').verdict == 'failed'
     black = finding(model, 'black box against white box')
     assert black.verdict == 'failed'
@@ -437,10 +447,27 @@ def test_a_modality_that_no_prediction_depends_on_hides_nothing(honest):
     assert finding(cut, 'input gradients').verdict == 'failed', 'it is looked at, but has no gradient'
 
 
-def test_gradients_that_the_suite_found_not_to_be_finite_fail(honest):
-    found = finding(honest, 'input gradients', blind=2)
-    assert found.verdict == 'failed'
-    assert '2 attacks of the suite met gradients that are not finite' in found.evidence
+def test_gradients_that_the_suite_found_not_to_be_finite_count_by_their_share(honest):
+    for blind, verdict in (((0, 400), 'passed'), ((1, 400), 'suspect'), ((4, 400), 'suspect'), ((5, 400), 'failed')):
+        found = finding(honest, 'input gradients', blind=blind)
+        assert found.verdict == verdict, blind
+    assert '5 of 400 attacks of the suite met such' in found.evidence
+
+
+@pytest.mark.parametrize(('pixels', 'verdict'), [(1, 'suspect'), (1000, 'failed')])
+def test_values_without_a_finite_gradient_count_by_their_share(honest, pixels, verdict):
+    """A square root of 0 at a corner pixel, or at a third of each image; the others lead attacks as ever."""
+
+    def rooted(image):
+        first, rest = image.flatten(1).split([pixels, image[0].numel() - pixels], 1)
+        return torch.cat([first + (0 * first).sqrt(), rest], 1).view_as(image)
+
+    model = defended(honest, one_by_one(rooted))
+    found = finding(model, 'input gradients')
+    assert found.figures['broken_share'] == pytest.approx(pixels / (48 * 64), rel=1e-3)
+    assert found.figures['dead_images'] == 0
+    assert found.verdict == verdict
+    assert finding(model, 'gradient direction').verdict == 'passed', 'bad values do not spoil the others'
 
 
 def test_every_threat_of_a_suite_is_probed(honest, tmp_path):
@@ -476,4 +503,88 @@ def test_gradients_that_break_under_attack_alone_are_counted(honest, tmp_path):
     assert any(blind)
     assert finding(it.model, 'input gradients').figures['dead_images'] == 0, 'clean images have all of theirs'
     named = {case.key: case for case in cases}
-    assert suite_blind([named['clean'], named['pgd5-8']], records, it) == sum(blind)
+    assert suite_blind([named['clean'], named['pgd5-8']], records, it) == (sum(blind), 4)
+    elsewhere = [replace(named['pgd5-8'], kind=kind) for kind in ('fusion', 'transfer', 'query')]
+    assert suite_blind(elsewhere, records, it) == (0, 0), 'gradients of the model and its own loss alone'
+
+
+def nearest_half(image):
+    """Three of four pixels are never read."""
+    small = nn.functional.interpolate(image[None], scale_factor=0.5, mode='nearest')
+    return nn.functional.interpolate(small, image.shape[-2:], mode='nearest')[0]
+
+
+def lightest(image):
+    """The visible channels become their maximum, the V of HSV."""
+    return torch.cat([image[:3].amax(0, keepdim=True).expand(3, -1, -1), image[3:]])
+
+
+def overexposed(image):
+    """Most of the visible image is clipped."""
+    return torch.cat([(2.6 * image[:3]).clamp(max=255), image[3:]])
+
+
+HONEST = {
+    'maximum': lambda honest: trained(fusion=MaximumFusion),
+    'local energy': lambda honest: trained(fusion=LivelierModality),
+    'lightest channel': lambda honest: defended(honest, one_by_one(lightest)),
+    'nearest pixels': lambda honest: defended(honest, one_by_one(nearest_half)),
+    'overexposed': lambda honest: defended(honest, one_by_one(overexposed)),
+}
+
+
+@pytest.mark.parametrize('name', HONEST)
+def test_selection_of_pixels_is_no_deceit(honest, name):
+    """Zeros of what no prediction reads make nobody fail."""
+    model = HONEST[name](honest)
+    found = finding(model, 'input gradients')
+    assert found.figures['zero_share'] > (0.2 if name == 'local energy' else 0.5), 'else it is no case of this kind'
+    assert found.verdict == 'suspect', found.evidence
+    assert found.figures['hidden'] < 0.08
+    assert ('the prediction hardly reacts' in found.evidence) == (found.figures['zero_share'] > 0.5)
+    assert finding(model, 'gradient direction').verdict != 'failed'
+    assert finding(model, 'loss against steps', threat='ir').verdict != 'failed'
+
+
+def test_a_detector_behind_a_maximum_is_told_from_one_behind_steps():
+    model = build_model(tiny_fcos(fusion={'type': MaximumFusion})).eval()
+    model.bbox_head.conv_cls.weight.data *= 30  # untrained scores hardly depend on the image
+    for change, verdict in ((lambda x: x, 'suspect'), (lambda x: (x / 8).round() * 8, 'failed')):
+        changed = defended(model, in_channels(slice(3, 4), change))
+        for threat in ('both', 'ir'):
+            found = EVERY['input gradients'](Probe(Bench(changed, Boxes(), [0, 1]), [0, 1], EPS, threat=threat))
+            assert found.figures['zero_share'] > 0.5
+            assert found.verdict == verdict, found
+
+
+def test_a_maximum_is_not_failed_by_any_check_of_a_suite(honest, tmp_path):
+    """Through the entry point, behind the suite's attacks on each modality."""
+    not_accused(HONEST['maximum'](honest), tmp_path, 6, [0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', HONEST)
+def test_no_check_of_a_suite_fails_a_selection_of_pixels(honest, name, tmp_path):
+    not_accused(HONEST[name](honest), tmp_path, 20, [0, 1])
+
+
+def not_accused(model, folder, steps, images):
+    it = bench(model, Scenes(len(images)))
+    cases = make_suite('strong', 'mIoU', (EPS,), ('both', 'ir', 'vis'), steps=steps)
+    records = Records(folder, {})
+    evaluate(it, cases, records, quality=False, progress=False)
+    found = diagnose(it, cases, records, images, EPS, steps=steps, queries=60, progress=False)
+    records.close()
+    assert {f['check']: f['evidence'] for f in found if f['verdict'] == 'failed'} == {}
+    assert len(found) == len(CHECKS) + 3 * len(THREAT_CHECKS)
+
+
+@pytest.mark.parametrize(
+    ('width', 'part'), [(1, 'one channel'), (2, 'all'), (8, 'ir'), (8, 'one channel'), (32, 'all'), (32, 'ir')]
+)
+def test_steps_of_any_width_are_told_from_selection(honest, width, part):
+    channels = {'all': slice(0, 4), 'ir': slice(3, 4), 'one channel': slice(0, 1)}[part]
+    model = defended(honest, in_channels(channels, lambda x: (x / width).round() * width))
+    found = finding(model, 'input gradients')
+    assert found.verdict == 'failed', found.evidence
+    assert found.figures['hidden'] > 0.4

@@ -12,7 +12,7 @@ from paif_mm.attacks.bank import read_pair
 from paif_mm.registry import ATTACKS, build
 from paif_mm.robustness import evaluate as module
 from paif_mm.robustness.cases import CLEAN, Case, config_case
-from paif_mm.robustness.evaluate import evaluate, evenly, image_names
+from paif_mm.robustness.evaluate import Bench, evaluate, evenly, image_names
 from paif_mm.robustness.records import Records
 
 EPS = 8 / 255
@@ -207,6 +207,22 @@ def test_saved_images_are_in_the_ball_and_tested_as_read_back(model, tmp_path, n
         assert 'eight_bit' not in records.found['clean'][f'{i}.png']
         if norm == 'corruption':
             assert record['eight_bit'] == record['score']
+
+
+def test_earlier_frames_are_those_of_the_data_set(model, tmp_path):
+    """Of the whole data set, also where few of its images are tested, in batches and one by one."""
+    scenes = Scenes()
+    case = Case('time_offset2', {'type': 'Corruption', 'name': 'time_offset', 'severity': 2}, kind='corruption')
+    for size in (1, 2):
+        records, it = Records(tmp_path / str(size), SETTINGS), Bench(model, scenes, [1, 3])
+        evaluate(it, [CLEAN, case], records, batch_size=size, save_adv=True, progress=False)
+        records.close()
+        for image, before in ((1, 0), (3, 1)):
+            seen = read_pair(tmp_path / str(size) / 'adv' / 'time_offset2' / f'{image}.png')
+            assert torch.equal(seen[3:], scenes[before]['inputs'][3:])
+            assert torch.equal(seen[:3], scenes[image]['inputs'][:3])
+            audit = records.found['time_offset2'][f'{image}.png']['audit']
+            assert audit['max_delta_255']['vis'] == 0 < audit['max_delta_255']['ir']
 
 
 def test_strips_are_drawn_of_the_images_asked_for(model, tmp_path):

@@ -5,8 +5,9 @@ import pytest
 from test_robustness.test_statistics import CLASSES, segmented
 
 from paif_mm.evaluation.score import MeanIoU
+from paif_mm.robustness import comparison as module
 from paif_mm.robustness.balls import Ball
-from paif_mm.robustness.cases import config_case, make_suite, threat_ball
+from paif_mm.robustness.cases import CLEAN, config_case, make_suite, threat_ball
 from paif_mm.robustness.comparison import compare
 from paif_mm.robustness.diagnostics import Finding
 from paif_mm.robustness.records import Records, read_records
@@ -119,11 +120,48 @@ def test_the_summary_says_whether_anything_is_left(tmp_path):
     assert "calling every pixel 'wall' has mIoU 30.0" in text
 
 
+def test_every_radius_names_the_threat_under_which_least_is_left(tmp_path):
+    """Of two threats the second is the worse one at 4/255, and the first at 8/255."""
+    cases = make_suite('strong', 'mIoU', (4 / 255, 8 / 255), ('ir', 'vis'))
+    right = {('ir', 4): 50, ('vis', 4): 40, ('ir', 8): 10, ('vis', 8): 30}
+
+    def record(case, image):
+        good = 60 if case.eps is None else right[case.threat, round(case.eps * 255)]
+        return (good, 0, 60 - good), (40, 60 - good, 0)
+
+    report = reported(tmp_path, cases, record)
+    text = words(report)
+    for eps, where in ((4, 'the visible image alone'), (8, 'infrared alone')):
+        threat = 'vis' if eps == 4 else 'ir'
+        value = row_of(report, 'worst case', eps / 255, threat)['figures']['all']['mIoU']['value']
+        assert f'At {eps}/255 on {where}, the lowest of ir, vis, {value:.1f} [' in text
+    table = next(section for section in sections(report) if section.title == 'Worst case')
+    assert [row[0] for row in table.rows[1:5]] == ['4/255, ir', '4/255, vis', '8/255, ir', '8/255, vis']
+    alone = reported(tmp_path / 'alone', make_suite('paper', 'mIoU', (4 / 255,), ('ir',)), record)
+    value = row_of(alone, 'pgd5', 4 / 255, 'ir')['figures']['all']['mIoU']['value']
+    assert f'At 4/255 on infrared alone, {value:.1f} [' in words(alone)
+    both = reported(tmp_path / 'both', make_suite('paper', 'mIoU', (4 / 255,)), at_random(0))
+    assert 'At 4/255 on both modalities, ' in words(both)
+    both['model'] = {**both['model'], 'pairs': False}
+    assert f'At 4/255 {row_of(both, "pgd5", 4 / 255)["figures"]["all"]["mIoU"]["value"]:.1f} [' in words(both)
+
+
 def test_gradients_that_were_not_finite_are_said_first(tmp_path):
     report = reported(tmp_path, make_suite('paper', 'mIoU', (4 / 255,)), at_random(0))
     assert 'not finite' not in words(report)
     report['rows'][1]['audit'] = {'max_delta_255': {}, 'max_l2': 0.0, 'at_bound': 0.0, 'blind': 3}
-    assert 'In 3 attacks on single images gradients were not finite: these led nowhere.' in words(report)
+    for kind in ('transfer', 'fusion', 'query'):
+        report['rows'][1]['kind'] = kind
+        assert 'not finite' not in words(report), "other gradients say nothing of the model's own loss"
+    report['rows'][1]['kind'] = 'gradient'
+    assert 'In 3 of 4 attacks with gradients on single images some values of these were not finite' in words(report)
+
+
+def test_the_published_protocol_is_named_beside_its_own_attacks(tmp_path):
+    mine = config_case('apgd100', {'type': 'APGD', 'eps': 4 / 255})
+    for cases, named in ((make_suite('strong', 'mIoU', (4 / 255,)), True), ([CLEAN, mine], False)):
+        report = reported(tmp_path / str(named), cases, at_random(0))
+        assert ('SEA, the published protocol' in words(report)) == named
 
 
 def test_a_failed_masking_verdict_is_part_of_the_first_words(tmp_path):
@@ -244,3 +282,47 @@ def test_scenes_of_another_order_and_other_files_are_paired(tmp_path):
     reports['visible']['data']['scenes'][0] = 'elsewhere'
     with pytest.raises(ValueError, match="visible and pairs can't be compared: they were tested on other images"):
         compare(reports, {})
+
+
+def test_models_whose_records_are_cut_off_have_no_differences(tmp_path):
+    """One record is missing of one model: the others are compared, in one line says which is not."""
+    reports, records = compared(tmp_path, first=10, second=10, third=10)
+    assert [row[1:] for row in compare(reports, records)[1].rows][0][1].endswith(']')
+    cut = {key: dict(found) for key, found in records['second'].items()}
+    del cut['apgd_js-4'][IMAGES[2]]
+    for lost in (cut, {key: found for key, found in cut.items() if key != 'clean'}, {}):
+        _, gaps, _ = compare(reports, {**records, 'second': lost})
+        assert gaps.head == ['attack', 'third']
+        assert 'Not known are those of second: the records*.jsonl beside the report lack what they need.' in gaps.text
+        whole = compare({name: reports[name] for name in ('first', 'third')}, records)[1]
+        assert gaps.rows == whole.rows
+    _, gaps, _ = compare(reports, {**records, 'first': cut})
+    assert (gaps.rows, gaps.text.split(':')[0]) == ([], 'Not known are those of first')
+
+
+def test_what_any_report_takes_for_neighbours_is_drawn_together(tmp_path):
+    """The second report names blocks, the first one runs of single images; then runs that are longer than any name."""
+    reports, records = compared(tmp_path, first=10, second=10)
+    reports['second']['bootstrap'] = {**reports['second']['bootstrap'], 'length': None, 'key': r'(.)\.png'}
+    first, second = (compare(dict(pairs), records)[1] for pairs in (reports.items(), reversed(reports.items())))
+    for gaps in (first, second):
+        assert "bootstrap resamples of 2 blocks of images that '(.)\\\\.png' names alike" in gaps.text
+    reports['first']['bootstrap'] = {**reports['first']['bootstrap'], 'length': 3}
+    assert 'bootstrap resamples of runs of 3 images' in compare(reports, records)[1].text
+
+
+def test_named_blocks_are_found_in_their_own_reports_ids(tmp_path):
+    """Of other file names, in another order; D and N are its last letters."""
+    cases = make_suite('paper', 'mIoU', (4 / 255,))
+    other = [f'{name[:6]}_rgb.jpg' for name in reversed(IMAGES)]
+    facts = {
+        **FACTS,
+        'data': {**FACTS['data'], 'scenes': [name[:5] for name in other]},
+        'bootstrap': {**FACTS['bootstrap'], 'length': None, 'key': r'(.)_rgb'},
+    }
+    reports = {
+        'a': reported(tmp_path / 'a', cases, at_random(0)),
+        'b': reported(tmp_path / 'b', cases, at_random(1), facts=facts, images=other),
+    }
+    blocks = module._blocks(reports)
+    assert blocks.names == ['D', 'N', 'D', 'N']

@@ -77,11 +77,13 @@ RUNS = {
     '--steps 1 --victim {config} {checkpoint}',
     'robustness': 'robustness {config} {checkpoint} --suite paper --out {folder}/report --eps 4/255 --modality both '
     'vis --limit 1 --steps 1 --queries 10 --l2-eps 0.5 --attack fgsm_eps4 --transfer-from {config} {checkpoint} '
+    '--eot-samples 2 --bpda data_preprocessor.fusion=identity --smallest-radius '
     '--batch-size 1 --seed 1 --save-adv --bootstrap 20 --blocks 1 --diagnostics 1 --strips 1 --launcher none '
     '--local_rank 0 --cfg-options test_dataloader.num_workers=0',
     'bank': 'robustness {config} {checkpoint} --out {out} --suite paper --limit 3 --eps 4/255 --transfer-bank '
     '{folder}/bank --diagnostics 0 --strips 0 --bootstrap 20',
     'compare': 'compare_reports {folder}/report {folder}/report --names one two --out {out}',
+    'leaderboard': 'leaderboard {folder}/report {folder}/report --names one two --out {out}',
     'browse': 'browse_dataset {config} --output-dir {out} --phase val --mode original --show-number 2 --cfg-options '
     'val_dataloader.num_workers=0',
     'flops': 'get_flops {config} --shape 64 96 --runs 1 --device cpu --cfg-options model.train_cfg=None',
@@ -98,7 +100,15 @@ OTHERS = {
     'compare configs': 'compare_configs {old} {new} --renamed {renamed}',
     'release': 'model_converters/paif_release {released} {out}/ours.pth',
 }
-ELSEWHERE = {'study': {'--job'}}  # run by test_study.py: an element of an array
+#: In tests of their own: an element of an array, and tools that know one kind, or need flags that exclude each other.
+ELSEWHERE = {
+    'study': {'--job'},
+    'targeted': {'--out', '--pairs', '--eps', '--steps', '--limit', '--seed', '--cfg-options'},
+    'learn_patch': {
+        *('--out', '--modality', '--size', '--scale', '--printable', '--blocks', '--temperatures', '--camera'),
+        *('--aim', '--universal', '--split', '--steps', '--batch-size', '--seed', '--cfg-options'),
+    },
+}
 PLAN = """
 title: Flags
 rows: [{name: A, config: a}]
@@ -294,6 +304,7 @@ def test_a_report_and_the_comparison_of_two(kind, report):
     assert {'pgd5-4', 'pgd5-4-vis', 'fgsm_eps4-4', 'transfer20-4'} <= set(rows)
     out = kind.type('compare')
     assert names(out) == ['comparison.csv', 'comparison.html', 'comparison.md']
+    assert names(kind.type('leaderboard')) == ['leaderboard.html', 'leaderboard.md']
 
 
 def test_labels_and_boxes_can_be_browsed(kind):

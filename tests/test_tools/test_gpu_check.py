@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,13 +92,38 @@ def test_one_failing_process_of_several_fails_the_step(check, tmp_path):
     assert saved(tmp_path)[0]['ranks']['why'] == 'the other rank is gone'
 
 
-def test_steps_leave_time_for_the_training(check, tmp_path):
+def test_steps_leave_time_for_the_training(check, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_check, 'GRACE', 1)
     check.deadline = time.monotonic() + 22  # 20 are reserved
     assert not check.run(Step('late', 'Late', [python('print("{}")')], 30))
     assert check.run(Step('training', 'Training', [python('print("{}")')], 30, leaves=0))
     steps, _ = saved(tmp_path)
     assert (steps['late']['status'], steps['late']['why']) == ('skipped', 'no time was left')
-    assert 20 <= steps['training']['limit'] <= 22
+    assert 20 <= steps['training']['limit'] <= 21, 'and to be told to stop'
+
+
+def test_processes_that_will_not_stop_share_one_grace_within_the_time_of_all(check, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_check, 'GRACE', 2)
+    monkeypatch.setattr(gpu_check, 'LEAST', 0)
+    code = (
+        'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print("deaf", flush=True); time.sleep(60)'
+    )
+    begun = time.monotonic()
+    check.deadline = begun + 6
+    assert not check.run(Step('deaf', 'Deaf', [python(code)] * 4, 30, leaves=0))
+    assert 5 < time.monotonic() - begun < 7, 'not two seconds for each'
+    assert saved(tmp_path)[0]['deaf']['why'] == 'it took more than 4 s'
+    assert [(tmp_path / f'deaf{i}.txt').read_text() for i in ('', '_1', '_2', '_3')] == ['deaf\n'] * 4
+
+
+def test_all_processes_are_told_to_stop_at_once(check, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_check, 'GRACE', 5)
+    monkeypatch.setattr(gpu_check, 'LEAST', 0)
+    code = 'import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (print(time.time(), flush=True), '
+    code += 'time.sleep(1), sys.exit())); time.sleep(60)'
+    assert not check.run(Step('slow', 'Slow', [python(code)] * 3, 3))
+    told = [float((tmp_path / f'slow{i}.txt').read_text()) for i in ('', '_1', '_2')]
+    assert max(told) - min(told) < 0.9
 
 
 def test_a_run_that_is_cut_off_keeps_what_it_had_and_ends_what_runs(tmp_path):
@@ -164,6 +190,123 @@ def test_what_can_not_run_is_told(tmp_path, args, message, monkeypatch):
         gpu_check.main([arg.format(tmp=tmp_path) for arg in args])
 
 
+def test_what_an_earlier_check_left_is_no_result_of_this_one(tmp_path, monkeypatch, capsys):
+    """The command twice: the second time, the training writes nothing."""
+    monkeypatch.setattr(gpu_check, 'DEVICE', 'print(\'{"device": "none"}\')')
+
+    def steps_of(code: str):
+        def steps(args, out):
+            for step in gpu_check.training(args, out, out / 'scenes'):
+                yield step._replace(commands=[python(code.format(out=out))])
+
+        return steps
+
+    log = '{{"loss": 2.5, "iter": 7}}\\n'
+    scores = '{{"results": {{"clean": {{"metrics": {{"mIoU": 40.0, "IoU/car": 3.0}}}}}}}}'
+    works = f"""
+import pathlib
+def write(name, text):
+    path = pathlib.Path('{{out}}') / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+write('training/1/vis_data/scalars.json', '{log}')
+write('training/last_checkpoint', 'iter_7.pth')
+write('attacked/1/results.json', '{scores}')
+write('site/old.py', '')
+"""
+    command = ['--out', str(tmp_path), '--rehearse', '--minutes', '2', '--reserve', '1']
+    monkeypatch.setattr(gpu_check, 'FOR_TEST', 1)
+    monkeypatch.setattr(gpu_check, 'steps', steps_of(works))
+    assert gpu_check.main(command) == 0
+    steps, _ = saved(tmp_path)
+    assert steps['training']['figures'] == {'checkpoint': 'iter_7.pth', 'loss': 2.5, 'of iteration': 7}
+    assert steps['attacked']['figures'] == {'mIoU, clean': 40.0}
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine.log').write_text('not of a check')
+
+    monkeypatch.setattr(gpu_check, 'steps', steps_of('pass'))
+    assert gpu_check.main(command) == 1
+    steps, page = saved(tmp_path)
+    assert (steps['training']['status'], steps['training']['why']) == ('failed', 'it wrote no checkpoint')
+    assert 'attacked' not in steps
+    assert 'iter_7' not in page
+    assert sorted(path.name for path in tmp_path.iterdir()) == (
+        ['device.log', 'device.txt', 'gpu_check.json', 'gpu_check.md', 'mine', 'mine.log', 'training.log']
+        + ['training.txt']
+    )
+
+
+@pytest.mark.parametrize('folder', gpu_check.FOLDERS)
+def test_folders_that_no_check_has_made_are_left_alone(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / 'precious').touch()
+    with pytest.raises(SystemExit, match=f'holds {folder}, and no gpu_check.json says that a check made it'):
+        gpu_check.main(['--out', str(tmp_path), '--rehearse'])
+    assert (tmp_path / folder / 'precious').is_file()
+
+
+def test_every_folder_that_steps_write_to_is_known(tmp_path):
+    (tmp_path / 'training').mkdir()
+    (tmp_path / 'training' / 'last_checkpoint').write_text('iter_7.pth')
+    (tmp_path / 'some.whl').touch()
+    steps = [gpu_check.install(str(tmp_path), tmp_path), *gpu_check.steps(gpu_check.parse_args([]), tmp_path)]
+    paths = [word for step in steps for command in step.commands for word in map(str, command)]
+    inside = {path.removeprefix(f'{tmp_path}/').split('/')[0] for path in paths if path.startswith(f'{tmp_path}/')}
+    assert inside - {'some.whl'} == set(gpu_check.FOLDERS)
+
+
+REACHED = {'training/last_checkpoint': 'iter_1.pth'}
+LOG, SCORES = 'training/1/vis_data/scalars.json', 'attacked/1/results.json'
+
+
+@pytest.mark.parametrize(
+    ('step', 'files', 'why'),
+    [
+        ('training', {}, 'it wrote no checkpoint'),
+        ('training', REACHED, r'there is no training/\*/vis_data/scalars.json'),
+        ('training', REACHED | {LOG: '{"lo\n{"loss": 2.0, "iter": 1}\n'}, 'what it found can not be read: JSONDecode'),
+        ('training', REACHED | {LOG: '{"loss": "much"}\n'}, 'what it found can not be read: TypeError'),
+        ('training', REACHED | {LOG: '{"loss": 2.0}\n'}, 'what it found can not be read: KeyError'),
+        ('attacked', REACHED, r'there is no attacked/\*/results.json'),
+        ('attacked', REACHED | {SCORES: '{"results": {"cl'}, 'what it found can not be read: JSONDecodeError'),
+        ('attacked', REACHED | {SCORES: '{}'}, 'what it found can not be read: KeyError'),
+        ('attacked', REACHED | {SCORES: '[]'}, 'what it found can not be read: TypeError'),
+        ('attacked', REACHED | {SCORES: '{"results": []}'}, 'what it found can not be read: AttributeError'),
+        ('attacked', REACHED | {f'{SCORES}/folder': ''}, 'what it found can not be read: IsADirectoryError'),
+    ],
+)
+def test_what_can_not_be_read_fails_its_step_alone(check, tmp_path, step, files, why):
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    found = {it.name: it for it in gpu_check.training(gpu_check.parse_args([]), tmp_path, tmp_path)}[step]
+    assert not check.run(found._replace(commands=[python('')], limit=30, leaves=0))
+    assert check.run(Step('good', 'Good', [python('print("{}")')], 30))
+    result = saved(tmp_path)[0][step]
+    assert result['status'] == 'failed'
+    assert re.match(why, result['why'])
+
+
+def test_figures_are_read_after_a_pass_alone(check, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_check, 'LEAST', 0)
+    monkeypatch.setattr(gpu_check, 'GRACE', 1)
+    seen = []
+    for name, code, limit in (('failed', 'raise SystemExit("no")', 30), ('stopped', 'import time; time.sleep(60)', 1)):
+        assert not check.run(Step(name, name, [python(code)], limit, figures=lambda said: seen.append(said)))
+        assert saved(tmp_path)[0][name]['figures'] == {}
+    assert seen == []
+
+
+def test_of_several_runs_the_latest_counts_whatever_its_name(tmp_path):
+    for name, iteration, age in (('9_old', 1, 100), ('10_new', 2, 0)):
+        log = tmp_path / name / 'vis_data' / 'scalars.json'
+        log.parent.mkdir(parents=True)
+        log.write_text(f'{{"loss": 1.5, "iter": {iteration}}}\n{{"loss": 1.')  # cut off while it was being written
+        os.utime(log, (1e9 - age, 1e9 - age))
+    assert gpu_check.last_loss(tmp_path) == {'loss': 1.5, 'of iteration': 2}
+
+
 @pytest.mark.parametrize(
     ('args', 'data', 'variables'),
     [
@@ -199,13 +342,13 @@ def test_without_a_checkpoint_nothing_is_tested(tmp_path):
         training.figures('')
 
 
-@pytest.mark.parametrize('entry', ['', '{"loss": NaN, "iter": 3}', '{"mIoU": 3.0, "step": 3}'])
-def test_a_training_without_a_finite_loss_has_failed(tmp_path, entry):
+@pytest.mark.parametrize('text', ['', '{"loss": 2.0, "it', '{"loss": NaN, "iter": 3}\n', '{"mIoU": 3.0, "step": 3}\n'])
+def test_a_training_without_a_finite_loss_has_failed(tmp_path, text):
     log = tmp_path / 'training' / '20260101_000000' / 'vis_data' / 'scalars.json'
     log.parent.mkdir(parents=True)
     log.write_text('{"loss": 2.0, "iter": 1}\n')
     assert gpu_check.last_loss(tmp_path / 'training') == {'loss': 2.0, 'of iteration': 1}
-    log.write_text(entry)
+    log.write_text(text)
     with pytest.raises(FailedError, match='no finite loss in the log of training'):
         gpu_check.last_loss(tmp_path / 'training')
 

@@ -117,6 +117,8 @@ FILES = {
 TRAIN = 'train {segmentor} --work-dir {out}'
 TEST = 'test {segmentor} {weights} --work-dir {out}'
 ROBUSTNESS = 'robustness {segmentor} {weights} --out {out}'
+TARGETED = 'targeted {segmentor} {weights} --out {out}'
+PATCH = 'learn_patch {segmentor} {weights} --out {out}'
 CRAFT = 'craft_attacks {segmentor} {weights} {out}'
 STUDY = 'study configs/study/table3.yaml --dry-run --work-dir {out}'
 HOOK = 'train {folder}/text_in_hook.py --work-dir {out}'
@@ -162,6 +164,9 @@ MISTAKES = [
     (f'{STUDY} --scale half --rows Geenral', 'no plan has a row Geenral; there are AAT, General, SAT'),
     ('compare_reports {folder}/report --out {out}', 'report.json is no report of tools/robustness.py'),
     ('compare_reports {folder}/nothing --out {out}', 'no report at {folder}/nothing: make it by'),
+    ('leaderboard {folder}/report --out {out}', 'report.json is no report of tools/robustness.py'),
+    ('leaderboard {folder}/nothing --out {out}', 'no report at {folder}/nothing: make it by'),
+    ('leaderboard a b/a --out {out}', 'no report at a: make it by'),
     (f'{ROBUSTNESS} --transfer-bank {{folder}}', 'no attack bank at {folder} (no manifest.json): make or finish it'),
     # ------------------------------------------------------------------------------------------------------- data
     (
@@ -366,6 +371,24 @@ NUMBERS = {
         '--eps': UNIT,
         '--l2-eps': RADIUS,
         '--local_rank': ('x',),
+        '--eot-samples': BELOW_ONE,
+    },
+    TARGETED: {
+        '--eps': UNIT,
+        '--steps': BELOW_ONE,
+        '--limit': BELOW_ONE,
+        '--seed': (*NEGATIVE, str(2**32)),
+    },
+    PATCH: {
+        '--size': BELOW_ONE,
+        '--scale': ('x 1', '1 x'),
+        '--blocks': NEGATIVE,
+        '--temperatures': ('x 1', '1'),
+        '--camera': ('x 1', '1'),
+        '--universal': UNIT,
+        '--steps': BELOW_ONE,
+        '--batch-size': BELOW_ONE,
+        '--seed': (*NEGATIVE, str(2**32)),
     },
     CRAFT: {
         '--num': BELOW_ONE,

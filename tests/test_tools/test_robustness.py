@@ -18,6 +18,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from test_tools import commands, test_detection
 
+from paif_mm.corruptions import imagenet_c
 from paif_mm.robustness import cases
 from paif_mm.robustness import records as records_module
 
@@ -283,13 +284,14 @@ def test_a_detector(detector, monkeypatch, tmp_path):
     assert {'AP50', 'mAP', 'AP50/small'} <= found['rows'][0]['figures']['all'].keys()
     assert found['constant'] is None
     assert found['paper'] is None, 'of other data'
+    assert 'SEA' not in (tmp_path / 'report.md').read_text(), 'a protocol for segmentors'
 
 
 def test_one_modality_alone_leads_the_report(fused, monkeypatch, tmp_path):
     args = ['--steps', '1', '--eps', '8/255', '--limit', '1', '--modality', 'ir', *FAST]
     call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *args)
     text = (tmp_path / 'report.md').read_text()
-    assert 'Attacked was ir alone.' in text
+    assert 'At 8/255 on infrared alone, ' in text
     assert '## Worst case' in text
     rows = json.loads((tmp_path / 'report.json').read_text())['rows']
     assert [row['audit']['max_delta_255']['vis'] for row in rows[1:-1]] == [0.0] * 4
@@ -329,8 +331,15 @@ def test_a_bank_outside_of_its_radius_is_refused(report, fused, monkeypatch, tmp
         call(monkeypatch, 'robustness', *fused, *args)
 
 
-def test_the_full_suite_has_every_kind_of_row(fused, monkeypatch, tmp_path):
-    monkeypatch.setattr(cases, 'SPLITS', (0.0, 0.25, 1.0))
+@pytest.mark.parametrize('whole', [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_full_suite_has_every_kind_of_row(fused, monkeypatch, tmp_path, whole):
+    """By default with few attacks and corruptions, or with all of them."""
+    monkeypatch.setattr(cases, 'SPLITS', (0.25,) if not whole else (0.0, 0.25, 1.0))
+    if not whole:
+        monkeypatch.setattr(cases, 'corruption_names', lambda *args: ['fog', 'missing_infrared'])
+        monkeypatch.setattr(cases, '_cited', lambda *args: [])
+        name, attack, *rest = cases._FUSION
+        monkeypatch.setattr(cases, '_FUSION', (name, {**attack, 'steps': 1}, *rest))
     args = [
         '--suite',
         'full',
@@ -348,18 +357,53 @@ def test_the_full_suite_has_every_kind_of_row(fused, monkeypatch, tmp_path):
     ]
     call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *args)
     found = json.loads((tmp_path / 'report.json').read_text())
-    assert {row['kind'] for row in found['rows']} == {'gradient', 'query', 'fusion', 'corruption', 'worst'}
+    assert {row['kind'] for row in found['rows']} == {
+        *('gradient', 'query', 'fusion', 'corruption', 'worst', 'minimum'),
+    }
     text = (tmp_path / 'report.md').read_text()
     assert '## One budget, split between the modalities' in text
-    assert '## Corruptions and missing modalities' in text
+    assert '## Real trouble' in text
     assert '| missing_infrared |' in text
     splits = [row for row in found['rows'] if row['threat'] == 'ir25+vis75' and row['kind'] != 'worst']
-    assert {row['name'] for row in splits} == {
-        *('pgd5', 'apgd_js', 'apgd_mce', 'apgd_bmce', 'segpgd20', 'cospgd20', 'apgd_dlr', 'square'),
-    }, 'every threat meets the whole ensemble'
+    names = {*('pgd5', 'apgd_js', 'apgd_mce', 'apgd_bmce', 'square')}
+    names |= {'segpgd20', 'cospgd20', 'apgd_dlr'} if whole else set()
+    assert {row['name'] for row in splits} == names, 'every threat meets the whole ensemble'
     for row in splits:
         assert row['audit']['max_delta_255']['ir'] <= 1 + 1e-3
         assert row['audit']['max_delta_255']['vis'] <= 3 + 1e-3
+
+
+def test_real_trouble_at_five_severities(fused, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(cases, 'SEVERITIES', (1, 5))
+    monkeypatch.setattr(imagenet_c, 'find_spec', lambda name: None)
+    args = ['--suite', 'trouble', '--limit', '1', *FAST, '--strips', '0']
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *args)
+    shown = capsys.readouterr().out
+    assert 'time_offset is left out: these images are no video' in shown
+    assert "ImageNet-C's common corruptions are left out: pip install -r requirements/corruptions.txt" in shown
+    found = json.loads((tmp_path / 'report.json').read_text())
+    assert {row['kind'] for row in found['rows'][1:]} == {'corruption'}
+    rows = {row['key']: row['figures']['all']['mIoU']['value'] for row in found['rows']}
+    trouble = found['trouble']
+    for name, error in trouble['corruptions'].items():
+        assert error['value'] == pytest.approx(100 - (rows[f'{name}1'] + rows[f'{name}5']) / 2, abs=2e-3)
+    errors = [error['value'] for error in trouble['corruptions'].values()]
+    assert trouble['mean']['value'] == pytest.approx(sum(errors) / len(errors), abs=2e-3)
+    assert trouble['kept']['value'] == pytest.approx(100 * (100 - trouble['mean']['value']) / rows['clean'], abs=0.02)
+    assert {'fog', 'rain', 'glare', 'crossover', 'shift', 'rotation', 'parallax', 'rainy_night'} < set(
+        trouble['corruptions']
+    )
+    text, page = ((tmp_path / f'report.{kind}').read_text() for kind in ('md', 'html'))
+    assert f'Real trouble: mean corruption error {trouble["mean"]["value"]:.1f} [' in text.split('## ')[1]
+    assert '## Real trouble' in text
+    assert '| mean: between the sensors |' in text
+    with open(tmp_path / 'report.csv', encoding='utf-8') as file:
+        lines = {(x['group'], x['figure']): x['value'] for x in csv.DictReader(file) if x['key'] == 'mean error'}
+    assert float(lines['all', 'all']) == trouble['mean']['value']
+    assert float(lines['corruption', 'fog']) == trouble['corruptions']['fog']['value']
+    assert float(lines['family', 'both at once']) == trouble['families']['both at once']['value']
+    assert page.count('<svg') == 1
+    assert all(f'>{family}<' in page for family in trouble['families'])
 
 
 def test_reports_side_by_side(report, fused, monkeypatch, tmp_path, capsys):
@@ -390,10 +434,30 @@ def test_a_model_of_visible_images_is_compared_on_the_same_scenes(fused, monkeyp
     )
     text = (tmp_path / 'both' / 'comparison.md').read_text().split('## Difference')[1]
     assert f'| clean | {gap:.1f} [' in text
-    for path in (tmp_path / 'visible').glob('records*.jsonl'):
-        path.unlink()
-    call(monkeypatch, 'compare_reports', tmp_path / 'pairs', tmp_path / 'visible', '--out', tmp_path / 'both')
-    assert 'are missing, of visible.' in capsys.readouterr().out
+    call(monkeypatch, 'leaderboard', tmp_path / 'pairs', tmp_path / 'visible', '--out', tmp_path / 'board')
+    lines = (tmp_path / 'board' / 'leaderboard.md').read_text().splitlines()
+    ranked = [line.split(' | ')[1] for line in lines if re.match(r'\| \d', line)]
+    values = {
+        name: next(row for row in found['rows'] if row['key'] == 'pgd5-4')['figures']['all']['mIoU']['value']
+        for name, found in zip(('pairs', 'visible'), reports, strict=True)
+    }
+    assert ranked == sorted(values, key=values.get, reverse=True), 'a single attack is its own worst case'
+    for found, (_, checkpoint), passes in zip(reports, (fused, plain), (12, 2), strict=True):
+        weights = torch.load(checkpoint, weights_only=True)['state_dict']
+        kinds = ('running_mean', 'running_var', 'num_batches_tracked')
+        count = sum(value.numel() for name, value in weights.items() if name.rpartition('.')[2] not in kinds)
+        assert found['costs']['parameters'] == count
+        assert found['costs']['flops'] > 1e6
+        assert found['costs']['training_passes'] == passes, 'iterations of two images'
+    call(monkeypatch, 'robustness', *fused, '--suite', 'paper', '--seed', '1', '--out', tmp_path / 'other', *FAST)
+    with pytest.raises(SystemExit, match=r'other and pairs differ in --eps \(4/255 8/255 and 4/255\)'):
+        call(monkeypatch, 'leaderboard', tmp_path / 'pairs', tmp_path / 'other', '--out', tmp_path / 'no')
+    (path,) = (tmp_path / 'visible').glob('records*.jsonl')
+    text = path.read_text()
+    for left in (text[: len(text) // 2], ''):
+        path.write_text(left)
+        call(monkeypatch, 'compare_reports', tmp_path / 'pairs', tmp_path / 'visible', '--out', tmp_path / 'both')
+        assert 'Not known are those of visible: the records*.jsonl' in capsys.readouterr().out
 
 
 def test_reports_of_other_images_are_not_compared(report, fused, monkeypatch, tmp_path):

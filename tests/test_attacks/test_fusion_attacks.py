@@ -1,0 +1,179 @@
+"""Attacks on the fusion itself: known answers of their objectives, and what they do to a trained segmentor."""
+
+import copy
+import math
+
+import pytest
+import torch
+from helpers import build_model, pair_batch, tiny_fcos, tiny_segformer
+from test_robustness.benches import Scenes, bench, trained
+
+from paif_mm.attacks import PGD, Disagreement, HiddenInFused, PassedOn, PixelLoss, WeakestModality, frozen
+from paif_mm.attacks.fusion_attacks import fused_images, passing_on
+from paif_mm.data.colour import bgr_to_luma
+from paif_mm.fusion.average import AverageFusion
+from paif_mm.losses.fusion import image_similarity
+from paif_mm.perception import find_fuser
+from paif_mm.robustness.cases import make_suite
+
+EPS = 12 / 255
+BALANCED = {'type': 'PixelLoss', 'name': 'balanced_cross_entropy'}
+JS = {'type': 'PixelLoss', 'name': 'jensen_shannon'}
+
+
+@pytest.fixture(scope='module')
+def model():
+    return trained()
+
+
+@pytest.fixture(scope='module')
+def batch():
+    scenes = Scenes(2, seed=5)
+    return {key: [scenes[i][key] for i in range(2)] for key in scenes[0]}
+
+
+def generators():
+    return [torch.Generator().manual_seed(i) for i in range(2)]
+
+
+def ask(objective, model, images, batch, clean=None):
+    with frozen(model), torch.no_grad():
+        return objective(model, images, batch['data_samples'], clean or images, False)
+
+
+def floats(batch):
+    return [image.float() for image in batch['inputs']]
+
+
+def lost(model, images, batch):
+    return ask(PixelLoss(), model, images, batch).harm
+
+
+def test_equal_modalities_do_not_disagree(model, batch):
+    """Grey pairs whose infrared image is the visible luminance: T sees the same, whichever is passed on."""
+    grey = [image[3:].expand(4, -1, -1).clone() for image in floats(batch)]
+    found = ask(Disagreement(), model, grey, batch)
+    assert found.loss.abs().max() < 1e-5
+    true = ask(Disagreement(), model, floats(batch), batch)
+    assert ((true.loss > 1e-3) & (true.loss < math.log(2))).all()
+    torch.testing.assert_close(true.harm, lost(model, floats(batch), batch))
+
+
+def test_disagreement_is_the_divergence_of_two_predictions(model, batch):
+    """Computed from the definition, of predictions of models that pass on one modality for good."""
+    fuser = find_fuser(model)
+    chances = []
+    for ir_weight in (1.0, 0.0):
+        other = copy.deepcopy(model)
+        find_fuser(other).fusion = AverageFusion(ir_weight)
+        chances.append(torch.stack([s.seg_logits.data for s in bench(other).predict(floats(batch), batch)]).softmax(1))
+    mean = sum(chances) / 2
+    expected = sum((p * (p / mean).log()).sum(1) for p in chances).mean((1, 2)) / 2
+    torch.testing.assert_close(ask(Disagreement(), model, floats(batch), batch).loss, expected, atol=1e-4, rtol=1e-3)
+    fusion = fuser.fusion
+    with pytest.raises(KeyError), passing_on(fuser, 1.0):
+        assert fuser.fusion is not fusion
+        raise KeyError
+    assert fuser.fusion is fusion
+
+
+def test_attacks_make_modalities_disagree(model, batch):
+    attack = PGD(EPS, steps=5, keep='last', objective={'type': 'Disagreement'})
+    found = attack(model, batch, rng=generators())
+    after, before = (ask(Disagreement(), model, images, batch).loss for images in (found.images, found.clean))
+    assert (after > 1.5 * before).all()
+
+
+@pytest.mark.parametrize('modality', ['ir', 'vis'])
+def test_what_is_passed_on_whole_costs_nothing(model, batch, modality):
+    """u = .5 x + .5 y is |x - y| / 2 away from either; N that passes one on is no distance away from it."""
+    inner = ask(PixelLoss(), model, floats(batch), batch)
+    found = ask(PassedOn(modality, {'type': 'PixelLoss'}, weight=3.0), model, floats(batch), batch)
+    gaps = [(image[3] - bgr_to_luma(image[:3])[0]).abs().mean() / 2 / 255 for image in floats(batch)]
+    torch.testing.assert_close(found.loss, inner.loss - 3 * torch.stack(gaps))
+    assert torch.equal(found.harm, inner.harm)
+    whole = copy.deepcopy(model)
+    find_fuser(whole).fusion = AverageFusion(1.0 if modality == 'ir' else 0.0)
+    kept = ask(PassedOn(modality, {'type': 'PixelLoss'}, weight=3.0), whole, floats(batch), batch)
+    torch.testing.assert_close(kept.loss, ask(PixelLoss(), whole, floats(batch), batch).loss, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(('ir_weight', 'chosen'), [(0.9, 'ir'), (0.1, 'vis')])
+def test_the_modality_that_does_more_harm_is_chosen(model, batch, ir_weight, chosen):
+    model = copy.deepcopy(model)
+    fuser = find_fuser(model)
+    fuser.fusion, fuser.grey = AverageFusion(ir_weight), True  # no colours, which would pass on the visible image
+    found = WeakestModality(EPS, steps=5, objective=JS)(model, batch, rng=generators())
+    for image, clean in zip(found.images, found.clean, strict=True):
+        ir, visible = (image[3:] - clean[3:]).abs().max(), (image[:3] - clean[:3]).abs().max()
+        assert (float(ir), float(visible)) == pytest.approx((12, 0) if chosen == 'ir' else (0, 12), abs=1e-3)
+    assert (lost(model, found.images, batch) > lost(model, found.clean, batch)).all()
+
+
+def test_the_choice_is_made_for_each_pair(model, batch, monkeypatch):
+    monkeypatch.setattr(WeakestModality, '_harm', lambda self, model, found, *_: next(harms))
+    harms = iter([torch.tensor([0.5, 0.1]), torch.tensor([0.2, 0.3])])  # of vis, then of ir
+    found = WeakestModality(EPS, steps=1)(model, batch, rng=generators())
+    changed = [
+        [bool((image[part] != clean[part]).any()) for part in (slice(0, 3), slice(3, 4))]
+        for image, clean in zip(found.images, found.clean, strict=True)
+    ]
+    assert changed == [[True, False], [False, True]]
+
+
+def similarity(model, found) -> torch.Tensor:
+    with frozen(model), torch.no_grad():
+        after, before = (fused_images(model, images, found.clean, False) for images in (found.images, found.clean))
+    return torch.cat([image_similarity(a[None], b[None]) for a, b in zip(after, before, strict=True)])
+
+
+def test_a_fused_image_stays_clean_while_the_segmentation_fails(model, batch):
+    plain = PGD(EPS, EPS / 8, 20, random_start=False, objective=BALANCED)
+    hidden = PGD(EPS, EPS / 8, 20, random_start=False, objective={'type': 'HiddenInFused', 'objective': BALANCED})
+    seen, unseen = (attack(model, batch, rng=generators()) for attack in (plain, hidden))
+    assert (similarity(model, seen) < 0.85).all(), 'anyone sees the plain attack'
+    assert (similarity(model, unseen) >= 0.95).all()
+    assert (lost(model, unseen.images, batch) > lost(model, unseen.clean, batch) + 0.2).all()
+
+
+def test_without_a_way_to_hide_the_pair_stays_clean(model, batch):
+    strict = {'type': 'HiddenInFused', 'objective': BALANCED, 'ssim': 1.0}
+    found = PGD(EPS, EPS, 2, random_start=False, objective=strict)(model, batch)
+    assert all(torch.equal(a, c) for a, c in zip(found.images, found.clean, strict=True))
+
+
+def test_similarity_is_the_published_ssim():
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.rand(2, 3, 20, 24, generator=g), torch.rand(2, 3, 20, 24, generator=g)
+    from pytorch_msssim import ssim
+
+    torch.testing.assert_close(image_similarity(a, b), ssim(a, b, data_range=1.0, size_average=False))
+    torch.testing.assert_close(image_similarity(a, a), torch.ones(2))
+    with pytest.raises(ValueError, match='SSIM needs images of at least 11 x 11'):
+        image_similarity(a[..., :5], b[..., :5])
+
+
+def test_they_are_part_of_the_full_suite_of_fused_models():
+    names = {case.name for case in make_suite('full', 'mIoU', (4 / 255,))}
+    assert {'fusion20', 'weakest', 'hidden', 'disagree20'} <= names
+    boxes = {case.name for case in make_suite('full', 'AP50', (4 / 255,))}
+    assert {'fusion20', 'weakest', 'hidden'} <= boxes
+    assert not {'disagree20'} & boxes
+    assert not {'fusion20', 'weakest', 'hidden', 'disagree20'} & {
+        case.name for case in make_suite('full', 'mIoU', (4 / 255,), fused=False)
+    }
+
+
+def test_mistakes_are_told(model, batch):
+    with pytest.raises(ValueError, match='eps of WeakestModality is one number'):
+        WeakestModality({'ir': EPS})
+    with pytest.raises(ValueError, match="no modality 'visible': did you mean vis"):
+        PassedOn('visible')
+    with pytest.raises(ValueError, match='ssim must be within'):
+        HiddenInFused(ssim=1.2)
+    plain = tiny_segformer()
+    plain.data_preprocessor = plain.data_preprocessor.task
+    with pytest.raises(TypeError, match='Disagreement needs a fused model'):
+        PGD(EPS, objective={'type': 'Disagreement'})(build_model(plain), pair_batch(channels=3))
+    with pytest.raises(TypeError, match='Disagreement attacks segmentors, not FCOS'):
+        PGD(EPS, objective={'type': 'Disagreement'})(build_model(tiny_fcos()), pair_batch())

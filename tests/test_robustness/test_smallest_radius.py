@@ -1,0 +1,116 @@
+"""Where each image falls: what is noted, the check of the suite, the table and the picture."""
+
+import json
+
+import numpy as np
+import pytest
+from test_robustness.benches import Scenes, bench, trained
+
+from paif_mm.evaluation.score import MeanIoU
+from paif_mm.robustness.cases import Case, config_case
+from paif_mm.robustness.curves import draw_smallest_radius
+from paif_mm.robustness.evaluate import evaluate
+from paif_mm.robustness.records import Records
+from paif_mm.robustness.smallest_radius import (
+    check_against_suite,
+    fallen_at,
+    smallest_radii,
+    smallest_radius_cases,
+    smallest_radius_table,
+)
+
+IMAGES = ['a', 'b', 'c', 'd']
+
+
+def record(right: int, level: float = 0.0, l2: float = 0.0, labelled: int = 100) -> dict:
+    """Of an image of so many right pixels, changed by so much."""
+    score = {'intersect': [right, 0], 'union': [labelled, 0], 'labelled': labelled, 'sizes': [[0, 0]] * 3}
+    return {'score': score, 'audit': {'max_delta_255': {'ir': level, 'vis': level / 2}, 'l2': l2}}
+
+
+def noted(tmp_path, **cases) -> Records:
+    records = Records(tmp_path, {})
+    for case, found in cases.items():
+        for image, it in zip(IMAGES, found, strict=True):
+            records.add(case.replace('__', '-'), image, it)
+    return records
+
+
+ALMA = smallest_radius_cases(('linf',), 50)
+PGD5 = Case('pgd5', {'type': 'PGD', 'eps': 4 / 255}, 4 / 255)
+STRONG = Case('apgd', {'type': 'APGD', 'eps': 4 / 255}, 4 / 255)
+
+
+@pytest.fixture
+def found(tmp_path):
+    """Four images: one falls at 2/255, one at 3, one far away, one has no label."""
+    records = noted(
+        tmp_path,
+        alma90_linf=[record(10, 2.0), record(9, 3.0), record(10, 20.0), record(0, 0.0, labelled=0)],
+        alma99_linf=[record(1, 3.0), record(1, 5.0), record(60, 30.0), record(0, 0.0, labelled=0)],
+        pgd5__4=[record(50), record(8), record(90), record(0, labelled=0)],
+        apgd__4=[record(30), record(20), record(80), record(0, labelled=0)],
+    )
+    cases = [*ALMA, PGD5, STRONG]
+    return smallest_radii(cases, records, IMAGES, MeanIoU), cases, records
+
+
+def test_the_radius_is_the_largest_change_where_enough_pixels_are_wrong(found):
+    ninety, all_but_one = found[0]
+    assert (ninety['key'], ninety['norm'], ninety['share']) == ('alma90_linf', 'linf', 0.9)
+    assert [r and round(r * 255, 6) for r in ninety['radius']] == [2, 3, 20, None]
+    assert [r and round(r * 255, 6) for r in all_but_one['radius']] == [3, 5, None, None]
+    assert ninety['accuracy'] == [0.1, 0.09, 0.1, None]
+    assert (fallen_at(all_but_one) * 255).tolist() == pytest.approx([3, 5, np.inf])
+    json.dumps(found[0])
+
+
+def test_l2_radii_are_lengths(tmp_path):
+    cases = smallest_radius_cases(('l2',), 7)
+    assert [case.attack for case in cases] == [
+        {'type': 'ALMAProx', 'share': share, 'norm': 'l2', 'steps': 7} for share in (0.9, 0.99)
+    ]
+    records = noted(tmp_path, **{case.key: [record(1, 9.0, 0.5)] * 4 for case in cases})
+    assert smallest_radii(cases, records, IMAGES, MeanIoU)[0]['radius'] == [0.5] * 4
+
+
+def test_an_image_that_falls_where_the_suite_says_it_survives_is_flagged(found):
+    """a: the suite leaves 30 % at 4/255, the smallest radius 1 % at 3/255. b: 8 %, and 9 % at 3/255."""
+    finding = check_against_suite(found[0], *found[1:], IMAGES, MeanIoU)
+    assert finding.verdict == 'suspect'
+    assert finding.figures['compared'] == 3
+    assert finding.figures['missed'] == {'4/255': {'a': pytest.approx(0.29)}}
+    assert finding.evidence.endswith('claims that more is left: at 4/255 1 images, 29% of the pixels at most')
+
+
+def test_a_suite_that_knew_passes(found):
+    records = found[2]
+    records.add('apgd-4', 'a', record(1))
+    finding = check_against_suite(found[0], *found[1:], IMAGES, MeanIoU)
+    assert (finding.verdict, finding.figures['missed']) == ('passed', {})
+
+
+def test_table_and_picture_show_where_images_fall(found):
+    table = smallest_radius_table(found[0])
+    assert table['head'][:5] == ['pixels', 'first image', 'a quarter', 'median', 'three quarters']
+    assert table['rows'][0] == ['90 % wrong, L-inf, /255', '2', '2', '3', '20', '0%', '33%', '67%', '67%', '67%']
+    assert table['rows'][1] == ['99 % wrong, L-inf, /255', '3', '3', '5', 'inf', '0%', '0%', '33%', '67%', '67%']
+    drawn = draw_smallest_radius({'smallest_radius': found[0]})
+    assert '99 % of the pixels wrong' in drawn
+    assert draw_smallest_radius({}) == ''
+
+
+def test_a_weak_suite_is_found_out_on_a_segmentor(tmp_path):
+    """One step of PGD leaves most pixels at 16/255; ALMA prox makes nine of ten wrong below that."""
+    it, records = bench(trained(), Scenes(2)), Records(tmp_path, {})
+    weak = config_case('pgd1', {'type': 'PGD', 'eps': 16 / 255, 'steps': 1})
+    cases = [weak, *smallest_radius_cases(('linf',), 60)[:1]]
+    assert config_case('mine', cases[1].attack).kind == 'minimum'
+    evaluate(it, cases, records, quality=False, progress=False)
+    records.close()
+    names = list(it.names.values())
+    smallest = smallest_radii(cases, records, names, it.score)
+    assert all(0 < radius < 16 / 255 for radius in smallest[0]['radius'])
+    finding = check_against_suite(smallest, cases, records, names, it.score)
+    assert finding.verdict == 'suspect'
+    assert set(finding.figures['missed']['16/255']) == set(names)

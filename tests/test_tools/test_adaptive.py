@@ -1,0 +1,118 @@
+"""Attackers who know the defence, and smallest radii, as users of the tools ask for them."""
+
+import json
+import sys
+
+import pytest
+from test_tools import commands
+from test_tools.test_robustness import call, load_tool, untrained
+
+FUSION, HEAD = 'data_preprocessor.fusion', 'decode_head'
+FAST = [
+    '--suite',
+    'paper',
+    '--eps',
+    '4/255',
+    '--limit',
+    '2',
+    '--bootstrap',
+    '20',
+    '--strips',
+    '0',
+    '--diagnostics',
+    '0',
+]
+
+
+@pytest.fixture(scope='module')
+def fused(tmp_path_factory, synthetic_root):
+    folder = tmp_path_factory.mktemp('fused')
+    return untrained(commands.config_file(folder, synthetic_root, 'general'), folder)
+
+
+def report(out) -> dict:
+    return json.loads((out / 'report.json').read_text())
+
+
+def pgd5(found: dict) -> dict:
+    return next(row for row in found['rows'] if row['name'] == 'pgd5')
+
+
+def test_flags_and_config_say_the_same(fused, tmp_path, monkeypatch):
+    expected = {'eot_samples': 2, 'bpda': {HEAD: 'torch.nn.functional.relu'}}
+    surrogate = 'paif_mm.robustness.evaluate.evenly'  # anything that can be imported
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'a', *FAST, '--eot-samples', 2)
+    assert pgd5(report(tmp_path / 'a'))['attack']['eot_samples'] == 2
+    assert pgd5(report(tmp_path / 'a'))['passes'] == pytest.approx(2 * 5.7)
+    assert report(tmp_path / 'a')['settings']['adaptive'] == {'eot_samples': 2}
+    assert "'eot_samples': 2" in (tmp_path / 'a' / 'report.md').read_text()
+    with pytest.raises(SystemExit, match=r'--bpda decode_head: write MODULE=SURROGATE, e.g. decode_head=identity'):
+        call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'b', *FAST, '--bpda', HEAD)
+    with pytest.raises(SystemExit, match="no module 'decode_haed'; the nearest name is 'decode_head'"):
+        call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'b', *FAST, '--bpda', f'decode_haed={surrogate}')
+    with pytest.raises(SystemExit, match="adaptive has no setting 'eott'"):
+        call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'b', *FAST, '--cfg-options', 'adaptive.eott=2')
+    tool = load_tool('robustness')
+    monkeypatch.setattr(sys, 'argv', ['robustness'])
+    args = tool.parse_args(
+        [*map(str, fused), '--out', 'x', '--eot-samples', '2', '--bpda', f'{HEAD}=torch.nn.functional.relu']
+    )
+    config = tool.read_config(str(fused[0]))
+    model, _ = tool.load_model(config, str(fused[1]))
+    assert tool.adaptive_settings(args, config, model) == expected
+    options = {'adaptive.eot_samples': 2, f'adaptive.bpda.{HEAD}': 'torch.nn.functional.relu'}
+    config = tool.read_config(str(fused[0]), options)
+    assert tool.adaptive_settings(tool.parse_args([*map(str, fused), '--out', 'x']), config, model) == expected
+
+
+def test_a_substituted_module_changes_what_gradients_find(fused, tmp_path, monkeypatch, capsys):
+    """The identity in the place of a fusion network gives another gradient: that of the infrared image alone."""
+    options = ['--cfg-options', f'adaptive.bpda.{FUSION}=identity']
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'plain', *FAST)
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'bpda', *FAST, *options)
+    assert 'warning' not in capsys.readouterr().err, 'the option is read'
+    plain, other = (report(tmp_path / name) for name in ('plain', 'bpda'))
+    assert plain['rows'][0]['figures'] == other['rows'][0]['figures'], 'predictions are those of the model itself'
+    assert pgd5(other)['attack']['bpda'] == {'data_preprocessor': {'fusion': 'identity'}}
+    assert pgd5(plain)['loss'] != pgd5(other)['loss']
+
+
+def test_tests_are_adapted_by_the_config(fused, tmp_path, monkeypatch):
+    options = ['--cfg-options', 'adaptive.eot_samples=2', f'adaptive.bpda.{FUSION}=identity']
+    call(monkeypatch, 'test', *fused, '--attack', 'pgd5_eps4', '--work-dir', tmp_path, *options)
+    found = commands.latest_results(tmp_path)
+    assert found['pgd5_eps4']['attack']['eot_samples'] == 2
+    assert found['pgd5_eps4']['attack']['bpda'] == {'data_preprocessor': {'fusion': 'identity'}}
+    assert found['pgd5_eps4']['audit']['model_unchanged']
+
+
+def test_functions_in_a_config_are_asked_for_by_name(fused, tmp_path, monkeypatch):
+    path = tmp_path / 'mine.py'
+    path.write_text("attack = dict(type='PGD', eps=4 / 255, bpda={'decode_head': lambda x: x})\n")
+    with pytest.raises(SystemExit, match=r"holds an object, .* name a function as 'package.module.function'"):
+        call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'a', *FAST, '--attack', path)
+
+
+def test_smallest_radii_are_part_of_the_report(fused, tmp_path, monkeypatch):
+    asked = ['--smallest-radius', 'linf', 'l2', '--steps', '4']
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'a', *FAST, *asked)
+    found = report(tmp_path / 'a')
+    assert [one['key'] for one in found['smallest_radius']] == [
+        'alma90_linf',
+        'alma99_linf',
+        'alma90_l2',
+        'alma99_l2',
+    ]
+    assert all(len(one['radius']) == 2 for one in found['smallest_radius'])
+    assert 'smallest radius against the suite' in {f['check'] for f in found['masking']['findings']}
+    page = (tmp_path / 'a' / 'report.html').read_text()
+    assert '<h2>Smallest radius</h2>' in page
+    assert '90 % of the pixels wrong' in page
+    assert '| 90 % wrong, L-inf, /255 |' in (tmp_path / 'a' / 'report.md').read_text()
+
+
+def test_alma_is_an_attack_of_the_test_tool(fused, tmp_path, monkeypatch):
+    path = tmp_path / 'alma.py'
+    path.write_text("attack = dict(type='ALMAProx', share=0.5, steps=3)\n")
+    call(monkeypatch, 'test', *fused, '--attack', path, '--work-dir', tmp_path / 'w')
+    assert commands.latest_results(tmp_path / 'w')['alma']['audit']['images'] == 4

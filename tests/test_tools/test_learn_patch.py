@@ -1,0 +1,58 @@
+"""Patches and universal perturbations as users type them: learned, then tested."""
+
+import cv2
+import numpy as np
+import pytest
+from test_tools import commands, test_detection
+from test_tools.test_robustness import call, untrained
+
+
+@pytest.fixture(scope='module')
+def fused(tmp_path_factory, synthetic_root):
+    folder = tmp_path_factory.mktemp('fused')
+    return untrained(commands.config_file(folder, synthetic_root, 'general'), folder)
+
+
+def test_a_patch_is_learned_and_tested(fused, tmp_path, monkeypatch):
+    physical = ['--blocks', '4', '--temperatures', '10', '40', '--camera', '0', '50', '--printable']
+    flags = ['--size', '16', '--steps', '3', '--split', 'val', '--batch-size', '2', '--seed', '1']
+    flags += ['--modality', 'both', '--scale', '0.2', '0.4', '--cfg-options', 'val_dataloader.num_workers=0']
+    call(monkeypatch, 'learn_patch', *fused, '--out', tmp_path, *physical, *flags)
+    patch = cv2.imread(str(tmp_path / 'patch.png'), cv2.IMREAD_UNCHANGED)
+    assert patch.shape == (16, 16, 4)
+    assert set(np.unique(patch[..., 3])) <= {51, 204}, '10 and 40 of 0 to 50 degrees'
+    assert patch[..., :3].min() >= 25
+    assert patch[..., :3].max() <= 230
+    call(monkeypatch, 'test', *fused, '--attack', tmp_path / 'attack.py', '--work-dir', tmp_path / 'w')
+    audit = commands.latest_results(tmp_path / 'w')['attack']['audit']
+    assert audit['images'] == 4
+    assert min(audit['max_delta_255'].values()) > 16
+
+
+def test_a_patch_makes_objects_vanish(tmp_path, synthetic_root, monkeypatch):
+    detector = untrained(test_detection.config_file(tmp_path, synthetic_root, 'general'), tmp_path)
+    flags = ['--aim', 'vanishing', '--modality', 'vis', '--size', '8', '--steps', '2']
+    call(monkeypatch, 'learn_patch', *detector, '--out', tmp_path / 'patch', *flags)
+    patch = cv2.imread(str(tmp_path / 'patch' / 'patch.png'), cv2.IMREAD_UNCHANGED)
+    assert patch.shape == (8, 8, 4)
+    assert (patch[..., 3] == 127).all()
+    assert len(np.unique(patch[..., :3])) > 8
+
+
+def test_a_universal_perturbation_is_learned_and_part_of_a_worst_case(fused, tmp_path, monkeypatch):
+    call(monkeypatch, 'learn_patch', *fused, '--out', tmp_path, '--universal', '4/255', '--steps', '3')
+    fast = ['--suite', 'paper', '--eps', '4/255', '--bootstrap', '20', '--strips', '0', '--diagnostics', '0']
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'r', *fast, '--attack', tmp_path / 'attack.py')
+    assert 'attack-4' in (tmp_path / 'r' / 'report.csv').read_text()
+    assert 'worst case-4' in (tmp_path / 'r' / 'report.csv').read_text()
+
+
+def test_mistakes_end_in_one_line(fused, tmp_path, monkeypatch):
+    for flags, message in (
+        (['--temperatures', '10', '40'], '--temperatures and --camera belong together'),
+        (['--scale', '0.5', '0.2'], 'scale must be two shares'),
+        (['--blocks', '80'], '--blocks 80 are more than the pixels of a side'),
+        (['--aim', 'vanishing'], '--aim vanishing is for detectors'),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            call(monkeypatch, 'learn_patch', *fused, '--out', tmp_path, *flags)
