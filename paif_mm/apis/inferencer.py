@@ -36,7 +36,7 @@ class Prediction(NamedTuple):
     Attributes:
         name: of its files.
         sample: mmseg's, mmdet's or mmpretrain's data sample, on the CPU.
-        fused: what the model saw, uint8 HxWx3 (B,G,R).
+        fused: what the model saw, in the size of the files, uint8 HxWx3 (B,G,R).
         picture: the prediction drawn on it, uint8 HxWx3 (B,G,R); None unless asked for.
     """
 
@@ -153,7 +153,7 @@ class PairInferencer(BaseInferencer):
             bar = ProgressBar(source.total) if self.show_progress and (source.total or 0) > 1 else None
             for names, batch in self._batches(source, reader, batch_size):
                 samples = self.model.test_step(batch)
-                for name, sample, fused in zip(names, samples, self._fused(len(names)), strict=True):
+                for name, sample, fused in zip(names, samples, self._fused(samples), strict=True):
                     picture = paint(fused, sample) if draw else None
                     prediction = Prediction(name, sample.cpu(), fused, picture)
                     files.add(prediction)
@@ -201,11 +201,14 @@ class PairInferencer(BaseInferencer):
                         raise
                     self.failures.append(str(error))
 
-    def _fused(self, count: int) -> list[np.ndarray]:
-        images = [None] * count
+    def _fused(self, samples: Sequence) -> list[np.ndarray]:
+        """What the model saw, in the sizes of the files, which a pipeline may have changed."""
+        images = [None] * len(samples)
         for group in require_fuser(self.model, 'PairInferencer').groups:
             for place, image in zip(group.index, group.fused, strict=True):
-                images[place] = colour_image(image)
+                height, width = samples[place].ori_shape
+                image = colour_image(image)
+                images[place] = image if image.shape[:2] == (height, width) else cv2.resize(image, (width, height))
         return images
 
     def _init_model(self, cfg, weights, device='cpu') -> nn.Module:

@@ -35,7 +35,7 @@ class PairReader:
         if isinstance(ir_range, str) and not self._estimates:
             raise ValueError(f"ir_range is (low, high) or 'auto', not {ir_range!r}")
         if ir_range is not None and not self._estimates:
-            settings['ir_range'] = tuple(ir_range)
+            settings['ir_range'] = tuple(map(float, ir_range))
         self._loader = LoadPairFromFile(**settings)
         self._registration = Registration(align)
         self.notes: list[str] = []

@@ -16,11 +16,11 @@ class Registration:
     """Maps infrared images to the view and the size of visible ones.
 
     Args:
-        method (str | ndarray | None): ``'resize'``: both show the same section; ``'ecc'``: the affine map that maximises
-            the enhanced correlation coefficient (Evangelidis and Psarakis, TPAMI 2008, OpenCV's) of the gradients'
-            magnitudes, found once, from the first pair, as for a rig; ``'ecc-each'``: for each pair; a path of a
-            homography (JSON, or text of 3x3 numbers) or an array (3, 3), from pixels of the visible image to those of
-            the infrared one. None: pairs of two sizes are refused.
+        method (str | ndarray | None): ``'resize'``: both show the same section; ``'ecc'``: the affine map that
+            maximises the enhanced correlation coefficient (Evangelidis and Psarakis, TPAMI 2008, OpenCV's) of the
+            gradients' magnitudes, found once, from the first pair, as for a rig; ``'ecc-each'``: for each pair; a path
+            of a homography (JSON, or text of 3x3 numbers) or an array (3, 3), from pixels of the visible image to those
+            of the infrared one. None: pairs of two sizes are refused.
 
     Attributes:
         homography (ndarray | None): the last one, (3, 3).

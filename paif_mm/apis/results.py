@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
@@ -30,7 +31,7 @@ class ResultFiles:
     def __init__(self, folder: str, meta: Mapping, fps: float | None = None):
         self.folder, self.classes, self.fps = Path(folder) if folder else None, meta['classes'], fps
         self._videos: dict[str, cv2.VideoWriter] = {}
-        self._coco, self._count = None, 0
+        self._open, self._coco, self._count = ExitStack(), None, 0
 
     def __enter__(self):
         for name in FOLDERS if self.folder else ():
@@ -43,7 +44,7 @@ class ResultFiles:
             video.release()
         if self._coco:
             self._coco.write('\n]\n')
-            self._coco.close()
+        self._open.close()
 
     def add(self, prediction) -> None:
         """Write one :class:`~.inferencer.Prediction`."""
@@ -75,7 +76,8 @@ class ResultFiles:
 
     def _boxes(self, name: str, found) -> None:
         if self._coco is None:
-            self._coco = open(self.folder / 'pred' / 'results.json', 'w', encoding='utf-8')
+            path = self.folder / 'pred' / 'results.json'
+            self._coco = self._open.enter_context(open(path, 'w', encoding='utf-8'))
             self._coco.write('[')
         boxes = getattr(found.bboxes, 'tensor', found.bboxes)
         for (left, top, right, bottom), score, label in zip(
