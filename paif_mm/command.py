@@ -18,7 +18,11 @@ TOOLS = {
     'config': ('print_config.py', 'print a config in whole'),
     'flops': ('get_flops.py', 'count parameters and FLOPs'),
 }
-OWN = {'predict': 'segment, detect or classify own pairs', 'zoo': 'list the models of the package'}
+OWN = {
+    'predict': 'segment, detect or classify own pairs',
+    'fuse': 'fuse own pairs',
+    'zoo': 'list the models of the package',
+}
 
 
 def main() -> int:
@@ -33,14 +37,15 @@ def main() -> int:
         sys.path.insert(0, str(path.parent))  # as for any script: tools import each other
         runpy.run_path(str(path), run_name='__main__')
         return 0
-    if name == 'predict':
-        from .apis.command import predict
+    if name in ('predict', 'fuse'):
+        from .apis import command
 
-        return predict(args)
+        return getattr(command, name)(args)
     if name == 'zoo':
         from .zoo.__main__ import main as listing
 
-        return listing(args)
+        listing(args)
+        return 0
     print(f'paif has no command {name}: {choices(name, [*OWN, *TOOLS])}', file=sys.stderr)
     return 2
 

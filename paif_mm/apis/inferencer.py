@@ -24,10 +24,10 @@ from paif_mm.weights import load_weights
 
 from .pairs import Source, source_of
 from .pictures import colour_image, picture_of
-from .reading import PairReader
+from .reading import PairReader, loader_of
 from .results import ResultFiles, plain_result
 
-LOADING = ('Load', 'InferencerLoader')  # transforms whose work is done when a pair arrives
+LOADING = 'Load'  # how transforms are called whose work is done when a pair arrives
 
 
 class Prediction(NamedTuple):
@@ -225,11 +225,9 @@ class PairInferencer(BaseInferencer):
 
     def _init_pipeline(self, cfg) -> Callable:
         """The test pipeline behind the loading; the loader that it had is kept for its settings."""
+        self._loader = loader_of(cfg)
         transforms = needed(cfg, 'test_dataloader', 'an inferencer').dataset.pipeline
-        loaders = [one for one in transforms if one['type'].split('.')[-1] == 'LoadPairFromFile']
-        self._loader = dict(loaders[0]) if loaders else {}
-        rest = [one for one in transforms if not one['type'].split('.')[-1].startswith(LOADING)]
-        return Compose(rest)
+        return Compose([one for one in transforms if not one['type'].split('.')[-1].startswith(LOADING)])
 
     def _init_collate(self, cfg) -> Callable:
         return pseudo_collate

@@ -12,11 +12,18 @@ from .registration import Registration
 PERCENTILES = (0.5, 99.5)  # of infrared values, that 'auto' makes 0 and 255
 
 
+def loader_of(config: Mapping) -> dict:
+    """Settings of ``LoadPairFromFile`` in a config's test pipeline; none where it has no such loader."""
+    transforms = config.get('test_dataloader', {}).get('dataset', {}).get('pipeline', [])
+    loaders = (one for one in transforms if one['type'].split('.')[-1] == LoadPairFromFile.__name__)
+    return {key: value for key, value in next(loaders, {}).items() if key != 'type'}
+
+
 class PairReader:
     """Reads pairs with the loader of a config.
 
     Args:
-        loader (dict): settings of ``LoadPairFromFile``.
+        loader (dict): see :func:`loader_of`.
         ir_range (tuple | str | None): infrared values that become 0 and 255, in place of the loader's. ``'auto'``: the
             percentiles .5 and 99.5 of the first pair whose infrared image has more than 8 bits, for all that follow:
             a guess, for looking at pictures; evaluations declare their range.
@@ -30,7 +37,7 @@ class PairReader:
     """
 
     def __init__(self, loader: Mapping, ir_range: tuple[float, float] | str | None = None, align=None):
-        settings = {key: value for key, value in loader.items() if key != 'type'}
+        settings = dict(loader)
         self._estimates = ir_range == 'auto'
         if isinstance(ir_range, str) and not self._estimates:
             raise ValueError(f"ir_range is (low, high) or 'auto', not {ir_range!r}")
