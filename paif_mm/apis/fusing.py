@@ -44,8 +44,8 @@ class FusionInferencer:
     """Fuses pairs, without a task.
 
     Args:
-        model (str | Config | dict): ``paif_mm://NAME`` or a config (file or read) of a fused model, whose fusion network
-            is taken; or a fusion network's own config, e.g. ``dict(type='AverageFusion')``.
+        model (str | Config | dict): ``paif_mm://NAME`` or a config (file or read) of a fused model, whose
+            fusion network is taken; or a fusion network's own config, e.g. ``dict(type='AverageFusion')``.
         weights (str | None): a checkpoint of the model, or of the network. A network without parameters needs none.
         device (str | None): Default: the GPU if there is one.
         show_progress (bool): a bar with the time that is left. Default: True.

@@ -77,7 +77,7 @@ class ResultFiles:
     def _boxes(self, name: str, found) -> None:
         if self._coco is None:
             path = self.folder / 'pred' / 'results.json'
-            self._coco = self._open.enter_context(open(path, 'w', encoding='utf-8'))
+            self._coco = self._open.enter_context(open(path, 'w', encoding='utf-8'))  # noqa: SIM115
             self._coco.write('[')
         boxes = getattr(found.bboxes, 'tensor', found.bboxes)
         for (left, top, right, bottom), score, label in zip(
