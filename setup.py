@@ -38,6 +38,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['paif_mm', 'paif_mm.*']),
     package_data={'paif_mm.zoo': ['*.yml', '*.pth']},
+    entry_points={'console_scripts': ['paif = paif_mm.command:main']},
     cmdclass={'build_py': BuildWithConfigs},
     python_requires='>=3.10',
     classifiers=[f'Programming Language :: Python :: 3.{minor}' for minor in (10, 11, 12)],

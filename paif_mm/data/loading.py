@@ -66,15 +66,23 @@ class LoadPairFromFile(BaseTransform):
         return results
 
     def _load_two(self, img_path: str, ir_path: str) -> np.ndarray:
-        partner = _decoder().submit(self._read, ir_path, cv2.IMREAD_UNCHANGED, img_path)
-        visible = _colour(self._read(img_path, cv2.IMREAD_UNCHANGED), img_path)
-        infrared = partner.result()
+        visible, infrared = self.read_two(img_path, ir_path)
         if visible.shape[:2] != infrared.shape[:2]:
             raise ValueError(
                 f'sizes differ: {img_path} is {_size(visible)} but its infrared partner {ir_path} is {_size(infrared)} '
                 '(height x width): register and resize the pair first'
             )
-        infrared = self._to_pixels(_grey(infrared, ir_path), ir_path)
+        return self.joined(visible, infrared, ir_path)
+
+    def read_two(self, img_path: str, ir_path: str) -> tuple[np.ndarray, np.ndarray]:
+        """Visible HxWx3 (B,G,R, uint8) and infrared HxW (as it is stored) of two files, whatever their sizes."""
+        partner = _decoder().submit(self._read, ir_path, cv2.IMREAD_UNCHANGED, img_path)
+        visible = in_colour(self._read(img_path, cv2.IMREAD_UNCHANGED), img_path)
+        return visible, in_grey(partner.result(), ir_path)
+
+    def joined(self, visible: np.ndarray, infrared: np.ndarray, ir_path: str) -> np.ndarray:
+        """Two images of one size as a pair HxWx4."""
+        infrared = self._to_pixels(infrared, ir_path)
         return _join(visible.astype(infrared.dtype, copy=False), infrared)
 
     def _load_rgba(self, img_path: str) -> np.ndarray:
@@ -270,7 +278,7 @@ def _is_range(given: object) -> bool:
     return all(isinstance(value, int | float) for value in given) and given[0] < given[1]
 
 
-def _colour(visible: np.ndarray, path: str) -> np.ndarray:
+def in_colour(visible: np.ndarray, path: str) -> np.ndarray:
     """A visible file as it was stored -> HxWx3."""
     if visible.dtype != np.uint8:
         raise ValueError(f'{path} is {visible.dtype}: a visible image must have 8 bits per channel; convert it')
@@ -282,7 +290,7 @@ def _colour(visible: np.ndarray, path: str) -> np.ndarray:
     return visible
 
 
-def _grey(infrared: np.ndarray, path: str) -> np.ndarray:
+def in_grey(infrared: np.ndarray, path: str) -> np.ndarray:
     """An infrared file as it was stored -> HxW."""
     if infrared.ndim == 2:
         return infrared

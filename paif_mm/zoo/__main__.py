@@ -1,4 +1,4 @@
-"""What there is: ``python -m paif_mm.zoo [NAME]``."""
+"""What there is: ``paif zoo [NAME]``, or ``python -m paif_mm.zoo [NAME]``."""
 
 import argparse
 
@@ -11,11 +11,11 @@ from . import SCHEME, Model, find, models
 
 
 @reports_mistakes
-def main() -> None:
-    parser = argparse.ArgumentParser(prog='python -m paif_mm.zoo', description='List the models of the package')
+def main(args: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog='paif zoo', description='List the models of the package')
     parser.add_argument('name', nargs='?', help='show all that is known of this one')
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error instead of its one line')
-    name = parser.parse_args().name
+    name = parser.parse_args(args).name
     if name:
         print(mmengine.dump(find(name).facts, file_format='yaml', sort_keys=False, allow_unicode=True))
         return

@@ -1,0 +1,195 @@
+"""Whatever holds pairs, as a stream of them: two images, two folders, two videos, two cameras, RGBA files, arrays."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from paif_mm.data.listing import list_folder
+from paif_mm.data.naming import IMAGES, ending_of
+
+VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.mpg', '.mpeg', '.m4v', '.wmv')
+Image = str | np.ndarray
+
+
+class Pair(NamedTuple):
+    """A pair as it was given.
+
+    Attributes:
+        name: what its results are called.
+        visible: a path, or an array HxW or HxWx3 (B,G,R).
+        infrared: a path, or an array HxW; None where ``visible`` is RGBA with infrared as fourth channel.
+    """
+
+    name: str
+    visible: Image
+    infrared: Image | None
+
+
+class Source(NamedTuple):
+    """A stream of pairs.
+
+    Attributes:
+        pairs: read once, one at a time.
+        total: how many there are; None where nobody knows.
+        left_out: files that are no pairs, and why.
+        fps: frames per second of a video; None for images.
+        single: whether one pair was given rather than many, so that a fault of it is a fault of the call.
+    """
+
+    pairs: Iterable[Pair]
+    total: int | None
+    left_out: list[str]
+    fps: float | None = None
+    single: bool = False
+
+
+def source_of(inputs) -> Source:
+    """What a user gives, as pairs.
+
+    Args:
+        inputs: ``(visible, infrared)`` or ``dict(visible=..., infrared=...)``, both images (paths or arrays), folders
+            (files of one name belong together, whatever their endings), videos or numbers of cameras; an RGBA file
+            with infrared as fourth channel, or a folder of such files, or an array HxWx4; or a list or a generator of
+            pairs of images.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: a folder without a pair, two files of one name, a video that can not be opened.
+        TypeError: something else.
+    """
+    if isinstance(inputs, Mapping):
+        if inputs.keys() != {'visible', 'infrared'}:
+            raise TypeError(f'a pair has the keys visible and infrared, not {", ".join(map(str, inputs))}')
+        return _two(inputs['visible'], inputs['infrared'])
+    if isinstance(inputs, tuple):
+        if len(inputs) != 2:
+            raise TypeError(f'a pair is (visible, infrared), not {len(inputs)} things; several pairs are a list')
+        return _two(*inputs)
+    if isinstance(inputs, str | Path):
+        return _rgba(Path(inputs))
+    if isinstance(inputs, np.ndarray):
+        return Source([Pair('000000', inputs, None)], 1, [], single=True)
+    if isinstance(inputs, Iterable):
+        return Source(_each(inputs), len(inputs) if hasattr(inputs, '__len__') else None, [])
+    raise TypeError(f'pairs are given as (visible, infrared), see PairInferencer, not as {type(inputs).__name__}')
+
+
+def _two(visible, infrared) -> Source:
+    given = [str(one) if isinstance(one, Path) else one for one in (visible, infrared)]
+    kinds = {_kind(one) for one in given}
+    if len(kinds) > 1:
+        raise TypeError(
+            f'a pair is of one kind, not {" and ".join(sorted(kinds))}: {_said(visible)}, {_said(infrared)}'
+        )
+    (kind,) = kinds
+    if kind == 'folder':
+        return _folders(*given)
+    if kind in ('video', 'camera'):
+        return _frames(*given)
+    name = Path(given[0]).stem if kind == 'image file' else '000000'
+    return Source([Pair(name, *given)], 1, [], single=True)
+
+
+def _kind(given) -> str:
+    """What one half of a pair is, in words.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        TypeError: nothing that can be read.
+    """
+    if isinstance(given, np.ndarray):
+        return 'array'
+    if isinstance(given, int) and not isinstance(given, bool):
+        return 'camera'
+    if not isinstance(given, str):
+        raise TypeError(f'an image is a path or an array, not {type(given).__name__}')
+    if Path(given).is_dir():
+        return 'folder'
+    if '://' not in given and not Path(given).exists():
+        raise FileNotFoundError(f'{given} does not exist')
+    return 'video' if given.lower().endswith(VIDEOS) else 'image file'
+
+
+def _said(given) -> str:
+    return f'an array {given.shape}' if isinstance(given, np.ndarray) else str(given)
+
+
+def _rgba(path: Path) -> Source:
+    if path.is_dir():
+        files = _by_stem(str(path))
+        return Source((Pair(name, file, None) for name, file in files.items()), len(files), [])
+    if not path.exists():
+        raise FileNotFoundError(f'{path} does not exist')
+    return Source([Pair(path.stem, str(path), None)], 1, [], single=True)
+
+
+def _folders(visible: str, infrared: str) -> Source:
+    first, second = _by_stem(visible), _by_stem(infrared)
+    names = [name for name in first if name in second]
+    if not names:
+        raise ValueError(f'no file of {visible} has a partner of its name in {infrared}')
+    left_out = [f'{path} has no partner in {infrared}' for name, path in first.items() if name not in second]
+    left_out += [f'{path} has no partner in {visible}' for name, path in second.items() if name not in first]
+    return Source((Pair(name, first[name], second[name]) for name in names), len(names), left_out)
+
+
+def _by_stem(folder: str) -> dict[str, str]:
+    """Images of a folder by their names without ending, sorted.
+
+    Raises:
+        ValueError: there are none, or two of one name.
+    """
+    found = {}
+    for file in list_folder(folder, folder, None):
+        ending = ending_of(file, IMAGES)
+        if not ending:
+            continue
+        stem = file[: -len(ending)]
+        if stem in found:
+            raise ValueError(f'{folder} holds {Path(found[stem]).name} and {file}, two images of one name')
+        found[stem] = str(Path(folder) / file)
+    if not found:
+        raise ValueError(f'{folder} holds no images ({", ".join(IMAGES)})')
+    return found
+
+
+def _each(inputs: Iterable) -> Iterator[Pair]:
+    for index, item in enumerate(inputs):
+        for pair in source_of(item).pairs:
+            yield pair if isinstance(pair.visible, str) else pair._replace(name=f'{index:06d}')
+
+
+def _frames(visible: str | int, infrared: str | int) -> Source:
+    with _opened(visible) as first, _opened(infrared) as second:  # now, so that a wrong name is told at once
+        totals = [int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) for capture in (first, second)]
+        fps = first.get(cv2.CAP_PROP_FPS) or 25.0
+    known = min(totals) > 0
+    left_out = []
+    if known and totals[0] != totals[1]:
+        left_out = [f'{visible} has {totals[0]} frames, {infrared} {totals[1]}: the longer one was cut']
+    return Source(_read_frames(visible, infrared), min(totals) if known else None, left_out, fps)
+
+
+def _read_frames(visible: str | int, infrared: str | int) -> Iterator[Pair]:
+    with _opened(visible) as first, _opened(infrared) as second:
+        for index in count():
+            frames = [capture.read() for capture in (first, second)]
+            if not all(ok for ok, _ in frames):
+                return
+            yield Pair(f'{index:06d}', *(frame for _, frame in frames))
+
+
+@contextmanager
+def _opened(path: str | int) -> Iterator[cv2.VideoCapture]:
+    capture = cv2.VideoCapture(path)
+    try:
+        if not capture.isOpened():
+            raise ValueError(f'{"camera " if isinstance(path, int) else ""}{path} can not be opened as a video')
+        yield capture
+    finally:
+        capture.release()

@@ -1,0 +1,118 @@
+"""Predictions as files: class maps, COCO's results, pictures, fused images, a video."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+FOLDERS = ('pred', 'vis', 'fused')
+
+
+class ResultFiles:
+    """Writes each prediction as it comes, so that memory does not grow with their number.
+
+    * ``pred/NAME.png``: class numbers (segmentation); ``pred/results.json``: COCO's results with ``file_name`` beside
+      the ``image_id`` (detection); ``pred/NAME.json``: scores (classification);
+    * ``vis/NAME.jpg``: the prediction drawn; of a video ``vis.mp4``;
+    * ``fused/NAME.png``: what the model saw; of a video ``fused.mp4``.
+
+    Args:
+        folder (str): where; nowhere if empty.
+        meta (dict): ``classes``.
+        fps (float | None): of a video.
+
+    Raises:
+        OSError: a file can not be written.
+    """
+
+    def __init__(self, folder: str, meta: Mapping, fps: float | None = None):
+        self.folder, self.classes, self.fps = Path(folder) if folder else None, meta['classes'], fps
+        self._videos: dict[str, cv2.VideoWriter] = {}
+        self._open, self._coco, self._count = ExitStack(), None, 0
+
+    def __enter__(self):
+        for name in FOLDERS if self.folder else ():
+            if name == 'pred' or self.fps is None:
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for video in self._videos.values():
+            video.release()
+        if self._coco:
+            self._coco.write('\n]\n')
+        self._open.close()
+
+    def add(self, prediction) -> None:
+        """Write one :class:`~.inferencer.Prediction`."""
+        if self.folder is None:
+            return
+        self._picture('vis', prediction.name, prediction.picture, 'jpg')
+        self._picture('fused', prediction.name, prediction.fused, 'png')
+        sample = prediction.sample
+        if 'pred_sem_seg' in sample:
+            labels = sample.pred_sem_seg.data.squeeze(0).numpy()
+            write_image(self.folder / 'pred' / f'{prediction.name}.png', labels.astype(np.uint8))
+        elif 'pred_instances' in sample:
+            self._boxes(prediction.name, sample.pred_instances)
+        else:
+            path = self.folder / 'pred' / f'{prediction.name}.json'
+            path.write_text(json.dumps(plain_result(sample, self.classes)) + '\n', encoding='utf-8')
+        self._count += 1
+
+    def _picture(self, kind: str, name: str, image: np.ndarray, ending: str) -> None:
+        if self.fps is None:
+            return write_image(self.folder / kind / f'{name}.{ending}', image)
+        if kind not in self._videos:
+            size = image.shape[1::-1]
+            path = str(self.folder / f'{kind}.mp4')
+            self._videos[kind] = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*'mp4v'), self.fps, size)
+            if not self._videos[kind].isOpened():
+                raise OSError(f'{path} can not be written as a video')
+        self._videos[kind].write(image)
+
+    def _boxes(self, name: str, found) -> None:
+        if self._coco is None:
+            path = self.folder / 'pred' / 'results.json'
+            self._coco = self._open.enter_context(open(path, 'w', encoding='utf-8'))  # noqa: SIM115
+            self._coco.write('[')
+        boxes = getattr(found.bboxes, 'tensor', found.bboxes)
+        for (left, top, right, bottom), score, label in zip(
+            boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        ):
+            entry = {
+                'image_id': self._count,
+                'file_name': name,
+                'category_id': label,
+                'category': self.classes[label],
+                'bbox': [round(value, 2) for value in (left, top, right - left, bottom - top)],
+                'score': round(score, 4),
+            }
+            self._coco.write((',\n' if self._coco.tell() > 1 else '\n') + json.dumps(entry))
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Raises OSError where that fails, which OpenCV only returns."""
+    if not cv2.imwrite(str(path), image):
+        raise OSError(f'{path} can not be written')
+
+
+def plain_result(sample, classes: Sequence[str]):
+    """A data sample without its library: a class map HxW, or a dict of plain lists."""
+    if 'pred_sem_seg' in sample:
+        return sample.pred_sem_seg.data.squeeze(0).cpu().numpy().astype(np.uint8)
+    if 'pred_instances' in sample:
+        found = sample.pred_instances.cpu()
+        boxes = getattr(found.bboxes, 'tensor', found.bboxes)
+        return {'labels': found.labels.tolist(), 'scores': found.scores.tolist(), 'bboxes': boxes.tolist()}
+    scores = sample.pred_score.cpu()
+    best = int(scores.argmax())
+    return {
+        'pred_label': best,
+        'pred_score': scores[best].item(),
+        'pred_class': classes[best],
+        'scores': scores.tolist(),
+    }

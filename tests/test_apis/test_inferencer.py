@@ -1,0 +1,175 @@
+"""Predictions on pairs without labels, as the test tool makes them with labels."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import REPO
+from helpers import build_model
+from mmengine.config import Config
+
+from paif_mm.apis import PairInferencer
+from paif_mm.apis.command import predict
+
+CONFIG = str(REPO / 'configs' / 'quickstart' / 'segformer_general_synthetic.py')
+CLASSES = ('unlabeled', 'car', 'person', 'bike', 'curve', 'car_stop', 'guardrail', 'color_cone', 'bump')
+
+
+def saved(config: str, path, classes=CLASSES) -> str:
+    """A checkpoint of an untrained model."""
+    meta = {'dataset_meta': {'classes': classes, 'palette': [[20 * i, 255 - 20 * i, 0] for i in range(len(classes))]}}
+    torch.save({'state_dict': build_model(Config.fromfile(config).model).state_dict(), 'meta': meta}, path)
+    return str(path)
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    return saved(CONFIG, tmp_path_factory.mktemp('weights') / 'w.pth')
+
+
+@pytest.fixture(scope='module')
+def inferencer(weights):
+    return PairInferencer(CONFIG, weights, 'cpu', show_progress=False)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Folders of four pairs, the third of another size."""
+    rng = np.random.default_rng(0)
+    for index, size in enumerate(((32, 48), (32, 48), (40, 32), (32, 48))):
+        for name, shape in (('rgb', (*size, 3)), ('ir', size)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            cv2.imwrite(str(tmp_path / name / f'{index}.png'), rng.integers(0, 256, shape, np.uint8))
+    return tmp_path / 'rgb', tmp_path / 'ir'
+
+
+def images(pairs) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [
+        (cv2.imread(str(pairs[0] / f'{i}.png')), cv2.imread(str(pairs[1] / f'{i}.png'), cv2.IMREAD_UNCHANGED))
+        for i in range(4)
+    ]
+
+
+def test_predictions_are_those_of_the_model_itself(inferencer, pairs):
+    found = inferencer(pairs, batch_size=3)
+    assert [labels.shape for labels in found['predictions']] == [(32, 48), (32, 48), (40, 32), (32, 48)]
+    for (visible, infrared), labels, fused in zip(images(pairs), found['predictions'], found['fused'], strict=True):
+        pair = torch.from_numpy(np.dstack([visible, infrared]).transpose(2, 0, 1).copy())
+        sample = inferencer(np.dstack([visible, infrared]), return_datasamples=True)['predictions'][0]
+        data = {'inputs': [pair], 'data_samples': [sample.clone()]}
+        with torch.no_grad():
+            (expected,) = inferencer.model.test_step(data)
+            group = inferencer.model.data_preprocessor.groups[0]
+        np.testing.assert_array_equal(labels, expected.pred_sem_seg.data[0].numpy())
+        np.testing.assert_allclose(fused, 255 * group.fused[0].permute(1, 2, 0).numpy(), atol=0.51)
+
+
+def test_all_ways_to_give_pairs_say_the_same(inferencer, pairs):
+    expected = inferencer(pairs)['predictions']
+    arrays = images(pairs)
+    for inputs in (
+        arrays,
+        iter(arrays),
+        [np.dstack(pair) for pair in arrays],
+        [{'visible': a, 'infrared': b} for a, b in arrays],
+    ):
+        for found, wanted in zip(inferencer(inputs)['predictions'], expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_files_are_written_as_they_come(inferencer, pairs, tmp_path):
+    out = tmp_path / 'out'
+    seen = []
+    for prediction in inferencer.stream(pairs, out_dir=str(out)):
+        seen.append(prediction.name)
+        written = cv2.imread(str(out / 'pred' / f'{prediction.name}.png'), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(written, prediction.sample.pred_sem_seg.data[0].numpy())
+        np.testing.assert_array_equal(cv2.imread(str(out / 'fused' / f'{prediction.name}.png')), prediction.fused)
+        assert prediction.picture.shape[0] == prediction.fused.shape[0]
+        assert prediction.picture.shape[1] > prediction.fused.shape[1]  # the legend
+    assert seen == ['0', '1', '2', '3']
+    assert len(list((out / 'vis').iterdir())) == 4
+
+
+def test_what_can_not_be_read_is_left_out_and_named(inferencer, pairs):
+    (pairs[1] / '1.png').write_bytes(b'damaged')
+    (pairs[1] / '3.png').unlink()
+    found = inferencer(pairs, batch_size=2)
+    assert len(found['predictions']) == 2
+    assert [line.split()[0] for line in inferencer.failures] == [str(pairs[0] / '3.png'), str(pairs[1] / '1.png')]
+    with pytest.raises(ValueError, match='1.png cannot be read'):
+        inferencer((pairs[0] / '1.png', pairs[1] / '1.png'))
+
+
+def test_radiometric_infrared_needs_a_range_that_may_be_estimated(inferencer, pairs):
+    visible, infrared = images(pairs)[0]
+    deep = (infrared.astype(np.uint16) * 40 + 7000).astype(np.uint16)
+    with pytest.raises(ValueError, match='declare the infrared values'):
+        inferencer((visible, deep))
+    declared = inferencer((visible, deep), ir_range=(7000, 7000 + 40 * 255))
+    np.testing.assert_allclose(declared['fused'][0], inferencer((visible, infrared))['fused'][0], atol=1)
+    low, high = np.percentile(deep, (0.5, 99.5))
+    found, expected = (inferencer((visible, deep), ir_range=r)['fused'][0] for r in ('auto', (low, high)))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_sizes_that_differ_are_aligned_when_asked(inferencer, pairs):
+    visible, infrared = images(pairs)[0]
+    with pytest.raises(ValueError, match='align="resize"'):
+        inferencer((visible, infrared[::2, ::2]))
+    assert inferencer((visible, infrared[::2, ::2]), align='resize')['predictions'][0].shape == (32, 48)
+
+
+def test_a_video_gives_videos(inferencer, tmp_path):
+    for name in ('rgb', 'ir'):
+        video = cv2.VideoWriter(str(tmp_path / f'{name}.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (48, 32))
+        for level in (0, 100, 200):
+            video.write(np.full((32, 48, 3), level, np.uint8))
+        video.release()
+    out = tmp_path / 'out'
+    inferencer((tmp_path / 'rgb.avi', tmp_path / 'ir.avi'), out_dir=str(out))
+    made = cv2.VideoCapture(str(out / 'fused.mp4'))
+    assert made.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert made.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+    assert len(list((out / 'pred').iterdir())) == 3 and (out / 'vis.mp4').is_file()
+
+
+def test_a_detector_writes_coco_s_results(tmp_path, pairs):
+    config = str(REPO / 'configs' / 'quickstart' / 'fcos_general_synthetic.py')
+    names = tuple(f'class {i}' for i in range(Config.fromfile(config).model.bbox_head.num_classes))
+    inferencer = PairInferencer(config, saved(config, tmp_path / 'd.pth', names), 'cpu', show_progress=False)
+    assert inferencer(pairs, out_dir=str(tmp_path / 'none'))['predictions'][0]['labels'] == []  # it is not trained
+    assert json.loads((tmp_path / 'none' / 'pred' / 'results.json').read_text()) == []
+    inferencer.model.bbox_head.test_cfg.score_thr = 0
+    found = inferencer(pairs, out_dir=str(tmp_path / 'out'), return_vis=True)
+    entries = json.loads((tmp_path / 'out' / 'pred' / 'results.json').read_text())
+    assert len(entries) == sum(len(one['scores']) for one in found['predictions']) > 0
+    first = found['predictions'][0]
+    left, top, right, bottom = first['bboxes'][0]
+    assert entries[0]['bbox'] == pytest.approx([left, top, right - left, bottom - top], abs=0.01)
+    assert entries[0]['category'] == names[first['labels'][0]]
+    assert {entry['file_name'] for entry in entries} <= {'0', '1', '2', '3'}
+    assert found['visualization'][0].shape == (32, 48, 3)
+
+
+def test_the_command_says_what_it_left_out(weights, pairs, tmp_path, capsys):
+    args = [CONFIG, weights, '--visible', str(pairs[0]), '--infrared', str(pairs[1]), '--out', str(tmp_path / 'out')]
+    assert predict(args) == 0
+    assert '4 pairs' in capsys.readouterr().out
+    (pairs[1] / '2.png').unlink()
+    assert predict([*args, '--batch-size', '2']) == 1
+    told = capsys.readouterr()
+    assert '3 pairs' in told.out and 'has no partner' in told.err
+    with pytest.raises(SystemExit, match='give two numbers, or auto'):
+        predict([*args, '--ir-range', '5'])
+
+
+def test_models_that_fuse_nothing_are_refused(tmp_path):
+    config = Config.fromfile(CONFIG)
+    config.model.data_preprocessor = config.model.data_preprocessor.task
+    path = tmp_path / 'plain.py'
+    config.dump(path)
+    with pytest.raises(TypeError, match='PairInferencer'):
+        PairInferencer(str(path), saved(str(path), tmp_path / 'p.pth'), 'cpu')
