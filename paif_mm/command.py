@@ -12,6 +12,8 @@ TOOLS = {
     'robustness': ('robustness.py', 'attack it with a suite, and report what is left'),
     'compare': ('compare_reports.py', 'compare reports of several models'),
     'leaderboard': ('leaderboard.py', 'draw one page from many reports'),
+    'targeted': ('targeted.py', 'who can be made to vanish, or to become what'),
+    'patch': ('learn_patch.py', 'learn one perturbation for all images'),
     'craft': ('craft_attacks.py', 'make a bank of attacked pairs'),
     'study': ('study.py', 'train, test and attack the rows of a plan'),
     'browse': ('browse_dataset.py', 'draw the pairs that training sees'),
