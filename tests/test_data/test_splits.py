@@ -1,5 +1,7 @@
 """Which samples two data sets share, through every wrapper, without a look at an image."""
 
+import cv2
+import numpy as np
 import pytest
 from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from mmengine.registry import init_default_scope
@@ -7,6 +9,7 @@ from test_data.pairs import LAYOUTS, PairCocoDataset, make_set, open_set
 from torch.utils.data import ConcatDataset as TorchConcatDataset
 from torch.utils.data import Subset
 
+from paif_mm.data import MFNetDataset
 from paif_mm.data.splits import sample_keys, shared
 
 
@@ -80,3 +83,18 @@ def test_samples_without_a_file_are_told_apart_by_their_id():
     assert shared(Ids(1, 2, 3), Ids(3, 4, 1)) == ['img_id 1', 'img_id 3']
     with pytest.raises(TypeError, match='list has no get_data_info'):
         sample_keys([1, 2])
+
+
+def test_classes_of_a_sample_are_those_of_its_labels(synthetic_root):
+    data = MFNetDataset(data_root=str(synthetic_root), ann_file='train.txt', pipeline=[])
+    known = [set(np.unique(cv2.imread(item['seg_map_path'], cv2.IMREAD_UNCHANGED))) - {255} for item in data]
+    assert [set(data.get_cat_ids(index)) for index in range(len(data))] == known
+    rare = min(range(9), key=lambda label: sum(label in found for found in known) or 99)
+    share = sum(rare in found for found in known) / len(known)
+    balanced = ClassBalancedDataset(data, oversample_thr=4 * share)
+    assert len(balanced) > len(data)
+    some = {'classes': ('person', 'car')}
+    chosen = MFNetDataset(data_root=str(synthetic_root), metainfo=some, ann_file='train.txt', pipeline=[])
+    assert [set(chosen.get_cat_ids(i)) for i in range(len(data))] == [
+        {('person', 'car').index({1: 'car', 2: 'person'}[label]) for label in found & {1, 2}} for found in known
+    ]
