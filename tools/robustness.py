@@ -307,6 +307,7 @@ def open_records(args, cases: list[Case], facts: dict, rank: int) -> Records:
         'checkpoint': facts['model']['checkpoint_hash'],
         'data': facts['data']['hash'],
         'attacks': {case.key: case.attack for case in cases},
+        'adaptive': args.adaptive,
         'files of attacks': files_of([case.attack for case in cases if case.attack]),
         **{key: getattr(args, key) for key in ('seed', 'steps', 'queries', 'strips', 'save_adv')},
         'versions': facts['versions'],
@@ -330,7 +331,8 @@ def report(args, bench: Bench, cases: list[Case], records: Records, facts: dict,
     if looked_at:
         print(f'looking for gradient masking on {len(looked_at)} images')
     queries = min(args.queries, QUERIES)
-    findings = diagnose(bench, cases, records, looked_at, args.eps[0], args.steps, queries, args.seed)
+    eps, steps = args.eps[0], args.steps
+    findings = diagnose(bench, cases, records, looked_at, eps, steps, queries, args.seed, adaptive=args.adaptive)
     records.close()
     if args.save_adv:
         finish_adversarial(bench, cases, records.folder)

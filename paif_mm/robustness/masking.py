@@ -1,6 +1,6 @@
 """Runs the masking diagnostics on a few images, with what the suite has found on them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -27,6 +27,7 @@ def diagnose(
     queries: int,
     seed: int = 0,
     progress: bool = True,
+    adaptive: Mapping | None = None,
 ) -> list[dict]:
     """All checks of :mod:`~.diagnostics`, those that ``records`` know left out.
 
@@ -38,6 +39,7 @@ def diagnose(
         queries: of Square, where the suite has none.
         seed: of all random numbers.
         progress: draw a progress bar.
+        adaptive: what the suite's attacks know of the defence.
 
     Returns:
         Findings as dicts: of the checks of ``CHECKS``, and of those of ``THREAT_CHECKS`` for every threat of the
@@ -51,7 +53,8 @@ def diagnose(
     missing = [name for name in asked if (place, name) not in records]
     if missing:
         try:
-            probe = Probe(bench, list(images), eps, steps, queries, seed, blind=suite_blind(cases, records, bench))
+            blind = suite_blind(cases, records, bench)
+            probe = Probe(bench, list(images), eps, steps, queries, seed, blind=blind, adaptive=adaptive or {})
         except ValueError as error:  # none with labels
             return [{**Finding(name, SKIPPED, str(error)).to_dict(), 'images': 0} for name in asked]
         bar = ProgressBar(len(missing)) if progress else None
