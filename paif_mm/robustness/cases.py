@@ -100,7 +100,8 @@ def make_suite(
       but Square in L2, too; for pairs, all again for either modality alone and for one budget split between both,
       every corruption at five severities and a missing modality; for fused models, attacks on the fusion itself:
       the fusion loss as the objective, which is the other published protocol (A2RNet, AAAI 2025), one modality chosen
-      for each pair, a fused image that stays clean to the eye, and (segmentation) modalities that disagree.
+      for each pair, a fused image that stays clean to the eye, and (segmentation) modalities that disagree, where
+      both may be attacked.
     * ``trouble``: no adversary, but every corruption at five severities and a missing modality; of plain images those
       of the visible one.
 
@@ -135,7 +136,7 @@ def make_suite(
     cases = [CLEAN, *_against(attacks, eps, every)]
     if suite == 'full':
         cases += _against([attack for attack in attacks if attack[2] == 'gradient'], l2_eps, asked, 'l2')
-        cases += _against(_on_fusion(score, steps), eps, ['both']) if fused else []
+        cases += _against(_on_fusion(score, steps), eps, ['both']) if fused and 'both' in asked else []
         cases += corruption_cases(corruptions)
     return cases
 

@@ -109,19 +109,30 @@ def _paper(score: str, data: Mapping) -> dict | None:
     return PAPER[score] if data.get('type') == kind and data['of'] >= least else None
 
 
-def threats_of(report: Mapping) -> list[str]:
-    """What the report's attacks with gradients may change, L-inf, in the order of its rows."""
-    found = (row for row in report['rows'] if row['kind'] == 'gradient' and row['norm'] == 'linf')
-    return list(dict.fromkeys(row['threat'] for row in found if row['eps'] is not None))
+def threats_of(report: Mapping, eps: float | None = None) -> list[str]:
+    """What may be changed in the report's worst cases, and under PGD-5, L-inf, in the order of its rows.
+
+    What a single attack of another name may change is no threat that the report speaks of.
+
+    Args:
+        report: of :func:`make_report`.
+        eps: of this radius alone. Default: of any.
+    """
+    return list(dict.fromkeys(row['threat'] for row in _leading_rows(report) if eps is None or _same(row['eps'], eps)))
+
+
+def _leading_rows(report: Mapping) -> list[Mapping]:
+    return [row for row in report['rows'] if row['name'] in ('pgd5', WORST) and row['norm'] == 'linf']
 
 
 def main_threat(report: Mapping, eps: float | None = None) -> str:
-    """Under which of these least is left at a radius, by default at the largest: both modalities, where any attack may
-    change both, else the one of the lowest worst case (of PGD-5, where there is none)."""
-    threats = threats_of(report)
+    """Under which of these least is left at a radius, by default at the largest: both modalities, where both may be
+    changed, else the one of the lowest worst case (of PGD-5, where there is none)."""
+    if eps is None:
+        eps = max((row['eps'] for row in _leading_rows(report)), default=None)
+    threats = threats_of(report, eps)
     if 'both' in threats or not threats:
         return 'both'
-    eps = radii(report)[-1] if eps is None else eps
 
     def left(threat: str) -> float:
         row = row_of(report, WORST, eps, threat) or row_of(report, 'pgd5', eps, threat)
@@ -135,10 +146,13 @@ def row_of(report: Mapping, name: str, eps: float | None = None, threat: str | N
     """The row of an attack, by default under the report's main threat; or None."""
     threat = threat or main_threat(report)
     for row in report['rows']:
-        same = row['eps'] == eps or (None not in (row['eps'], eps) and abs(row['eps'] - eps) < 1e-9)
-        if row['name'] == name and same and row['threat'] == threat and row['norm'] == norm:
+        if row['name'] == name and _same(row['eps'], eps) and row['threat'] == threat and row['norm'] == norm:
             return row
     return None
+
+
+def _same(eps: float | None, other: float | None) -> bool:
+    return eps == other or (None not in (eps, other) and abs(eps - other) < 1e-9)
 
 
 def leading(row: Mapping, report: Mapping, group: str = 'all') -> Mapping:

@@ -125,7 +125,7 @@ def _where(row: Mapping, report: Mapping) -> str:
         return ''
     names = {'both': 'both modalities', 'ir': 'infrared alone', 'vis': 'the visible image alone'}
     text = f' on {names.get(row["threat"], "a radius split as " + row["threat"])}'
-    threats = threats_of(report)
+    threats = threats_of(report, row['eps'])
     return f'{text},' if 'both' in threats or len(threats) < 2 else f'{text}, the lowest of {", ".join(threats)},'
 
 

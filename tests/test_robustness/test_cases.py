@@ -127,6 +127,13 @@ def test_plain_images_and_models_without_fusion_lack_what_asks_for_them():
     assert any(case.norm == 'l2' for case in plain)
 
 
+@pytest.mark.parametrize('threats', [('ir',), ('vis', 'split')])
+def test_attacks_on_both_modalities_are_made_where_both_are_asked_for(threats):
+    cases = [case for case in suite('full', threats=threats) if case.eps is not None]
+    assert 'both' not in {case.threat for case in cases}
+    assert not {'fusion20', 'weakest', 'hidden', 'disagree20'} & {case.name for case in cases}
+
+
 def test_corruptions_come_in_five_severities_and_cameras_fail_once():
     names = corruption_names()
     cases = corruption_cases(names)
