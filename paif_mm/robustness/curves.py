@@ -110,10 +110,9 @@ def draw_comparison(reports: Mapping[str, Mapping]) -> str:
         return _svg(figure)
 
 
-def draw_leaderboard(reports: Mapping[str, Mapping]) -> str:
+def draw_leaderboard(reports: Mapping[str, Mapping], panels: Sequence[float]) -> str:
     """A line per model, the first one on top: clean, under PGD-5 and in the worst case, a panel per radius."""
     first = next(iter(reports.values()))
-    panels = radii(first)
     if not panels:
         return ''
     places = range(len(reports), 0, -1)
