@@ -11,12 +11,12 @@ from paif_mm.corruptions import CORRUPTIONS, FAMILIES
 from paif_mm.evaluation.quality import RANGES
 from paif_mm.evaluation.score import MeanIoU
 
-from .cases import CORRUPTION, Case, nested
+from .cases import Case, corruption_cases, degree_of, nested
 from .diagnostics import overall
 from .records import Records
 from .statistics import Bootstrap, worst_case
 
-VERSION = 2
+VERSION = 3
 #: The paper's figures in percent, by score: of its own models, under PGD-5 alone; shown beside its own data alone: the
 #: official validation or test set of MFNet (392 and 393 pairs), a tenth or more of M3FD's 4200, which has no split.
 PAPER = {
@@ -239,14 +239,16 @@ def _trouble(cases: Sequence[Case], scores: Mapping, bootstrap: Bootstrap) -> di
     """Mean corruption errors: of each corruption over its severities, of each family and of all over the corruptions.
 
     The error is 100 minus the leading figure. ``kept`` is the mean figure under all corruptions as a share of the clean
-    one, in percent (rPC of Michaelis et al. 2019). Corruptions count that were tested at several severities.
+    one, in percent (rPC of Michaelis et al. 2019). The suite's own corruptions count, which have several severities;
+    not those of further attacks.
     """
     degrees = {}
     for case in cases:
-        if case.kind == CORRUPTION and 'severity' in case.attack and case.attack.get('name') in CORRUPTIONS:
+        name, severity = degree_of(case.name, case.attack or {}) or (None, None)
+        if severity is not None:
             score = scores[case.key]
-            degrees.setdefault(case.attack['name'], []).append(100 - score.value(score.name, bootstrap.weights))
-    errors = {name: np.mean(found, 0) for name, found in degrees.items() if len(found) > 1}
+            degrees.setdefault(name, []).append(100 - score.value(score.name, bootstrap.weights))
+    errors = {name: np.mean(found, 0) for name, found in degrees.items() if len(found) == len(corruption_cases([name]))}
     if not errors:
         return None
     families = {

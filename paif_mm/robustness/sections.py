@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from paif_mm.evaluation.score import SIZES
 
-from .cases import CORRUPTION, MINIMUM, SEA, SPLITS, split_name
+from .cases import CORRUPTION, MINIMUM, SEA, SPLITS, degree_of, split_name
 from .report import WORST, leading, main_threat, radii, row_of, threats_of
 from .smallest_radius import smallest_radius_table
 
@@ -320,8 +320,8 @@ def _corruptions(report: Mapping) -> Section | None:
     found = {}
     for row in report['rows']:
         if row['kind'] == CORRUPTION:
-            attack = row['attack']
-            found.setdefault(attack.get('name', row['name']), {})[str(attack.get('severity', ''))] = row
+            name, severity = degree_of(row['name'], row['attack']) or (f'{row["name"]} (--attack)', None)
+            found.setdefault(name, {})[str(severity or '')] = row
     if not found:
         return None
     degrees = sorted({degree for rows in found.values() for degree in rows})

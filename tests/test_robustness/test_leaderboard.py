@@ -12,6 +12,7 @@ from paif_mm.robustness.comparison import compare
 from paif_mm.robustness.costs import training_passes
 from paif_mm.robustness.leaderboard import draw, leaderboard, ranking
 from paif_mm.robustness.pages import page
+from paif_mm.robustness.sections import sections
 
 SETTINGS = {'suite': 'strong', 'modality': ['both'], 'eps': ['4/255'], 'steps': 100, 'queries': 1000, 'seed': 0}
 COSTS = {'parameters': 3_700_000, 'flops': 12_340_000_000, 'training_passes': None}
@@ -137,6 +138,27 @@ def test_reports_of_trouble_are_ordered_by_their_mean_error(tmp_path):
     assert [float(cell) for cell in table.rows[-1][1:]] == pytest.approx([100, 100 * ratio], abs=0.06)
 
 
+def test_corruptions_of_further_attacks_are_no_part_of_the_mean(tmp_path):
+    """The suite's fog, and one of severity 5 by another name."""
+    again = config_case('thick', {'type': 'Corruption', 'name': 'fog', 'severity': 5})
+    shift = [config_case(f'moved{s}', {'type': 'Corruption', 'name': 'shift', 'severity': s}) for s in (1, 2)]
+    clean, fog = make_suite('paper', 'mIoU', ())[0], corruption_cases(['fog'])
+
+    def record(case, image):
+        right = {'thick': 0, 'moved1': 0, 'moved2': 0}.get(case.name, 60 - (case.attack or {}).get('severity', 0))
+        return (right, 0, 60 - right), (40, 60 - right, 0)
+
+    alone, more = (
+        reported(tmp_path / str(len(cases)), cases, record) for cases in ([clean, *fog], [clean, *fog, again, *shift])
+    )
+    assert more['trouble'] == alone['trouble']
+    before, table = (next(s for s in sections(report) if s.title == 'Real trouble') for report in (alone, more))
+    lines = {row[0]: row for row in table.rows}
+    fog_line = next(row for row in before.rows if row[0] == 'fog')
+    assert [cell for cell in lines['fog'] if cell] == fog_line
+    assert {'thick (--attack)', 'moved1 (--attack)', 'moved2 (--attack)'} < set(lines)
+
+
 def test_mean_errors_are_of_the_corruptions_that_all_models_met(tmp_path):
     clean = make_suite('paper', 'mIoU', ())[0]
 
@@ -223,6 +245,12 @@ HOOK = {'type': 'paif_mm.AdversarialAttackHook', 'attack': PGD5}
         ([{**HOOK, 'ratio': 1.0, 'begin': 50}], 400 * 3.5),
         ([{**HOOK, 'attack': {'type': 'NFGSM', 'eps': 8 / 255}}], 400 * 1.5),
         ([{**HOOK, 'trades': 6.0}], 400 * 4),
+        ([{**HOOK, 'attack': {**PGD5, 'restarts': 2, 'eot_samples': 3}}], 400 * (1 + 0.5 * 30)),
+        ([{**HOOK, 'attack': {'type': 'paif_mm.APGD', 'eps': 8 / 255, 'steps': 10}}], 400 * 6),
+        ([{**HOOK, 'attack': {'type': 'Square', 'eps': 8 / 255}}], None),
+        ([{**HOOK, 'attack': {'type': 'WeakestModality', 'eps': 8 / 255}}], None),
+        ([{**HOOK, 'attack': {'type': 'BankAttack', 'bank': 'nowhere', 'level': 'x'}}], None),
+        ([{**HOOK, 'attack': {'type': 'BankAttack', 'bank': 'nowhere', 'level': 'x'}, 'phases': 'test'}], 400),
         ([{**HOOK, 'phases': ('test',)}], 400),
         ([{'type': 'paif_mm.FreeAdversarialHook', 'eps': 8 / 255, 'replays': 4}], 1600),
         ([{**HOOK, 'align': 0.2}], None),

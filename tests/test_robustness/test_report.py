@@ -12,6 +12,7 @@ from paif_mm.robustness.balls import Ball
 from paif_mm.robustness.cases import CLEAN, config_case, make_suite, threat_ball
 from paif_mm.robustness.comparison import compare
 from paif_mm.robustness.diagnostics import Finding
+from paif_mm.robustness.pages import read_report
 from paif_mm.robustness.records import Records, read_records
 from paif_mm.robustness.report import main_threat, make_report, row_of, threats_of
 from paif_mm.robustness.sections import sections
@@ -183,6 +184,13 @@ def test_a_report_speaks_of_what_was_asked_for_whatever_else_was_attacked(tmp_pa
     report = reported(tmp_path / 'full', [case for case in cases if case.kind != 'corruption'], at_random(0))
     assert 'both' not in threats_of(report)
     assert re.search(r'At 4/255 on [^,]*, the lowest of ir, vis, ir25\+vis75', words(report))
+
+
+def test_reports_of_earlier_corruptions_are_refused(tmp_path):
+    """Since version 2 corruptions draw other numbers: figures of both do not stand side by side."""
+    (tmp_path / 'report.json').write_text('{"version": 2}')
+    with pytest.raises(ValueError, match=r'is of another version \(2, not 3\): run tools/robustness.py again'):
+        read_report(tmp_path)
 
 
 def test_gradients_that_were_not_finite_are_said_first(tmp_path):
