@@ -6,7 +6,8 @@ from functools import partial
 
 from mmengine.utils import ProgressBar
 
-from paif_mm.randomness import kept_draws
+from paif_mm.files import hash_seed
+from paif_mm.randomness import fixed_draws
 
 from .cases import QUERY, TRANSFER, Case
 from .diagnostics import CHECKS, SKIPPED, THREAT_CHECKS, Finding, Probe
@@ -59,7 +60,7 @@ def diagnose(
             return [{**Finding(name, SKIPPED, str(error)).to_dict(), 'images': 0} for name in asked]
         bar = ProgressBar(len(missing)) if progress else None
         for name in missing:
-            with kept_draws(bench.device):  # models may draw when they predict
+            with fixed_draws(bench.device, hash_seed(seed, MASKING, name)):  # models may draw when they predict
                 finding = asked[name](probe, bench=bench, cases=cases, records=records)
             records.add(place, name, {**finding.to_dict(), 'check': name, 'images': len(probe.images)})
             if bar:

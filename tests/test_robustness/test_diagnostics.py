@@ -183,6 +183,19 @@ def test_a_random_defence_that_attacks_average_over_is_suspect(honest):
     assert finding(model, 'loss against steps', adaptive={'eot_samples': 3}).verdict == 'passed'
 
 
+def test_checks_of_a_random_model_draw_the_same_again(honest, tmp_path):
+    it = bench(defended(honest, one_by_one(lambda image: image + 4 * torch.randn_like(image))))
+    cases = make_suite('paper', 'mIoU', (EPS,))
+    found = []
+    for seed in (1, 2):
+        records = Records(tmp_path / str(seed), {})
+        torch.manual_seed(seed)
+        evaluate(it, cases, records, quality=False, progress=False)
+        found.append(diagnose(it, cases, records, [0], EPS, steps=3, queries=9, progress=False))
+        records.close()
+    assert found[0] == found[1]
+
+
 def test_a_preprocessor_that_cuts_gradients_is_caught(honest):
     """As files or numpy in between do; attacks then start, and get nowhere."""
     cut = defended(honest, one_by_one(lambda image: image.detach().byte().float()))
