@@ -38,8 +38,8 @@ class Case:
         eps (float | None): nominal radius in [0, 1] units.
         threat (str): what may be changed: ``both``, ``ir``, ``vis``, or shares of the budget as ``ir25+vis75``.
         norm (str): ``linf`` or ``l2``.
-        kind (str): ``gradient`` (through the model), ``query``, ``transfer`` (found elsewhere), ``fusion`` (gradients of
-            the fusion loss only), ``corruption`` or ``minimum`` (the least norm, whatever it is).
+        kind (str): ``gradient`` (through the model), ``query``, ``transfer`` (found elsewhere), ``fusion`` (gradients
+            of the fusion loss only), ``corruption`` or ``minimum`` (the least norm, whatever it is).
         passes (float): what it costs per image, in forward and backward passes.
     """
 
