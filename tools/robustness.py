@@ -35,6 +35,7 @@ from paif_mm.registry import ATTACKS, build
 from paif_mm.robustness.blocks import Blocks
 from paif_mm.robustness.cases import (
     DEFAULT_EPS,
+    MINIMUM,
     STEPS,
     SUITES,
     THREATS,
@@ -211,7 +212,7 @@ def make_cases(args, bench: Bench) -> list[Case]:
     """The suite's cases, and those of --attack and --transfer-...
 
     Raises:
-        ValueError: two cases have one name, or can't be built.
+        ValueError: two cases have one name, can't be built, or are not for this kind of model.
     """
     pairs, fused = bench.channels == 4, bench.fuser is not None
     corruptions = corruptions_of(bench, pairs) if args.suite in ('full', 'trouble') else ()
@@ -231,9 +232,12 @@ def make_cases(args, bench: Bench) -> list[Case]:
     )
     for name, attack in read_attacks(args.attack).items():
         try:
-            cases.append(config_case(name, attack, bench.channels))
+            case = config_case(name, attack, bench.channels)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f'{name}: {error}') from error
+        if case.kind == MINIMUM and bench.score is not MeanIoU:
+            raise ValueError(f'{name}: {attack["type"]} is for segmentors: a detector has no share of wrong pixels')
+        cases.append(case)
     if args.transfer_from:
         cases += transfer_cases(*args.transfer_from, args.eps)
     if args.transfer_bank:
@@ -307,6 +311,7 @@ def open_records(args, cases: list[Case], facts: dict, rank: int) -> Records:
         'checkpoint': facts['model']['checkpoint_hash'],
         'data': facts['data']['hash'],
         'attacks': {case.key: case.attack for case in cases},
+        'adaptive': args.adaptive,
         'files of attacks': files_of([case.attack for case in cases if case.attack]),
         **{key: getattr(args, key) for key in ('seed', 'steps', 'queries', 'strips', 'save_adv')},
         'versions': facts['versions'],
@@ -318,8 +323,8 @@ def open_records(args, cases: list[Case], facts: dict, rank: int) -> Records:
 
 
 def files_of(attacks: list[dict]) -> dict[str, str]:
-    """Hashes of the checkpoints, configs and banks that attacks use."""
-    paths = {attack[key] for attack in attacks for key in ('config', 'checkpoint') if key in attack}
+    """Hashes of the checkpoints, configs, banks and learned patches that attacks use."""
+    paths = {attack[key] for attack in attacks for key in ('config', 'checkpoint', 'file') if key in attack}
     paths |= {os.path.join(attack['bank'], MANIFEST) for attack in attacks if 'bank' in attack}
     return {path: file_hash(path) for path in sorted(paths)}
 
@@ -330,7 +335,8 @@ def report(args, bench: Bench, cases: list[Case], records: Records, facts: dict,
     if looked_at:
         print(f'looking for gradient masking on {len(looked_at)} images')
     queries = min(args.queries, QUERIES)
-    findings = diagnose(bench, cases, records, looked_at, args.eps[0], args.steps, queries, args.seed)
+    eps, steps = args.eps[0], args.steps
+    findings = diagnose(bench, cases, records, looked_at, eps, steps, queries, args.seed, adaptive=args.adaptive)
     records.close()
     if args.save_adv:
         finish_adversarial(bench, cases, records.folder)

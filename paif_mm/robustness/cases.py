@@ -19,6 +19,9 @@ SPLITS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STEPS = {'paper': 100, 'strong': 100, 'full': 300, 'trouble': 100}
 DEFAULT_EPS = {'mIoU': (4 / 255, 8 / 255), 'AP50': (1 / 255, 4 / 255)}  # the paper's, by the score that is tested
 CORRUPTION, TRANSFER, QUERY, MINIMUM = 'corruption', 'transfer', 'query', 'minimum'
+#: Of attacks that do not follow the model's gradients within a radius.
+KINDS = {'Corruption': CORRUPTION, 'Square': QUERY, 'ALMAProx': MINIMUM}
+KINDS |= dict.fromkeys(('TransferAttack', 'BankAttack', 'PatchAttack', 'UniversalPerturbation'), TRANSFER)
 #: Attacks of the ensemble of SEA (Croce et al., ECCV 2024) and their losses of pixels.
 SEA = {'apgd_js': 'jensen_shannon', 'apgd_mce': 'masked_cross_entropy', 'apgd_bmce': 'balanced_cross_entropy'}
 #: What detectors of mmdet call their losses of classes and of boxes.
@@ -35,8 +38,8 @@ class Case:
         eps (float | None): nominal radius in [0, 1] units.
         threat (str): what may be changed: ``both``, ``ir``, ``vis``, or shares of the budget as ``ir25+vis75``.
         norm (str): ``linf`` or ``l2``.
-        kind (str): ``gradient`` (through the model), ``query``, ``transfer``, ``fusion`` (gradients of the fusion loss
-            only), ``corruption`` or ``minimum`` (the least norm, whatever it is).
+        kind (str): ``gradient`` (through the model), ``query``, ``transfer`` (found elsewhere), ``fusion`` (gradients
+            of the fusion loss only), ``corruption`` or ``minimum`` (the least norm, whatever it is).
         passes (float): what it costs per image, in forward and backward passes.
     """
 
@@ -100,7 +103,8 @@ def make_suite(
       but Square in L2, too; for pairs, all again for either modality alone and for one budget split between both,
       every corruption at five severities and a missing modality; for fused models, attacks on the fusion itself:
       the fusion loss as the objective, which is the other published protocol (A2RNet, AAAI 2025), one modality chosen
-      for each pair, a fused image that stays clean to the eye, and (segmentation) modalities that disagree.
+      for each pair, a fused image that stays clean to the eye, and (segmentation) modalities that disagree, where
+      both may be attacked.
     * ``trouble``: no adversary, but every corruption at five severities and a missing modality; of plain images those
       of the visible one.
 
@@ -135,7 +139,7 @@ def make_suite(
     cases = [CLEAN, *_against(attacks, eps, every)]
     if suite == 'full':
         cases += _against([attack for attack in attacks if attack[2] == 'gradient'], l2_eps, asked, 'l2')
-        cases += _against(_on_fusion(score, steps), eps, ['both']) if fused else []
+        cases += _against(_on_fusion(score, steps), eps, ['both']) if fused and 'both' in asked else []
         cases += corruption_cases(corruptions)
     return cases
 
@@ -177,6 +181,13 @@ def corruption_cases(names: Sequence[str]) -> list[Case]:
     return cases
 
 
+def degree_of(name: str, attack: Mapping) -> tuple[str, int | None] | None:
+    """Corruption and severity of a case of :func:`corruption_cases`, by its name and attack; None of any other."""
+    kind, severity = attack.get('name'), attack.get('severity')
+    known = corruption_cases([kind]) if kind in CORRUPTIONS else []
+    return (kind, severity) if any(case.name == name and case.attack == attack for case in known) else None
+
+
 def transfer_cases(config: str, checkpoint: str, eps: Sequence[float], steps: int = 20) -> list[Case]:
     """Momentum, input diversity and smoothed gradients through another model."""
     attack = {'type': 'PGD', 'steps': steps, 'momentum': 1.0, 'input_diversity': 0.7, 'smoothing': 5, 'keep': 'last'}
@@ -210,9 +221,7 @@ def config_case(name: str, attack: dict, channels: int = 4) -> Case:
         Exception: whatever an attack raises that can't be built.
     """
     built = build(ATTACKS, attack)
-    kind = {'Corruption': CORRUPTION, 'TransferAttack': TRANSFER, 'BankAttack': TRANSFER, 'Square': QUERY}
-    kind['ALMAProx'] = MINIMUM
-    kind = kind.get(attack['type'].rpartition('.')[2], 'gradient')
+    kind = KINDS.get(attack['type'].rpartition('.')[2], 'gradient')
     through = attack.get('attack', attack)  # of a transferred attack, the one on its source
     passes = through.get('steps', through.get('queries', 0)) * through.get('restarts', 1)
     passes *= through.get('eot_samples', 1)

@@ -1,12 +1,14 @@
 """What a model costs: to use, and to train."""
 
+from collections.abc import Mapping
+
 from mmengine.config import Config
 
-from paif_mm.attacks import AdversarialAttackHook, FreeAdversarialHook
+from paif_mm.attacks import APGD, NFGSM, PGD, AdversarialAttackHook, FreeAdversarialHook, StepControlFGSM
 from paif_mm.evaluation.flops import count_flops
 from paif_mm.meta_init import AATMetaInitHook
 from paif_mm.randomness import kept_draws
-from paif_mm.registry import HOOKS, build
+from paif_mm.registry import ATTACKS, HOOKS, build
 
 from .evaluate import Bench
 
@@ -27,7 +29,8 @@ def training_passes(config: Config) -> float | None:
     """Forward and backward passes of single images that the config's training takes, on one process.
 
     What the training starts from (``load_from``, weights of a backbone) is not counted. None where a config does not
-    tell: trainings by epochs, searches, meta-initialisation, attacks that grow, or second derivatives.
+    tell: trainings by epochs, searches, meta-initialisation, attacks that grow, second derivatives, or attacks other
+    than those of a fixed number of gradients.
     """
     loop, loader = config.get('train_cfg') or {}, config.get('train_dataloader') or {}
     images = loop.get('max_iters', 0) * loader.get('batch_size', 0)
@@ -41,12 +44,21 @@ def training_passes(config: Config) -> float | None:
         if kind is FreeAdversarialHook:
             passes *= build(HOOKS, dict(cfg)).attack.steps
         if kind is AdversarialAttackHook:
-            hook = build(HOOKS, dict(cfg))
-            steps = getattr(hook.attack, 'steps', None)
-            if 'train' not in hook.phases:
+            if 'train' not in cfg.get('phases', ('train',)):
                 continue
-            if steps is None or hook.align is not None or set(cfg.get('ramp') or ()) - {'eps'}:
+            if not _is_counted(cfg.get('attack') or {}):
+                return None
+            hook = build(HOOKS, dict(cfg))
+            if hook.align is not None or set(cfg.get('ramp') or ()) - {'eps'}:
                 return None
             share = hook.ratio * max(1 - hook.begin / loop['max_iters'], 0)
-            passes += share * (steps + (hook.trades is not None))
+            gradients = hook.attack.steps * hook.attack.restarts * hook.attack.eot_samples
+            passes += share * (gradients + (hook.trades is not None))
     return images * passes
+
+
+def _is_counted(attack: Mapping) -> bool:
+    """Whether an attack's passes are its steps, restarts and samples; nothing is built, which may need files."""
+    kind = attack.get('type')
+    kind = ATTACKS.get(kind.rpartition('.')[2]) if isinstance(kind, str) else kind
+    return kind in (PGD, APGD, NFGSM, StepControlFGSM)

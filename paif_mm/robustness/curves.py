@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from .cases import CORRUPTION, SPLITS, split_name
+from .cases import SPLITS, degree_of, split_name
 from .report import WORST, leading, main_threat, radii, row_of
 from .smallest_radius import fallen_at
 
@@ -46,10 +46,10 @@ def draw_corruptions(report: Mapping) -> str:
     clean, families = report['rows'][0], {}
     known = report['trouble']['family'] if report.get('trouble') else {}
     for row in report['rows']:
-        if row['kind'] == CORRUPTION and 'severity' in row['attack']:
-            name = row['attack']['name']
+        name, severity = degree_of(row['name'], row['attack'] or {}) or (None, None)
+        if severity is not None:
             lines = families.setdefault(known.get(name, 'corruptions'), {})
-            lines.setdefault(name, [(0, clean)]).append((row['attack']['severity'], row))
+            lines.setdefault(name, [(0, clean)]).append((severity, row))
     panels = [{'title': family, 'lines': lines} for family, lines in families.items()]
     return _draw(report, panels, 'severity') if panels else ''
 
@@ -110,10 +110,9 @@ def draw_comparison(reports: Mapping[str, Mapping]) -> str:
         return _svg(figure)
 
 
-def draw_leaderboard(reports: Mapping[str, Mapping]) -> str:
+def draw_leaderboard(reports: Mapping[str, Mapping], panels: Sequence[float]) -> str:
     """A line per model, the first one on top: clean, under PGD-5 and in the worst case, a panel per radius."""
     first = next(iter(reports.values()))
-    panels = radii(first)
     if not panels:
         return ''
     places = range(len(reports), 0, -1)

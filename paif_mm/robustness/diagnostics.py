@@ -5,7 +5,8 @@ Carlini et al. 2019). Each check looks for one sign of it on a few images and sa
 passes all of them; one failed check means that low robustness was not found, not that there is robustness.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -13,13 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paif_mm.attacks import APGD, PGD, PixelLoss, Square, TaskLoss, frozen
+from paif_mm.attacks import PGD, Attack, PixelLoss, TaskLoss, frozen
+from paif_mm.attacks.adaptive import adapted
 from paif_mm.attacks.attack import MODALITIES
+from paif_mm.attacks.bpda import read_bpda, substituted
 from paif_mm.attacks.frozen import fingerprint
 from paif_mm.attacks.functional import complete, differentiate, look
 from paif_mm.attacks.objectives import Questions, pixel_logits
 from paif_mm.evaluation.score import MeanIoU
 from paif_mm.files import hash_seed
+from paif_mm.registry import ATTACKS, build
 
 from .cases import budget, strongest
 from .evaluate import Bench
@@ -66,6 +70,8 @@ class Probe:
         black (dict): case -> image name -> what an attack without the model's gradients left at ``eps``.
         blind (tuple): attacks of the suite through the model's gradients, on single images, that met values of these
             that are not finite; and all of them.
+        adaptive (dict): what the suite's attacks know of the defence, see :mod:`paif_mm.attacks.adaptive`: the checks'
+            attacks and gradients know it, too.
 
     Raises:
         ValueError: none of the images has a label.
@@ -81,6 +87,7 @@ class Probe:
     black: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     blind: tuple[int, int] = (0, 0)
     threat: str = 'both'
+    adaptive: Mapping = field(default_factory=dict)
 
     def __post_init__(self):
         batches = {i: self.bench.batch([self.bench.dataset[i]]) for i in self.images}
@@ -89,6 +96,17 @@ class Probe:
             raise ValueError('the masking diagnostics need images with labels, but these have none')
         self.images, self.batches = list(batches), list(batches.values())
         self.names = [self.bench.names[i] for i in self.images]
+        self.surrogates, self.samples = read_bpda(self.adaptive.get('bpda')), self.adaptive.get('eot_samples', 1)
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """The model held still, and differentiated as the attacker does who knows it."""
+        with frozen(self.bench.model), substituted(self.bench.model, self.surrogates):
+            yield
+
+    def attack(self, kind: str, eps: float | dict, **settings) -> Attack:
+        """An attack that knows the defence."""
+        return build(ATTACKS, adapted({'type': kind, 'eps': eps, **settings}, self.adaptive))
 
     def _labelled(self, batch: dict) -> bool:
         sample = batch['data_samples'][0]
@@ -133,7 +151,7 @@ class Probe:
         """The loss of one image as a function of its pixels."""
         objective = PixelLoss('cross_entropy') if self.bench.score is MeanIoU else TaskLoss()
         samples = [sample.to(self.bench.device) for sample in batch['data_samples']]
-        return Questions(objective, self.bench.model, samples, [self.pixels(batch)], training=False)
+        return Questions(objective, self.bench.model, samples, [self.pixels(batch)], False, self.samples)
 
     def worth(self, images: Sequence[Tensor]) -> float:
         """Mean of what the images, one of each batch, are worth: accuracy of pixels, or AP50 of the image."""
@@ -213,7 +231,7 @@ def _hidden(probe: Probe, batch: dict, name: str, channels: Sequence[int]) -> fl
     pixels = probe.pixels(batch)
     beside = (pixels + torch.rand(pixels.shape, generator=rng).to(pixels) - 0.5).clamp(0, 255)
     step = (torch.randint(0, 2, pixels.shape, generator=rng) - 0.5).to(pixels)
-    with frozen(probe.bench.model):
+    with probe.asked():
         flat = differentiate(probe.question(batch), [beside], 0.0)[1][0] == 0
     here = outputs(probe, [beside], batch)
 
@@ -233,15 +251,22 @@ def gradient_direction(probe: Probe) -> Finding:
 
     Short ones, at all; and ones of the length of an attack's, much of it: what shatters gradients over a level or two
     (a ripple, rounding with a slope) is followed by short steps alone. One channel, one modality and all together, as
-    each may be shattered by itself, or behind a sum of all.
+    each may be shattered by itself, or behind a sum of all. Where an attacker differentiates something else in the
+    place of a step function, short steps need not change anything: the longer ones count alone. What the model draws
+    is the same at all points.
     """
     near, far = {}, {}
     longer = [min(level, 255 * probe.eps) for level in (1.0, 2.0)]
+    shorter = [] if probe.surrogates else [0.05, 0.25]
     for batch in probe.batches:
-        ask, pixels, gradient = probe.question(batch), probe.pixels(batch), _gradient(probe, batch)
+        pixels, gradient = probe.pixels(batch), _gradient(probe, batch)
         gradient = gradient.nan_to_num(0.0, 0.0, 0.0) * (probe.radii() > 0)
-        with frozen(probe.bench.model):
-            here = float(look(ask, [pixels]).loss)
+
+        def loss(image, batch=batch):
+            return float(look(probe.question(batch), [image]).loss)
+
+        with probe.asked():
+            here = loss(pixels)
             for name, part in _parts(probe).items():
                 step = torch.zeros_like(gradient)
                 step[part] = gradient[part].sign()
@@ -249,10 +274,11 @@ def gradient_direction(probe: Probe) -> Finding:
                 if promised <= 1e-3 * float(gradient.abs().sum()):  # drowns in rounding
                     continue
                 kept = {
-                    length: (float(look(ask, [pixels + length * step]).loss) - here) / (length * promised)
-                    for length in dict.fromkeys([0.05, 0.25, *longer])
+                    length: (loss(pixels + length * step) - here) / (length * promised)
+                    for length in dict.fromkeys([*shorter, *longer])
                 }
-                best = min((kept[0.05], kept[0.25]), key=lambda ratio: abs(ratio - 1))  # .05 may drown in rounding
+                # .05 may drown in rounding
+                best = min((kept[length] for length in shorter or longer), key=lambda ratio: abs(ratio - 1))
                 near.setdefault(name, []).append(best)
                 far.setdefault(name, []).append(min(kept[length] for length in longer))
     if not near:
@@ -263,10 +289,11 @@ def gradient_direction(probe: Probe) -> Finding:
     # curvature costs a smooth loss little over so short steps; a tenth is not worth following
     failed = not 0.1 <= near[short] <= 10 or not far[long] >= 0.1
     suspect = not 0.5 <= near[short] <= 2 or far[long] < 0.3
+    first = shorter or longer
     evidence = (
-        f'a step of .05 to .25 levels along the gradient keeps {near[short]:.2f} of what it promises (median of '
-        f'{short}, the channels that keep least); one of {longer[0]:.2g} to {longer[1]:.2g} levels {far[long]:.2f} '
-        f'({long}); 1 is ideal'
+        f'a step of {first[0]:.2g} to {first[1]:.2g} levels along the gradient keeps {near[short]:.2f} of what it '
+        f'promises (median of {short}, the channels that keep least); one of {longer[0]:.2g} to {longer[1]:.2g} levels '
+        f'{far[long]:.2f} ({long}); 1 is ideal'
     )
     verdict = FAILED if failed else SUSPECT if suspect else PASSED
     return Finding('gradient direction', verdict, evidence, {'kept': near[short], 'near': near, 'far': far})
@@ -309,10 +336,12 @@ def loss_against_steps(probe: Probe) -> Finding:
             return losses
 
         rng = [torch.Generator().manual_seed(hash_seed(probe.seed, 'steps', name))]
+        watched.eot_samples = probe.samples
         attack = PGD(eps=probe.budget, step_size=budget(probe.eps / 8, probe.threat), steps=20, keep='worst')
-        with frozen(probe.bench.model):
+        with probe.asked():
             attack.optimise(watched, [probe.pixels(batch)], attack.budgets(probe.bench.channels), rng)
-        curves.append([seen[step] for step in (0, *checkpoints)])
+        losses = np.reshape(seen, (-1, probe.samples)).mean(1)  # of each step
+        curves.append([losses[step] for step in (0, *checkpoints)])
     mean = np.mean(curves, 0)
     gain, early = mean[-1] - mean[0], mean[2] - mean[0]
     # single steps may lose a tenth of the gain; that the last eighteen bring less than the first two is rare
@@ -328,11 +357,11 @@ def loss_against_steps(probe: Probe) -> Finding:
 
 def more_effort(probe: Probe) -> Finding:
     """Twice the steps, or another start, ought to change little: else the suite's figures are not the worst."""
-    eps, strongest = probe.budget, probe.strongest
-    base = probe.worth(probe.attacked(APGD(eps, probe.steps, large_radii=True, objective=strongest), 'effort'))
-    longer = probe.worth(probe.attacked(APGD(eps, 2 * probe.steps, large_radii=True, objective=strongest), 'effort'))
-    again = APGD(eps, probe.steps, restarts=2, large_radii=True, objective=strongest)
-    restarted = probe.worth(probe.attacked(again, 'effort'))
+
+    def left(steps: int, restarts: int = 1) -> float:
+        return probe.worth(probe.attacked(_white_box(probe, steps=steps, restarts=restarts), 'effort'))
+
+    base, longer, restarted = left(probe.steps), left(2 * probe.steps), left(probe.steps, restarts=2)
     gain = base - min(longer, restarted)
     verdict = PASSED if gain <= 0.02 else SUSPECT  # about what another seed changes on a few images
     evidence = (
@@ -349,7 +378,7 @@ def large_radius(probe: Probe) -> Finding:
     clean = probe.worth([probe.pixels(batch) for batch in probe.batches])
     if clean <= 0:
         return Finding('very large radius', SKIPPED, f'{probe.noun} is 0 without an attack: nothing can be lost')
-    attack = APGD(128 / 255, min(probe.steps, 50), objective=probe.strongest)
+    attack = probe.attack('APGD', 128 / 255, steps=min(probe.steps, 50), objective=probe.strongest)
     left = probe.worth(probe.attacked(attack, 'large'))
     share = left / clean
     verdict = PASSED if share <= 0.1 else SUSPECT if share <= 0.3 else FAILED  # about chance, or well above it
@@ -361,13 +390,14 @@ def black_box(probe: Probe) -> Finding:
     """Attacks without the model's gradients ought to do less harm than those with them."""
     black = {case: dict(values) for case, values in probe.black.items()}
     if not any(case.startswith('square') for case in black):
-        square = probe.attacked(Square(probe.budget, probe.queries, objective=probe.strongest), 'square')
+        square = probe.attack('Square', probe.budget, queries=probe.queries, objective=probe.strongest)
+        square = probe.attacked(square, 'square')
         black[f'square{probe.queries}'] = dict(zip(probe.names, probe.worths(square), strict=True))
     black['random signs'] = dict(zip(probe.names, probe.worths(probe.noise()), strict=True))
     worst = dict(probe.worst)
     if not worst:
-        attack = APGD(probe.budget, probe.steps, large_radii=True, objective=probe.strongest)
-        worst = dict(zip(probe.names, probe.worths(probe.attacked(attack, 'white')), strict=True))
+        attacked = probe.attacked(_white_box(probe, steps=probe.steps), 'white')
+        worst = dict(zip(probe.names, probe.worths(attacked), strict=True))
     rows = {}
     for case, values in black.items():
         shared = [name for name in values if name in worst and not np.isnan(values[name] + worst[name])]
@@ -387,13 +417,18 @@ def black_box(probe: Probe) -> Finding:
 
 
 def repeatability(probe: Probe) -> Finding:
-    """The same image twice ought to give the same prediction: else attacks see only one draw of a random defence."""
+    """The same image twice ought to give the same prediction: else attacks see only one draw of a random defence.
+
+    Where they average over several draws, a random defence is 'suspect': more draws may find less.
+    """
     worst = max(
         _difference(outputs(probe, [pixels], batch), outputs(probe, [pixels], batch))
         for pixels, batch in ((probe.pixels(batch), batch) for batch in probe.batches)
     )
     verdict = PASSED if worst <= 1e-4 else SUSPECT if worst <= 1e-3 else FAILED  # a GPU's sums differ by some 1e-6
     evidence = f"two predictions of the same image differ by {worst:.1e} of the outputs' range, at most"
+    if verdict == FAILED and probe.samples > 1:
+        verdict, evidence = SUSPECT, f'{evidence}; the attacks averaged over {probe.samples} draws for each step'
     return Finding('repeatability', verdict, evidence, {'difference': worst})
 
 
@@ -418,7 +453,7 @@ def state(probe: Probe) -> Finding:
     before, mark = outputs(probe, [pixels], batch), fingerprint(model)
     for other in probe.batches:
         outputs(probe, [255 - probe.pixels(other)], other)
-    PGD(eps=probe.eps, steps=1)(model, batch)
+    probe.attack('PGD', probe.eps, steps=1)(model, batch)
     changed = fingerprint(model) != mark
     drift = _difference(before, outputs(probe, [pixels], batch))
     modes = {module: module.training for module in model.modules()}
@@ -480,8 +515,13 @@ def overall(findings: Sequence[Mapping]) -> str:
     return next((verdict for verdict in (FAILED, SUSPECT, PASSED) if verdict in verdicts), SKIPPED)
 
 
+def _white_box(probe: Probe, **settings) -> Attack:
+    """Auto-PGD as the suite runs it."""
+    return probe.attack('APGD', probe.budget, large_radii=True, objective=probe.strongest, **settings)
+
+
 def _gradient(probe: Probe, batch: dict) -> Tensor:
-    with frozen(probe.bench.model):
+    with probe.asked():
         return differentiate(probe.question(batch), [probe.pixels(batch)], 0.0)[1][0]
 
 

@@ -21,7 +21,7 @@ from paif_mm.evaluation.quality_hook import measured_quality
 from paif_mm.evaluation.score import MeanIoU, score_of
 from paif_mm.files import file_hash, hash_seed, write_bytes, write_json
 from paif_mm.perception import find_fuser
-from paif_mm.randomness import kept_draws
+from paif_mm.randomness import fixed_draws, kept_draws
 from paif_mm.registry import ATTACKS, build
 
 from .cases import Case
@@ -115,7 +115,8 @@ def evaluate(
     """Fill in what ``records`` lack.
 
     Images are attacked in batches of one size; random numbers belong to (seed, case, image), so that the batch size,
-    the number of processes and interruptions change results by nothing but floating-point ties.
+    the number of processes and interruptions change results by nothing but floating-point ties. Those that a model
+    draws when it predicts belong to (seed, case, images of the batch).
 
     Args:
         bench: the model and its data.
@@ -139,7 +140,7 @@ def evaluate(
     if bar:
         bar.start()
     done, reported = 0.0, 0
-    with kept_draws(bench.device):  # models may draw when they predict
+    with kept_draws(bench.device):  # pipelines may draw when they load
         for items in _batches(bench.dataset, todo, batch_size):
             for case in cases:
                 missing = {i: item for i, item in items.items() if (case.key, bench.names[i]) not in records}
@@ -166,9 +167,12 @@ def _run(bench: Bench, case: Case, attack, items: dict[int, dict], folder: Path,
         result = AttackResult(list(range(len(clean))), clean, clean, None)
     else:
         rng = [torch.Generator().manual_seed(hash_seed(seed, case.key, name)) for name in names]
-        result = attack(bench.model, batch, rng=rng)
-    losses = bench.losses(result, result.images, batch)
-    found = bench.records(predictions := bench.predict(result.images, batch, result.clean), batch)
+        with fixed_draws(bench.device, hash_seed(seed, 'attack', case.key, *names)):
+            result = attack(bench.model, batch, rng=rng)
+    draws = hash_seed(seed, 'predict', case.key, *names)  # models may draw when they predict; not what attacks saw
+    with fixed_draws(bench.device, draws):
+        losses = bench.losses(result, result.images, batch)
+        found = bench.records(predictions := bench.predict(result.images, batch, result.clean), batch)
     fused = measured_quality(bench.fuser) if quality and bench.fuser is not None else {}
     pictures = _fused_pictures(bench.fuser) if drawn else {}
     for place, i in enumerate(items):
@@ -183,7 +187,8 @@ def _run(bench: Bench, case: Case, attack, items: dict[int, dict], folder: Path,
             _draw(bench, folder / STRIPS / case.key, names[place], result, place, predictions[place], pictures)
         if save_adv and attack is not None:
             path = folder / ADVERSARIAL / case.key / f'{osp.splitext(names[place])[0]}.png'
-            record['eight_bit'] = _from_disk(bench, attack, result, place, batch, path)
+            with fixed_draws(bench.device, draws):
+                record['eight_bit'] = _from_disk(bench, attack, result, place, batch, path)
         yield i, record
 
 

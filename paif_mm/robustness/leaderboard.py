@@ -1,6 +1,6 @@
 """Many models in one table, those of which most is left first, from their reports."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from .diagnostics import FAILED, SKIPPED
 from .report import WORST, leading, main_threat, radii, row_of, threats_of
 from .sections import Section, interval, number
 
+NAMES = {WORST: WORST, 'pgd5': 'PGD-5'}  # of columns
 #: Settings of an evaluation that figures depend on.
 SETTINGS = ('suite', 'modality', 'eps', 'steps', 'queries', 'seed')
 
@@ -16,8 +17,9 @@ SETTINGS = ('suite', 'modality', 'eps', 'steps', 'queries', 'seed')
 def leaderboard(reports: Mapping[str, Mapping]) -> list[Section]:
     """The table of reports of the same images, attacks and settings, a picture, and how to read both.
 
-    Rows are in the order of the worst case at the smallest radius, then at the next; models whose gradients are masked
-    come after all others, as their figures are upper limits.
+    Rows are in the order of the worst case (of PGD-5, where no report has one) at the smallest radius, then at the
+    next; models whose gradients are masked, or were not checked, come after all others, as their figures are upper
+    limits.
 
     Raises:
         ValueError: there are fewer than two, or they differ in what figures depend on; the message names the reports
@@ -26,20 +28,23 @@ def leaderboard(reports: Mapping[str, Mapping]) -> list[Section]:
     check_equal(reports)
     order = ranking(reports)
     first = reports[order[0]]
-    score, eps = first['score'], radii(first)
+    score, columns = first['score'], columns_of(reports)
     shared = _shared_corruptions(reports)
-    head = ['rank', 'model', *(f'{what}, {e * 255:.4g}/255' for what in (WORST, 'PGD-5') for e in eps), 'clean']
+    head = ['rank', 'model', *(f'{NAMES[what]}, {eps * 255:.4g}/255' for what, eps in columns), 'clean']
     head += ['mean corruption error'] if shared else []
     head += ['masking', 'parameters, M', 'GFLOPs', 'training passes, M']
-    rows = [[str(place + 1), name, *_cells(reports[name], eps, shared)] for place, name in enumerate(order)]
-    what = f'in the worst case at {eps[0] * 255:.4g}/255' if eps else 'under real trouble'
+    rows = [[str(place + 1), name, *_cells(reports[name], columns, shared)] for place, name in enumerate(order)]
+    what = 'under real trouble'
+    if columns:
+        attack, eps = columns[0]
+        what = f'{"in the worst case" if attack == WORST else "under PGD-5"} at {eps * 255:.4g}/255'
     text = (
         f'The model that keeps most {what} comes first. {score} in percent on the same {len(first["images"])} images '
         f'of {first["data"]["type"]}, suite {first["settings"]["suite"]}. A click on a column sorts by it.'
     )
     return [
         Section('Ranking', text, head, rows, sortable=True),
-        *([Section('At a glance', 'Lines are 95 % intervals of the images.', key='picture')] if eps else []),
+        *([Section('At a glance', 'Lines are 95 % intervals of the images.', key='picture')] if columns else []),
         Section('How to read it', '\n'.join(_notes(reports, order))),
     ]
 
@@ -55,8 +60,11 @@ def _notes(reports: Mapping[str, Mapping], order: list[str]) -> list[str]:
             f'Of {", ".join(masked)} a check for gradient masking failed: the figures are upper limits (≤), so that '
             'these models come after all others.'
         )
-    if unseen := [name for name in order if radii(first) and reports[name]['masking']['verdict'] == SKIPPED]:
-        lines.append(f'Gradient masking was not looked for in {", ".join(unseen)}: --diagnostics 0.')
+    if unseen := [name for name in order if columns_of(reports) and reports[name]['masking']['verdict'] == SKIPPED]:
+        lines.append(
+            f'{", ".join(unseen)}: not checked for gradient masking (--diagnostics 0), so that the figures count as '
+            'upper limits (≤), too.'
+        )
     if plain := [name for name in order if not reports[name]['model']['pairs']]:
         lines.append(f'Of one sensor alone, so that all of it is attacked: {", ".join(plain)}.')
     if shared := _shared_corruptions(reports):
@@ -75,16 +83,39 @@ def _notes(reports: Mapping[str, Mapping], order: list[str]) -> list[str]:
 
 def ranking(reports: Mapping[str, Mapping]) -> list[str]:
     """Names of the models, the one of which most is left first."""
-
-    shared = _shared_corruptions(reports)
+    shared, columns = _shared_corruptions(reports), columns_of(reports)
 
     def key(name: str) -> tuple:
         report = reports[name]
-        left = [_value(_worst(report, eps), report) for eps in radii(report)]
+        left = [_value(_row(report, *column), report) for column in columns if column[0] == columns[0][0]]
         mean = -_mean_error(report, shared)['value'] if shared else 0.0
-        return report['masking']['verdict'] != FAILED, *left, mean, _value(report['rows'][0], report)
+        known = not columns or not _is_limit(report)
+        return known, *left, mean, _value(report['rows'][0], report)
 
     return sorted(reports, key=key, reverse=True)
+
+
+def columns_of(reports: Mapping[str, Mapping]) -> list[tuple[str, float]]:
+    """Attacks and radii that the table has columns of: worst cases, then PGD-5, at the suite's radii.
+
+    Radii that only further attacks have, or some of the reports, are no ground for an order.
+    """
+    first = next(iter(reports.values()))
+    found = {
+        what: [eps for eps in radii(first) if all(_row(report, what, eps) for report in reports.values())]
+        for what in (WORST, 'pgd5')
+    }
+    worst = [eps for eps in found[WORST] if eps in found['pgd5'] or not found['pgd5']]
+    return [*((WORST, eps) for eps in worst), *(('pgd5', eps) for eps in found['pgd5'])]
+
+
+def _row(report: Mapping, what: str, eps: float) -> Mapping | None:
+    return row_of(report, what, eps, main_threat(report, eps))
+
+
+def _is_limit(report: Mapping) -> bool:
+    """Whether figures under attack are upper limits: gradients are masked, or nobody looked."""
+    return report['masking']['verdict'] in (FAILED, SKIPPED)
 
 
 def check_equal(reports: Mapping[str, Mapping]) -> None:
@@ -125,7 +156,8 @@ def _said(value) -> str:
 
 def draw(reports: Mapping[str, Mapping]) -> str:
     """Every model's figures in a row, in the order of the table."""
-    return draw_leaderboard({name: reports[name] for name in ranking(reports)})
+    panels = list(dict.fromkeys(eps for _, eps in columns_of(reports)))
+    return draw_leaderboard({name: reports[name] for name in ranking(reports)}, panels)
 
 
 def _shared_corruptions(reports: Mapping[str, Mapping]) -> list[str]:
@@ -142,27 +174,18 @@ def _mean_error(report: Mapping, shared: list[str]) -> Mapping:
     return {'value': float(np.mean([trouble['corruptions'][name]['value'] for name in shared])), 'low': None}
 
 
-def _cells(report: Mapping, eps: list[float], shared: list[str]) -> list[str]:
-    failed = report['masking']['verdict'] == FAILED
-    clean = leading(report['rows'][0], report)
-    cells = []
-    for row in (*(_worst(report, e) for e in eps), *(row_of(report, 'pgd5', e, main_threat(report, e)) for e in eps)):
-        text = interval(leading(row, report)) if row else '-'
-        cells.append(f'≤ {text}' if failed and row else text)
+def _cells(report: Mapping, columns: Sequence[tuple[str, float]], shared: list[str]) -> list[str]:
+    limit, clean = '≤ ' if _is_limit(report) else '', leading(report['rows'][0], report)
+    cells = [limit + interval(leading(_row(report, *column), report)) for column in columns]
     cells.append(interval(clean))
     if shared:
         cells.append(interval(_mean_error(report, shared)))
     cost = report.get('costs') or {}
-    cells.append(report['masking']['verdict'])
+    verdict = report['masking']['verdict']
+    cells.append('not checked' if verdict == SKIPPED else verdict)
     for key, unit in (('parameters', 1e6), ('flops', 1e9), ('training_passes', 1e6)):
         cells.append('-' if cost.get(key) is None else f'{cost[key] / unit:.3g}')
     return cells
-
-
-def _worst(report: Mapping, eps: float) -> Mapping | None:
-    """The worst case at a radius; what there is where the suite has a single attack."""
-    threat = main_threat(report, eps)
-    return row_of(report, WORST, eps, threat) or row_of(report, 'pgd5', eps, threat)
 
 
 def _value(row: Mapping | None, report: Mapping) -> float:

@@ -1,12 +1,13 @@
 """Runs the masking diagnostics on a few images, with what the suite has found on them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from mmengine.utils import ProgressBar
 
-from paif_mm.randomness import kept_draws
+from paif_mm.files import hash_seed
+from paif_mm.randomness import fixed_draws
 
 from .cases import QUERY, TRANSFER, Case
 from .diagnostics import CHECKS, SKIPPED, THREAT_CHECKS, Finding, Probe
@@ -27,6 +28,7 @@ def diagnose(
     queries: int,
     seed: int = 0,
     progress: bool = True,
+    adaptive: Mapping | None = None,
 ) -> list[dict]:
     """All checks of :mod:`~.diagnostics`, those that ``records`` know left out.
 
@@ -38,6 +40,7 @@ def diagnose(
         queries: of Square, where the suite has none.
         seed: of all random numbers.
         progress: draw a progress bar.
+        adaptive: what the suite's attacks know of the defence.
 
     Returns:
         Findings as dicts: of the checks of ``CHECKS``, and of those of ``THREAT_CHECKS`` for every threat of the
@@ -51,12 +54,13 @@ def diagnose(
     missing = [name for name in asked if (place, name) not in records]
     if missing:
         try:
-            probe = Probe(bench, list(images), eps, steps, queries, seed, blind=suite_blind(cases, records, bench))
+            blind = suite_blind(cases, records, bench)
+            probe = Probe(bench, list(images), eps, steps, queries, seed, blind=blind, adaptive=adaptive or {})
         except ValueError as error:  # none with labels
             return [{**Finding(name, SKIPPED, str(error)).to_dict(), 'images': 0} for name in asked]
         bar = ProgressBar(len(missing)) if progress else None
         for name in missing:
-            with kept_draws(bench.device):  # models may draw when they predict
+            with fixed_draws(bench.device, hash_seed(seed, MASKING, name)):  # models may draw when they predict
                 finding = asked[name](probe, bench=bench, cases=cases, records=records)
             records.add(place, name, {**finding.to_dict(), 'check': name, 'images': len(probe.images)})
             if bar:

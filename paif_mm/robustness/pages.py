@@ -193,7 +193,7 @@ def example_strips(folder: Path, report: Mapping) -> list[Path]:
     """Strips of the clean images, and at each radius under PGD-5 and the attack of lowest figure."""
     keys = ['clean']
     for eps in radii(report):
-        threat = main_threat(report)
+        threat = main_threat(report, eps)
         rows = [row for row in attacks(report) if row['eps'] == eps and row['attack'] and row['threat'] == threat]
         rows.sort(key=lambda row: row['figures']['all'][report['score']]['value'] or 0.0)
         keys += [row['key'] for row in rows if row['name'] == 'pgd5' or row is rows[0]]

@@ -11,12 +11,12 @@ from paif_mm.corruptions import CORRUPTIONS, FAMILIES
 from paif_mm.evaluation.quality import RANGES
 from paif_mm.evaluation.score import MeanIoU
 
-from .cases import CORRUPTION, Case, nested
+from .cases import Case, corruption_cases, degree_of, nested
 from .diagnostics import overall
 from .records import Records
 from .statistics import Bootstrap, worst_case
 
-VERSION = 2
+VERSION = 3
 #: The paper's figures in percent, by score: of its own models, under PGD-5 alone; shown beside its own data alone: the
 #: official validation or test set of MFNet (392 and 393 pairs), a tenth or more of M3FD's 4200, which has no split.
 PAPER = {
@@ -109,19 +109,30 @@ def _paper(score: str, data: Mapping) -> dict | None:
     return PAPER[score] if data.get('type') == kind and data['of'] >= least else None
 
 
-def threats_of(report: Mapping) -> list[str]:
-    """What the report's attacks with gradients may change, L-inf, in the order of its rows."""
-    found = (row for row in report['rows'] if row['kind'] == 'gradient' and row['norm'] == 'linf')
-    return list(dict.fromkeys(row['threat'] for row in found if row['eps'] is not None))
+def threats_of(report: Mapping, eps: float | None = None) -> list[str]:
+    """What may be changed in the report's worst cases, and under PGD-5, L-inf, in the order of its rows.
+
+    What a single attack of another name may change is no threat that the report speaks of.
+
+    Args:
+        report: of :func:`make_report`.
+        eps: of this radius alone. Default: of any.
+    """
+    return list(dict.fromkeys(row['threat'] for row in _leading_rows(report) if eps is None or _same(row['eps'], eps)))
+
+
+def _leading_rows(report: Mapping) -> list[Mapping]:
+    return [row for row in report['rows'] if row['name'] in ('pgd5', WORST) and row['norm'] == 'linf']
 
 
 def main_threat(report: Mapping, eps: float | None = None) -> str:
-    """Under which of these least is left at a radius, by default at the largest: both modalities, where any attack may
-    change both, else the one of the lowest worst case (of PGD-5, where there is none)."""
-    threats = threats_of(report)
+    """Under which of these least is left at a radius, by default at the largest: both modalities, where both may be
+    changed, else the one of the lowest worst case (of PGD-5, where there is none)."""
+    if eps is None:
+        eps = max((row['eps'] for row in _leading_rows(report)), default=None)
+    threats = threats_of(report, eps)
     if 'both' in threats or not threats:
         return 'both'
-    eps = radii(report)[-1] if eps is None else eps
 
     def left(threat: str) -> float:
         row = row_of(report, WORST, eps, threat) or row_of(report, 'pgd5', eps, threat)
@@ -135,10 +146,13 @@ def row_of(report: Mapping, name: str, eps: float | None = None, threat: str | N
     """The row of an attack, by default under the report's main threat; or None."""
     threat = threat or main_threat(report)
     for row in report['rows']:
-        same = row['eps'] == eps or (None not in (row['eps'], eps) and abs(row['eps'] - eps) < 1e-9)
-        if row['name'] == name and same and row['threat'] == threat and row['norm'] == norm:
+        if row['name'] == name and _same(row['eps'], eps) and row['threat'] == threat and row['norm'] == norm:
             return row
     return None
+
+
+def _same(eps: float | None, other: float | None) -> bool:
+    return eps == other or (None not in (eps, other) and abs(eps - other) < 1e-9)
 
 
 def leading(row: Mapping, report: Mapping, group: str = 'all') -> Mapping:
@@ -225,14 +239,16 @@ def _trouble(cases: Sequence[Case], scores: Mapping, bootstrap: Bootstrap) -> di
     """Mean corruption errors: of each corruption over its severities, of each family and of all over the corruptions.
 
     The error is 100 minus the leading figure. ``kept`` is the mean figure under all corruptions as a share of the clean
-    one, in percent (rPC of Michaelis et al. 2019). Corruptions count that were tested at several severities.
+    one, in percent (rPC of Michaelis et al. 2019). The suite's own corruptions count, which have several severities;
+    not those of further attacks.
     """
     degrees = {}
     for case in cases:
-        if case.kind == CORRUPTION and 'severity' in case.attack and case.attack.get('name') in CORRUPTIONS:
+        name, severity = degree_of(case.name, case.attack or {}) or (None, None)
+        if severity is not None:
             score = scores[case.key]
-            degrees.setdefault(case.attack['name'], []).append(100 - score.value(score.name, bootstrap.weights))
-    errors = {name: np.mean(found, 0) for name, found in degrees.items() if len(found) > 1}
+            degrees.setdefault(name, []).append(100 - score.value(score.name, bootstrap.weights))
+    errors = {name: np.mean(found, 0) for name, found in degrees.items() if len(found) == len(corruption_cases([name]))}
     if not errors:
         return None
     families = {

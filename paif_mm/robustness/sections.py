@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from paif_mm.evaluation.score import SIZES
 
-from .cases import CORRUPTION, MINIMUM, SEA, SPLITS, split_name
+from .cases import CORRUPTION, MINIMUM, SEA, SPLITS, degree_of, split_name
 from .report import WORST, leading, main_threat, radii, row_of, threats_of
 from .smallest_radius import smallest_radius_table
 
@@ -125,7 +125,7 @@ def _where(row: Mapping, report: Mapping) -> str:
         return ''
     names = {'both': 'both modalities', 'ir': 'infrared alone', 'vis': 'the visible image alone'}
     text = f' on {names.get(row["threat"], "a radius split as " + row["threat"])}'
-    threats = threats_of(report)
+    threats = threats_of(report, row['eps'])
     return f'{text},' if 'both' in threats or len(threats) < 2 else f'{text}, the lowest of {", ".join(threats)},'
 
 
@@ -320,8 +320,8 @@ def _corruptions(report: Mapping) -> Section | None:
     found = {}
     for row in report['rows']:
         if row['kind'] == CORRUPTION:
-            attack = row['attack']
-            found.setdefault(attack.get('name', row['name']), {})[str(attack.get('severity', ''))] = row
+            name, severity = degree_of(row['name'], row['attack']) or (f'{row["name"]} (--attack)', None)
+            found.setdefault(name, {})[str(severity or '')] = row
     if not found:
         return None
     degrees = sorted({degree for rows in found.values() for degree in rows})

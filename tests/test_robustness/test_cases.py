@@ -4,6 +4,7 @@ import re
 from itertools import product
 
 import pytest
+from conftest import REPO
 
 from paif_mm.attacks import APGD, PGD, Corruption, Square
 from paif_mm.registry import ATTACKS, build
@@ -21,6 +22,7 @@ from paif_mm.robustness.cases import (
     make_suite,
     transfer_cases,
 )
+from paif_mm.robustness.smallest_radius import smallest_radius_cases
 
 SCORES = list(DEFAULT_EPS)
 
@@ -125,6 +127,21 @@ def test_plain_images_and_models_without_fusion_lack_what_asks_for_them():
         *('fog', 'low_light', 'rain', 'glare', 'blur', 'noise')
     }
     assert any(case.norm == 'l2' for case in plain)
+
+
+@pytest.mark.parametrize('threats', [('ir',), ('vis', 'split')])
+def test_attacks_on_both_modalities_are_made_where_both_are_asked_for(threats):
+    cases = [case for case in suite('full', threats=threats) if case.eps is not None]
+    assert 'both' not in {case.threat for case in cases}
+    assert not {'fusion20', 'weakest', 'hidden', 'disagree20'} & {case.name for case in cases}
+
+
+def test_the_docs_say_what_each_attack_on_the_fusion_and_each_smallest_radius_assumes():
+    text = (REPO / 'docs' / 'robustness.md').read_text(encoding='utf-8')
+    table = text.split('## What each attack assumes')[1].split('## ')[0]
+    fused, alone = ({case.name for case in suite('full', fused=fusion)} for fusion in (True, False))
+    for name in (fused - alone) | {case.key for case in smallest_radius_cases()}:
+        assert f'`{name}`' in table, name
 
 
 def test_corruptions_come_in_five_severities_and_cameras_fail_once():

@@ -157,6 +157,45 @@ def test_a_quantising_preprocessor_is_caught(honest):
     assert black.figures['square60']['black_box'] < black.figures['square60']['white_box'] - 0.01
 
 
+def test_who_knows_the_quantising_is_not_told_of_hidden_gradients(honest):
+    """What attacks differentiate in its place has all of its gradients, and they lead somewhere."""
+    quantise = Quantised()
+    model = defended(honest, one_by_one(quantise))
+    model.data_preprocessor.quantise = quantise
+    known = {'adaptive': {'bpda': {'data_preprocessor.quantise': 'identity'}}}
+    for check in ('input gradients', 'gradient direction', 'loss against steps', 'very large radius'):
+        assert finding(model, check).verdict == 'failed', check
+        assert finding(model, check, **known).verdict in ('passed', 'suspect'), check
+    assert finding(model, 'input gradients', **known).figures['zero_share'] < 0.2
+
+
+class Quantised(nn.Module):
+    def forward(self, image):
+        return (image / 8).round() * 8
+
+
+def test_a_random_defence_that_attacks_average_over_is_suspect(honest):
+    model = defended(honest, one_by_one(lambda image: image + 4 * torch.randn_like(image)))
+    assert finding(model, 'repeatability').verdict == 'failed'
+    found = finding(model, 'repeatability', adaptive={'eot_samples': 3})
+    assert found.verdict == 'suspect'
+    assert found.evidence.endswith('the attacks averaged over 3 draws for each step')
+    assert finding(model, 'loss against steps', adaptive={'eot_samples': 3}).verdict == 'passed'
+
+
+def test_checks_of_a_random_model_draw_the_same_again(honest, tmp_path):
+    it = bench(defended(honest, one_by_one(lambda image: image + 4 * torch.randn_like(image))))
+    cases = make_suite('paper', 'mIoU', (EPS,))
+    found = []
+    for seed in (1, 2):
+        records = Records(tmp_path / str(seed), {})
+        torch.manual_seed(seed)
+        evaluate(it, cases, records, quality=False, progress=False)
+        found.append(diagnose(it, cases, records, [0], EPS, steps=3, queries=9, progress=False))
+        records.close()
+    assert found[0] == found[1]
+
+
 def test_a_preprocessor_that_cuts_gradients_is_caught(honest):
     """As files or numpy in between do; attacks then start, and get nowhere."""
     cut = defended(honest, one_by_one(lambda image: image.detach().byte().float()))

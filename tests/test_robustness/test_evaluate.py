@@ -149,6 +149,31 @@ def test_an_image_lost_from_the_middle_is_made_again(complete, model, tmp_path):
     assert run(model, tmp_path) == complete
 
 
+class Noisy(torch.nn.Module):
+    def __init__(self, fusion):
+        super().__init__()
+        self.fusion = fusion
+
+    def forward(self, ir, vis):
+        return self.fusion(ir, vis) + 0.05 * torch.randn_like(ir)
+
+
+def test_what_a_random_model_draws_belongs_to_the_seed_the_attack_and_the_image(model, tmp_path):
+    """The same again, whatever was drawn before, in whatever parts; by another seed something else."""
+    noisy = copy.deepcopy(model)
+    noisy.data_preprocessor.fusion = Noisy(noisy.data_preprocessor.fusion)
+    cases = [CLEAN, PGD5]
+    torch.manual_seed(1)
+    first = run(noisy, tmp_path / 'first', cases)
+    torch.manual_seed(2)
+    assert run(noisy, tmp_path / 'again', cases) == first
+    run(noisy, tmp_path / 'parts', cases, share=(1, 2))
+    assert run(noisy, tmp_path / 'parts', cases) == first
+    assert run(noisy, tmp_path / 'other', cases, seed=1)['clean'] != first['clean']
+    silent = run(model, tmp_path / 'silent', [CLEAN])
+    assert silent['clean']['0.png']['loss'] != first['clean']['0.png']['loss'], 'it does draw'
+
+
 def test_the_batch_size_changes_nothing(complete, model, tmp_path):
     same(run(model, tmp_path, batch_size=3), complete)
 

@@ -7,11 +7,12 @@ import pytest
 from mmengine.config import Config
 from test_robustness.test_report import FACTS, IMAGES, reported
 
-from paif_mm.robustness.cases import corruption_cases, make_suite
+from paif_mm.robustness.cases import config_case, corruption_cases, make_suite
 from paif_mm.robustness.comparison import compare
 from paif_mm.robustness.costs import training_passes
 from paif_mm.robustness.leaderboard import draw, leaderboard, ranking
 from paif_mm.robustness.pages import page
+from paif_mm.robustness.sections import sections
 
 SETTINGS = {'suite': 'strong', 'modality': ['both'], 'eps': ['4/255'], 'steps': 100, 'queries': 1000, 'seed': 0}
 COSTS = {'parameters': 3_700_000, 'flops': 12_340_000_000, 'training_passes': None}
@@ -31,7 +32,12 @@ def report_of(folder, left: int, clean: int = 60, cases=None, images=IMAGES, **f
 
 @pytest.fixture
 def reports(tmp_path):
-    return {name: report_of(tmp_path / name, left) for name, left in (('weak', 10), ('strong', 50), ('middle', 30))}
+    made = {name: report_of(tmp_path / name, left) for name, left in (('weak', 10), ('strong', 50), ('middle', 30))}
+    return {name: checked(report) for name, report in made.items()}
+
+
+def checked(report):
+    return {**report, 'masking': {'verdict': 'passed', 'findings': []}}
 
 
 def test_most_left_comes_first(reports):
@@ -48,7 +54,7 @@ def test_most_left_comes_first(reports):
     assert section.text.startswith('The model that keeps most in the worst case at 4/255 comes first.')
     assert "Calling every pixel 'wall' has 30.0" in notes.text
     assert 'upper limits' not in notes.text
-    assert 'Gradient masking was not looked for in strong, middle, weak: --diagnostics 0.' in notes.text
+    assert 'not checked' not in notes.text
 
 
 def test_a_model_that_hides_its_gradients_comes_last_and_its_figure_is_a_limit(reports):
@@ -59,6 +65,47 @@ def test_a_model_that_hides_its_gradients_comes_last_and_its_figure_is_a_limit(r
     assert section.rows[2][5] == 'failed'
     assert not section.rows[0][2].startswith('≤')
     assert 'Of strong a check for gradient masking failed: the figures are upper limits (≤)' in notes.text
+
+
+def test_a_model_that_nobody_checked_comes_after_those_that_were(reports):
+    """Else the way to the top would be --diagnostics 0."""
+    reports['strong']['masking'] = {'verdict': 'not run', 'findings': []}
+    section, *_, notes = leaderboard(reports)
+    assert [row[1] for row in section.rows] == ['middle', 'weak', 'strong']
+    assert [row[5] for row in section.rows] == ['passed', 'passed', 'not checked']
+    assert [cell.startswith('≤ ') for cell in section.rows[2][2:4]] == [True, True]
+    assert 'strong: not checked for gradient masking (--diagnostics 0)' in notes.text
+
+
+def test_the_papers_suite_is_ranked_by_what_it_is_called(tmp_path):
+    cases = make_suite('paper', 'mIoU', (4 / 255,))
+    reports = {name: checked(report_of(tmp_path / name, left, cases=cases)) for name, left in (('a', 10), ('b', 30))}
+    section, *_ = leaderboard(reports)
+    assert section.head[2:5] == ['PGD-5, 4/255', 'clean', 'masking']
+    assert [row[1] for row in section.rows] == ['b', 'a']
+    assert 'most under PGD-5 at 4/255 comes first' in section.text
+    assert 'worst' not in section.text
+
+
+@pytest.mark.parametrize('count', [1, 2])
+def test_a_further_attacks_radius_is_no_ground_for_an_order(tmp_path, count):
+    """One or two attacks at 1/255 alone, under which the models change places."""
+    more = [config_case(f'mine{i}', {'type': 'PGD', 'eps': 1 / 255}) for i in range(count)]
+    cases = [*make_suite('strong', 'mIoU', (4 / 255,)), *more]
+    reports = {}
+    for name, large, small in (('a', 10, 59), ('b', 30, 40)):
+
+        def record(case, image, large=large, small=small):
+            right = 60 if case.eps is None else small if case.eps < 2 / 255 else large
+            return (right, 0, 60 - right), (40, 60 - right, 0)
+
+        facts = {**FACTS, 'settings': SETTINGS, 'costs': COSTS}
+        reports[name] = checked(reported(tmp_path / name, cases, record, facts=facts))
+    section, *_ = leaderboard(reports)
+    assert [row[1] for row in section.rows] == ['b', 'a']
+    assert section.head[2:5] == ['worst case, 4/255', 'PGD-5, 4/255', 'clean']
+    assert '>4/255<' in draw(reports)
+    assert '>1/255<' not in draw(reports)
 
 
 def test_equal_worst_cases_are_ordered_by_clean_figures(tmp_path):
@@ -89,6 +136,27 @@ def test_reports_of_trouble_are_ordered_by_their_mean_error(tmp_path):
     assert [row[0] for row in table.rows] == ['fog', 'shift', 'mCE, a = 100']
     ratio = sum(errors) / sum(100 - 50 * ((60 - 3 * s) / 60 + 40 / (40 + 3 * s)) for s in range(1, 6))
     assert [float(cell) for cell in table.rows[-1][1:]] == pytest.approx([100, 100 * ratio], abs=0.06)
+
+
+def test_corruptions_of_further_attacks_are_no_part_of_the_mean(tmp_path):
+    """The suite's fog, and one of severity 5 by another name."""
+    again = config_case('thick', {'type': 'Corruption', 'name': 'fog', 'severity': 5})
+    shift = [config_case(f'moved{s}', {'type': 'Corruption', 'name': 'shift', 'severity': s}) for s in (1, 2)]
+    clean, fog = make_suite('paper', 'mIoU', ())[0], corruption_cases(['fog'])
+
+    def record(case, image):
+        right = {'thick': 0, 'moved1': 0, 'moved2': 0}.get(case.name, 60 - (case.attack or {}).get('severity', 0))
+        return (right, 0, 60 - right), (40, 60 - right, 0)
+
+    alone, more = (
+        reported(tmp_path / str(len(cases)), cases, record) for cases in ([clean, *fog], [clean, *fog, again, *shift])
+    )
+    assert more['trouble'] == alone['trouble']
+    before, table = (next(s for s in sections(report) if s.title == 'Real trouble') for report in (alone, more))
+    lines = {row[0]: row for row in table.rows}
+    fog_line = next(row for row in before.rows if row[0] == 'fog')
+    assert [cell for cell in lines['fog'] if cell] == fog_line
+    assert {'thick (--attack)', 'moved1 (--attack)', 'moved2 (--attack)'} < set(lines)
 
 
 def test_mean_errors_are_of_the_corruptions_that_all_models_met(tmp_path):
@@ -177,6 +245,12 @@ HOOK = {'type': 'paif_mm.AdversarialAttackHook', 'attack': PGD5}
         ([{**HOOK, 'ratio': 1.0, 'begin': 50}], 400 * 3.5),
         ([{**HOOK, 'attack': {'type': 'NFGSM', 'eps': 8 / 255}}], 400 * 1.5),
         ([{**HOOK, 'trades': 6.0}], 400 * 4),
+        ([{**HOOK, 'attack': {**PGD5, 'restarts': 2, 'eot_samples': 3}}], 400 * (1 + 0.5 * 30)),
+        ([{**HOOK, 'attack': {'type': 'paif_mm.APGD', 'eps': 8 / 255, 'steps': 10}}], 400 * 6),
+        ([{**HOOK, 'attack': {'type': 'Square', 'eps': 8 / 255}}], None),
+        ([{**HOOK, 'attack': {'type': 'WeakestModality', 'eps': 8 / 255}}], None),
+        ([{**HOOK, 'attack': {'type': 'BankAttack', 'bank': 'nowhere', 'level': 'x'}}], None),
+        ([{**HOOK, 'attack': {'type': 'BankAttack', 'bank': 'nowhere', 'level': 'x'}, 'phases': 'test'}], 400),
         ([{**HOOK, 'phases': ('test',)}], 400),
         ([{'type': 'paif_mm.FreeAdversarialHook', 'eps': 8 / 255, 'replays': 4}], 1600),
         ([{**HOOK, 'align': 0.2}], None),

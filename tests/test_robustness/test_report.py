@@ -1,5 +1,7 @@
 """Reports of records that were made by hand: worst cases over nested balls, and words for what is left."""
 
+import re
+
 import numpy as np
 import pytest
 from test_robustness.test_statistics import CLASSES, segmented
@@ -10,8 +12,9 @@ from paif_mm.robustness.balls import Ball
 from paif_mm.robustness.cases import CLEAN, config_case, make_suite, threat_ball
 from paif_mm.robustness.comparison import compare
 from paif_mm.robustness.diagnostics import Finding
+from paif_mm.robustness.pages import read_report
 from paif_mm.robustness.records import Records, read_records
-from paif_mm.robustness.report import make_report, row_of
+from paif_mm.robustness.report import main_threat, make_report, row_of, threats_of
 from paif_mm.robustness.sections import sections
 from paif_mm.robustness.statistics import Bootstrap
 
@@ -164,6 +167,30 @@ def test_every_radius_names_the_threat_under_which_least_is_left(tmp_path):
     assert 'At 4/255 on both modalities, ' in words(both)
     both['model'] = {**both['model'], 'pairs': False}
     assert f'At 4/255 {row_of(both, "pgd5", 4 / 255)["figures"]["all"]["mIoU"]["value"]:.1f} [' in words(both)
+
+
+def test_a_report_speaks_of_what_was_asked_for_whatever_else_was_attacked(tmp_path):
+    """An attack on both beside a suite on infrared alone; at its own radius, at the suite's, and at a larger one."""
+    mine = [config_case(f'mine{eps}', {'type': 'PGD', 'eps': eps / 255}) for eps in (2, 4, 16)]
+    for name in ('paper', 'strong'):
+        report = reported(tmp_path / name, [*make_suite(name, 'mIoU', (4 / 255,), ('ir',)), *mine], at_random(0))
+        assert threats_of(report) == ['ir']
+        assert main_threat(report) == main_threat(report, 4 / 255) == 'ir'
+        row = row_of(report, 'worst case' if name == 'strong' else 'pgd5', 4 / 255)
+        value = row['figures']['all']['mIoU']['value']
+        assert 'At 4/255 on infrared alone, ' in words(report)
+        assert f'{value:.1f} [' in words(report)
+    cases = [*make_suite('full', 'mIoU', (4 / 255,), ('ir',), steps=3), *mine]
+    report = reported(tmp_path / 'full', [case for case in cases if case.kind != 'corruption'], at_random(0))
+    assert 'both' not in threats_of(report)
+    assert re.search(r'At 4/255 on [^,]*, the lowest of ir, vis, ir25\+vis75', words(report))
+
+
+def test_reports_of_earlier_corruptions_are_refused(tmp_path):
+    """Since version 2 corruptions draw other numbers: figures of both do not stand side by side."""
+    (tmp_path / 'report.json').write_text('{"version": 2}')
+    with pytest.raises(ValueError, match=r'is of another version \(2, not 3\): run tools/robustness.py again'):
+        read_report(tmp_path)
 
 
 def test_gradients_that_were_not_finite_are_said_first(tmp_path):

@@ -4,8 +4,11 @@ import json
 import sys
 
 import pytest
+import torch
+from test_attacks.test_adaptive import Files
 from test_tools import commands
 from test_tools.test_robustness import call, load_tool, untrained
+from torch import nn
 
 from paif_mm.robustness import cases
 
@@ -82,6 +85,37 @@ def test_a_substituted_module_changes_what_gradients_find(fused, tmp_path, monke
 def test_a_module_that_only_holds_others_is_refused(fused, tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r'bpda of decode_head.convs has no effect: .* that ModuleList'):
         call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *FAST, '--bpda', f'{HEAD}.convs=identity')
+
+
+class FusedByFiles(nn.Module):
+    """The average of a pair that went by way of numpy: no gradient passes ``f``."""
+
+    def __init__(self):
+        super().__init__()
+        self.f = Files()
+
+    def forward(self, ir, vis):
+        return self.f(255 * (ir + vis) / 2) / 255
+
+
+def test_the_diagnostics_know_what_the_attacks_know(fused, tmp_path, monkeypatch):
+    """Without it they stop where a module leaves the graph; with it they say of the surrogate what they say of any."""
+    planted = tmp_path / 'planted.py'
+    planted.write_text(
+        f"_base_ = '{fused[0]}'\n"
+        "model = dict(data_preprocessor=dict(fusion=dict(_delete_=True, type='test_tools.test_adaptive.FusedByFiles')))"
+    )
+    model = untrained(planted, tmp_path)
+    weights = torch.load(model[1], weights_only=True)['state_dict']
+    weights['decode_head.conv_seg.weight'] *= 100  # else an untrained prediction is one class
+    torch.save({'state_dict': weights}, model[1])
+    args = ['--bpda', f'{FUSION}.f=identity', '--diagnostics', '1', '--limit', '1', '--steps', '3', '--queries', '5']
+    call(monkeypatch, 'robustness', *model, '--out', tmp_path / 'a', *FAST, *args)
+    found = {one['check']: one for one in report(tmp_path / 'a')['masking']['findings']}
+    for check in ('input gradients', 'gradient direction', 'loss against steps', 'repeatability', 'state and modes'):
+        assert found[check]['verdict'] in ('passed', 'suspect'), found[check]
+    assert found['input gradients']['figures']['dead_images'] == 0
+    assert found['loss against steps']['figures']['loss'][-1] > found['loss against steps']['figures']['loss'][0]
 
 
 def test_tests_are_adapted_by_the_config(fused, tmp_path, monkeypatch):

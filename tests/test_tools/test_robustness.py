@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from conftest import REPO
@@ -307,6 +308,28 @@ def test_a_bank_made_anew_is_another_attack(report, fused, monkeypatch, tmp_path
     write_json(tmp_path / 'bank' / 'manifest.json', {**manifest, 'settings': {'version': 1, 'seed': 1}})
     with pytest.raises(SystemExit, match='with other files of attacks'):
         call(monkeypatch, 'robustness', *fused, *args)
+
+
+def test_a_perturbation_learned_anew_is_another_attack(fused, monkeypatch, tmp_path):
+    file, attack = tmp_path / 'u.npy', tmp_path / 'universal.py'
+    attack.write_text(f"attack = dict(type='UniversalPerturbation', file='{file}', eps=4 / 255)\n")
+    args = ['--suite', 'paper', '--eps', '4/255', '--limit', '1', '--attack', attack, '--out', tmp_path / 'out']
+    args += [*FAST, '--strips', '0']
+    np.save(file, np.full((4, 64, 96), 3, np.float32))
+    call(monkeypatch, 'robustness', *fused, *args)
+    rows = {row['name']: row for row in json.loads((tmp_path / 'out' / 'report.json').read_text())['rows']}
+    assert rows['universal']['kind'] == 'transfer', 'it asks the model nothing'
+    np.save(file, np.full((4, 64, 96), -3, np.float32))
+    with pytest.raises(SystemExit, match='with other files of attacks'):
+        call(monkeypatch, 'robustness', *fused, *args)
+
+
+def test_the_least_norm_is_not_looked_for_in_detectors(detector, monkeypatch, tmp_path):
+    attack = tmp_path / 'alma.py'
+    attack.write_text("attack = dict(type='ALMAProx', steps=2)\n")
+    with pytest.raises(SystemExit, match='alma: ALMAProx is for segmentors: a detector has no share of wrong pixels'):
+        call(monkeypatch, 'robustness', *detector, '--suite', 'paper', '--attack', attack, '--out', tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
 
 
 def test_a_bank_outside_of_its_radius_is_refused(report, fused, monkeypatch, tmp_path):
