@@ -14,6 +14,7 @@ from mmengine.utils import ProgressBar
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 from paif_mm.arguments import Parser, linf_radius, output_folder, positive, seed, whole
+from paif_mm.attacks.adaptive import read_adaptive
 from paif_mm.attacks.bank import write_pair
 from paif_mm.attacks.patches import (
     PARTS,
@@ -25,7 +26,7 @@ from paif_mm.attacks.patches import (
     learn_universal,
 )
 from paif_mm.checks import check_class_count
-from paif_mm.engine.launch import load_model, model_files, read_config, unaugmented
+from paif_mm.engine.launch import load_model, model_files, plain_settings, read_config, unaugmented
 from paif_mm.evaluation.score import MeanIoU, score_of
 from paif_mm.files import write_bytes
 from paif_mm.mistakes import reports_mistakes
@@ -75,16 +76,18 @@ def main() -> None:
     model, _ = load_model(config, args.checkpoint)
     dataset = unaugmented(config, args.split)
     check_class_count(model, dataset.metainfo)
+    adaptive = read_adaptive(plain_settings(config, 'adaptive'), model)
     output_folder(args.out, '--out')
     objective = wanted(args, dataset)
     batches = shuffled(dataset, args.steps, args.batch_size, args.seed)
     out = Path(args.out)
     if args.universal is not None:
-        delta = learn_universal(model, batches, args.universal, args.modality, objective)
+        delta = learn_universal(model, batches, args.universal, args.modality, objective, **adaptive)
         np.save(out / 'universal.npy', delta.numpy(), allow_pickle=False)
         attack = {'type': 'UniversalPerturbation', 'file': str(out / 'universal.npy'), 'eps': args.universal}
     else:
-        patch = learn_patch(model, batches, args.size, args.modality, scale, limits, objective, seed=args.seed)
+        size, modality = args.size, args.modality
+        patch = learn_patch(model, batches, size, modality, scale, limits, objective, seed=args.seed, **adaptive)
         write_pair(out / 'patch.png', patch)
         attack = {'type': 'PatchAttack', 'file': str(out / 'patch.png'), 'modality': args.modality, 'scale': scale}
     write_bytes(out / 'attack.py', f'attack = {attack!r}\n'.encode())

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from mmengine.utils import ProgressBar
 
-from paif_mm.attacks import PGD
+from paif_mm.attacks.adaptive import adapted
 from paif_mm.evaluation.score import MeanIoU
 from paif_mm.files import hash_seed
+from paif_mm.registry import ATTACKS, build
 from paif_mm.spelling import choices
 
 from .evaluate import Bench
@@ -48,8 +49,19 @@ def attack_pairs(
     keep: float = 1.0,
     seed: int = 0,
     progress: bool = True,
+    adaptive: Mapping | None = None,
 ) -> list[dict]:
     """Attack, for each pair of classes, every image in which the first occurs.
+
+    Args:
+        bench: a segmentor and its images.
+        pairs: of :func:`class_pairs`.
+        eps: L-inf radius in [0, 1] units.
+        steps: of PGD.
+        keep: see :class:`~paif_mm.attacks.Targeted`.
+        seed: of all random numbers.
+        progress: draw a progress bar.
+        adaptive: what is known of the defence, see :func:`~paif_mm.attacks.adaptive.read_adaptive`.
 
     Returns:
         A dict for each pair: ``source``, ``target``, ``images`` and ``pixels`` of the source; in percent of these
@@ -62,6 +74,7 @@ def attack_pairs(
     """
     if bench.score is not MeanIoU:
         raise ValueError(f'targeted attacks are for segmentors, not for {type(bench.model).__name__}')
+    attacks = {pair: _attack(*pair, eps, steps, keep, adaptive or {}) for pair in pairs}
     counts = {pair: _Counts(*pair, bench.classes) for pair in pairs}
     bar = ProgressBar(len(pairs) * len(bench.images)) if progress else None
     for i in bench.images:
@@ -70,16 +83,8 @@ def attack_pairs(
         clean = None
         for source, target in pairs:
             if (label == source).any():
-                goals = [{'source': source, 'target': target}]
-                attack = PGD(
-                    eps,
-                    eps / 8,
-                    steps,
-                    random_start=False,
-                    objective={'type': 'Targeted', 'goals': goals, 'keep': keep},
-                )
                 rng = [torch.Generator().manual_seed(hash_seed(seed, source, target, bench.names[i]))]
-                found = attack(bench.model, batch, rng=rng)
+                found = attacks[source, target](bench.model, batch, rng=rng)
                 clean = _predicted(bench, found.clean, batch) if clean is None else clean
                 counts[source, target].add(label, clean, _predicted(bench, found.images, batch))
             if bar:
@@ -87,6 +92,19 @@ def attack_pairs(
     if bar:
         print()
     return [counts[pair].figures(bench.class_names) for pair in pairs]
+
+
+def _attack(source: int, target: int, eps: float, steps: int, keep: float, adaptive: Mapping):
+    goals = [{'source': source, 'target': target}]
+    attack = {
+        'type': 'PGD',
+        'eps': eps,
+        'step_size': eps / 8,
+        'steps': steps,
+        'random_start': False,
+        'objective': {'type': 'Targeted', 'goals': goals, 'keep': keep},
+    }
+    return build(ATTACKS, adapted(attack, adaptive))
 
 
 def _predicted(bench: Bench, images, batch) -> np.ndarray:
