@@ -16,6 +16,15 @@ from .evaluate import Bench
 from .sections import Section
 
 ALL = 'all'
+COLUMNS = {  # of the table, in percent
+    'success': 'success',
+    'before': 'so before',
+    'found': 'found before',
+    'vanished': 'vanished',
+    'rest_before': 'rest before',
+    'rest_after': 'rest after',
+    'collateral': 'collateral',
+}
 
 
 def class_pairs(texts: Sequence[str], classes: Sequence[str]) -> list[tuple[int, int]]:
@@ -65,9 +74,10 @@ def attack_pairs(
 
     Returns:
         A dict for each pair: ``source``, ``target``, ``images`` and ``pixels`` of the source; in percent of these
-        pixels ``before`` and ``success``, predicted as the target without and with the attack, and ``found`` and
-        ``vanished``, predicted as the source without, and as anything else with it; mIoU over all other pixels of these
-        images, ``rest_before``, ``rest_after`` and their difference ``collateral``. Figures of no pixel are None.
+        pixels ``before`` and ``success``, predicted as the target without and with the attack, and ``found``, predicted
+        as the source without it; in percent of the found ones ``vanished``, predicted as anything else with it; mIoU
+        over all other pixels of these images, ``rest_before``, ``rest_after`` and their difference ``collateral``.
+        Figures of no pixel are None.
 
     Raises:
         ValueError: the model is no segmentor.
@@ -125,8 +135,9 @@ class _Counts:
         self.pixels += int(aimed.sum())
         self.before += int((clean[aimed] == self.target).sum())
         self.success += int((attacked[aimed] == self.target).sum())
-        self.found += int((clean[aimed] == self.source).sum())
-        self.vanished += int((attacked[aimed] != self.source).sum())
+        found = aimed & (clean == self.source)
+        self.found += int(found.sum())
+        self.vanished += int((attacked[found] != self.source).sum())
         rest = ~aimed & (label < self.classes)
         for run, predicted in enumerate((clean, attacked)):
             for k in range(self.classes):
@@ -134,10 +145,7 @@ class _Counts:
                 self.rest[run, :, k] += (there & said).sum(), (there | said).sum()
 
     def figures(self, names: Sequence[str]) -> dict:
-        shares = {
-            key: 100 * getattr(self, key) / self.pixels if self.pixels else None
-            for key in ('before', 'success', 'found', 'vanished')
-        }
+        shares = {key: _percent(getattr(self, key), self.pixels) for key in ('before', 'success', 'found')}
         before, after = (self._rest(run) for run in range(2))
         return {
             'source': names[self.source],
@@ -145,6 +153,7 @@ class _Counts:
             'images': self.images,
             'pixels': self.pixels,
             **shares,
+            'vanished': _percent(self.vanished, self.found),
             'rest_before': before,
             'rest_after': after,
             'collateral': None if before is None else before - after,
@@ -163,16 +172,15 @@ def targeted_sections(found: Sequence[Mapping], classes: Sequence[str], eps: flo
         [
             f'{one["source"]} to {one["target"]}',
             str(one['images']),
-            *(_number(one[key], 1) for key in ('success', 'before', 'vanished', 'rest_before', 'rest_after')),
-            _number(one['collateral'], 1),
+            *(_number(one[key], 1) for key in COLUMNS),
         ]
         for one in found
     ]
-    head = ['from, to', 'images', 'success', 'so before', 'vanished', 'rest before', 'rest after', 'collateral']
+    head = ['from, to', 'images', *COLUMNS.values()]
     text = (
         f'L-inf {eps * 255:.4g}/255, in percent. success: pixels of the first class that are predicted as the second '
-        '(so before: without the attack); vanished: that are predicted as anything but their own; rest: mIoU over all '
-        'other pixels of these images; collateral: what it loses.'
+        '(so before: without the attack); found before: that are predicted as their own class without it; vanished: of '
+        'these, those that are no longer; rest: mIoU over all other pixels of these images; collateral: what it loses.'
     )
     success = {(one['source'], one['target']): one['success'] for one in found}
     matrix = [[name, *(_number(success.get((name, other)), 0) for other in classes)] for name in classes]
@@ -180,6 +188,10 @@ def targeted_sections(found: Sequence[Mapping], classes: Sequence[str], eps: flo
         Section('Who can be made to vanish', text, head, rows),
         Section('Success rates', 'From the class of the row to that of the column.', ['from', *classes], matrix),
     ]
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return 100 * part / whole if whole else None
 
 
 def _number(value: float | None, digits: int) -> str:
