@@ -21,7 +21,7 @@ from .attack import Attack, AttackResult
 from .bank import read_pair
 from .bpda import read_bpda, substituted
 from .frozen import frozen, unwrap
-from .functional import Budget, Generators, accumulate, complete, drawn_integers, per_image
+from .functional import Budget, Generators, accumulate, check_samples, complete, drawn_integers, per_image
 
 PARTS = {'both': slice(0, 4), 'ir': INFRARED, 'vis': VISIBLE}
 SCALES = (0.2, 0.35)  # sides of a patch, as shares of the image's shorter side
@@ -245,7 +245,7 @@ class _Slopes:
 
     def __init__(self, model, objective: dict | None, eot_samples: int, bpda: dict | None):
         self.model, self.objective = unwrap(model), build(OBJECTIVES, objective or {'type': 'TaskLoss'})
-        self.eot_samples, self.bpda = eot_samples, read_bpda(bpda)
+        self.eot_samples, self.bpda = check_samples(eot_samples), read_bpda(bpda)
         self.device = next(self.model.parameters()).device
         self.draws = OwnDraws(self.device)
 

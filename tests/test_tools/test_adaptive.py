@@ -107,6 +107,18 @@ def test_tests_are_adapted_by_the_config(fused, tmp_path, monkeypatch):
     assert found['pgd5_eps4']['audit']['model_unchanged']
 
 
+def test_values_that_are_none_end_in_one_line(fused, tmp_path, monkeypatch):
+    for option, message in (
+        ('adaptive.bpda=identity', "bpda must name modules .* not 'identity'"),
+        ('adaptive.eot_samples=two', "eot_samples must be a whole number from 1, not 'two'"),
+        ('adaptive=identity', "adaptive must be a dict, .* not 'identity'"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *FAST, '--cfg-options', option)
+        with pytest.raises(SystemExit, match=message):
+            call(monkeypatch, 'test', *fused, '--attack', 'fgsm_eps4', '--work-dir', tmp_path, '--cfg-options', option)
+
+
 def test_functions_in_a_config_are_asked_for_by_name(fused, tmp_path, monkeypatch):
     path = tmp_path / 'mine.py'
     path.write_text("attack = dict(type='PGD', eps=4 / 255, bpda={'decode_head': lambda x: x})\n")
