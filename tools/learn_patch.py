@@ -33,6 +33,7 @@ from paif_mm.mistakes import reports_mistakes
 from paif_mm.robustness.cases import strongest
 
 PRINTED = (0.1, 0.9)  # darkest and lightest that paper keeps
+SIZE = 64
 AIMS = ('vanishing', 'fabrication', 'mislabelling')
 
 
@@ -41,12 +42,12 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_model('config of a segmentor or detector of pairs', 'its checkpoint')
     parser.add_argument('--out', required=True, help='folder of the patch and its attack config')
     parser.add_argument('--modality', choices=PARTS, default='both', help='what it covers (default: both, registered)')
-    parser.add_argument('--size', type=positive, default=64, help='side of the patch in its own pixels (default: 64)')
+    parser.add_argument('--size', type=positive, help=f'side of the patch in its own pixels (default: {SIZE})')
     parser.add_argument(
-        '--scale', nargs=2, type=float, default=SCALES, help='sides in the image, shares of its shorter side'
+        '--scale', nargs=2, type=float, help=f'sides in the image, shares of its shorter side (default: {SCALES})'
     )
     parser.add_argument('--printable', action='store_true', help=f'visible values between {PRINTED}, as print keeps')
-    parser.add_argument('--blocks', type=whole(0), default=0, help='infrared: so many heating elements side by side')
+    parser.add_argument('--blocks', type=whole(0), help='infrared: so many heating elements side by side')
     parser.add_argument(
         '--temperatures', nargs=2, type=float, metavar=('COLD', 'HOT'), help='degrees that infrared parts may have'
     )
@@ -70,6 +71,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
 @reports_mistakes
 def main() -> None:
     args = parse_args()
+    check_flags(args)
     limits, scale = allowed(args), checked_scale(tuple(args.scale))
     args.config, args.checkpoint = model_files(args.config, args.checkpoint)
     config = read_config(args.config, args.cfg_options)
@@ -92,6 +94,24 @@ def main() -> None:
         attack = {'type': 'PatchAttack', 'file': str(out / 'patch.png'), 'modality': args.modality, 'scale': scale}
     write_bytes(out / 'attack.py', f'attack = {attack!r}\n'.encode())
     print(f'\nwritten to {out}; test it by python tools/test.py {args.config} CHECKPOINT --attack {out / "attack.py"}')
+
+
+def check_flags(args) -> None:
+    """Refuse flags of what is not learned, and fill in the others.
+
+    Raises:
+        ValueError: a flag would do nothing.
+    """
+    infrared, visible = ('blocks', 'temperatures', 'camera'), ('printable',)
+    for without, reason, flags in (
+        (args.universal is not None, 'a patch, not of --universal', ('size', 'scale', *visible, *infrared)),
+        (args.modality == 'vis', 'infrared patches, not of --modality vis', infrared),
+        (args.modality == 'ir', 'visible patches, not of --modality ir', visible),
+    ):
+        given = [f'--{flag}' for flag in flags if getattr(args, flag)]
+        if without and given:
+            raise ValueError(f'{", ".join(given)}: of {reason}')
+    args.size, args.scale, args.blocks = args.size or SIZE, args.scale or SCALES, args.blocks or 0
 
 
 def allowed(args) -> PatchRange:
