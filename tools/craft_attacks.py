@@ -11,8 +11,9 @@ from prettytable import PrettyTable
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 from paif_mm.arguments import Parser, linf_radius, output_folder, positive, seed
+from paif_mm.attacks.adaptive import read_adaptive
 from paif_mm.checks import check_class_count
-from paif_mm.engine.launch import load_model, model_files, unaugmented
+from paif_mm.engine.launch import load_model, model_files, plain_settings, unaugmented
 from paif_mm.files import config_hash, file_hash
 from paif_mm.meta_init.craft import craft, transfer
 from paif_mm.mistakes import reports_mistakes
@@ -63,10 +64,11 @@ def main() -> None:
     dataset = unaugmented(config, args.split)
     for model in filter(None, (source, victim)):
         check_class_count(model, dataset.metainfo)
+    adaptive = read_adaptive(plain_settings(config, 'adaptive'), source)
     notes = {'source_config': config_hash(config.model), 'source_checkpoint': file_hash(args.checkpoint)}
     if args.split != 'train':
         notes['split'] = args.split
-    bank = craft(source, dataset, args.out, levels, args.num, args.seed, args.steps, notes)
+    bank = craft(source, dataset, args.out, levels, args.num, args.seed, args.steps, notes, adaptive=adaptive)
     print(f'\n{source_table(bank)}\n{len(bank.names)} pairs at {len(levels)} levels in {args.out}')
     if victim:
         rows = {'source': transfer(source, dataset, bank), 'victim': transfer(victim, dataset, bank)}

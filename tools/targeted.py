@@ -12,8 +12,9 @@ from prettytable import PrettyTable
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 from paif_mm.arguments import Parser, linf_radius, output_folder, positive, seed
+from paif_mm.attacks.adaptive import read_adaptive
 from paif_mm.checks import check_class_count
-from paif_mm.engine.launch import load_model, model_files, needed, read_config
+from paif_mm.engine.launch import load_model, model_files, needed, plain_settings, read_config
 from paif_mm.files import write_bytes, write_json
 from paif_mm.mistakes import reports_mistakes
 from paif_mm.robustness.evaluate import Bench, evenly
@@ -44,16 +45,18 @@ def main() -> None:
     model, _ = load_model(config, args.checkpoint)
     dataset = DATASETS.build(needed(config, 'test_dataloader', 'a table of targeted attacks').dataset)
     check_class_count(model, dataset.metainfo)
+    adaptive = read_adaptive(plain_settings(config, 'adaptive'), model)
     bench = Bench(model, dataset, evenly(len(dataset), args.limit))
     pairs = class_pairs(args.pairs, bench.class_names)
     output_folder(args.out, '--out')
-    found = attack_pairs(bench, pairs, args.eps, args.steps, seed=args.seed)
-    write(args, found, targeted_sections(found, bench.class_names, args.eps))
+    found = attack_pairs(bench, pairs, args.eps, args.steps, seed=args.seed, adaptive=adaptive)
+    write(args, adaptive, found, targeted_sections(found, bench.class_names, args.eps))
 
 
-def write(args, found: list[dict], sections: list) -> None:
+def write(args, adaptive: dict, found: list[dict], sections: list) -> None:
     out, title = Path(args.out), f'Targeted attacks on {Path(args.config).stem}'
     settings = {key: getattr(args, key) for key in ('config', 'checkpoint', 'eps', 'steps', 'limit', 'seed')}
+    settings |= {'adaptive': adaptive} if adaptive else {}
     write_json(out / 'targeted.json', {'settings': settings, 'pairs': found})
     write_bytes(out / 'targeted.md', markdown(title, sections).encode())
     write_bytes(out / 'targeted.html', page(title, sections, {}).encode())

@@ -8,6 +8,7 @@ from paif_mm.registry import ATTACKS
 from paif_mm.spelling import choices, known_arguments
 
 from .bpda import check_modules, read_bpda
+from .functional import check_samples
 
 SETTINGS = ('eot_samples', 'bpda')  # what ``adaptive`` of a config may hold
 
@@ -20,16 +21,21 @@ def read_adaptive(adaptive: Mapping | None, model: nn.Module | None = None) -> d
         model: whose modules ``bpda`` names.
 
     Raises:
-        ValueError: it holds anything else, or the model has no such module.
+        ValueError: it holds anything else, a value of it is none, or the model has no such module.
     """
-    adaptive = dict(adaptive or {})
+    adaptive = {} if adaptive is None else adaptive
+    if not isinstance(adaptive, Mapping):
+        raise ValueError(
+            f"adaptive must be a dict, e.g. dict(eot_samples=8, bpda={{'MODULE': 'identity'}}), not {adaptive!r}"
+        )
     for name in adaptive:
         if name not in SETTINGS:
             raise ValueError(f'adaptive has no setting {name!r}: {choices(name, SETTINGS)}')
+    check_samples(adaptive.get('eot_samples', 1))
     surrogates = read_bpda(adaptive.get('bpda'))
     if model is not None:
         check_modules(model, surrogates)
-    return adaptive
+    return dict(adaptive)
 
 
 def adapted(attack: Mapping, adaptive: Mapping) -> dict:

@@ -14,7 +14,7 @@ from paif_mm.spelling import choices
 from .attack import Attack, AttackResult
 from .bpda import read_bpda, substituted
 from .frozen import frozen, unwrap
-from .functional import Generators, check_settings
+from .functional import Generators, check_samples, check_settings
 from .minimum_norm import alma_prox
 from .objectives import pixel_logits, require_annotations, require_segmentor
 from .pixel_losses import scaled_margin
@@ -60,10 +60,10 @@ class ALMAProx(Attack):
             raise ValueError(f'share must be within (0, 1], not {share}')
         if modality not in PARTS:
             raise ValueError(f'there is no modality {modality!r}: {choices(modality, PARTS)}')
-        if not all(isinstance(number, int) and number >= 1 for number in (steps, eot_samples)):
-            raise ValueError(f'steps and eot_samples must be whole numbers from 1, not {steps!r} and {eot_samples!r}')
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f'steps must be a whole number from 1, not {steps!r}')
         self.share, self.norm, self.steps, self.modality = share, norm, steps, modality
-        self.eot_samples, self.bpda = eot_samples, read_bpda(bpda)
+        self.eot_samples, self.bpda = check_samples(eot_samples), read_bpda(bpda)
 
     def __call__(
         self,

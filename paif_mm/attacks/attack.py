@@ -15,7 +15,7 @@ from paif_mm.registry import ATTACKS, OBJECTIVES, build
 from .auto_pgd import auto_pgd
 from .bpda import read_bpda, substituted
 from .frozen import frozen, unwrap
-from .functional import Budget, Generators, Losses, LossFunction, check_settings, projected_gradient
+from .functional import Budget, Generators, Losses, LossFunction, check_samples, check_settings, projected_gradient
 from .objectives import Questions
 from .square import square_attack
 
@@ -148,8 +148,6 @@ class PGD(Attack):
     ):
         super().__init__(objective)
         check_settings(norm, keep, input_diversity)
-        if not isinstance(eot_samples, int) or eot_samples < 1:
-            raise ValueError(f'eot_samples must be a whole number from 1, not {eot_samples!r}')
         if dtype not in DTYPES:
             raise ValueError(
                 f"dtype of an attack must be 'float32' or 'bfloat16', not {dtype!r}: in half precision, gradients of "
@@ -182,7 +180,7 @@ class PGD(Attack):
         self.smoothing = smoothing
         self.restarts_at_once = restarts_at_once
         self.dtype = DTYPES[dtype]
-        self.eot_samples = eot_samples
+        self.eot_samples = check_samples(eot_samples)
         self.bpda = read_bpda(bpda)
 
     def __call__(

@@ -30,10 +30,16 @@ def read_bpda(bpda: Mapping | None) -> dict[str, Callable]:
             name, so that ``--cfg-options adaptive.bpda.data_preprocessor.quantise=identity`` reaches it.
 
     Raises:
-        ValueError: a value is none of these, or can't be imported.
+        ValueError: it is no dict, or a value is none of these or can't be imported.
     """
+    bpda = {} if bpda is None else bpda
+    if not isinstance(bpda, Mapping):
+        raise ValueError(
+            f"bpda must name modules and what is differentiated in their place, e.g. {{'MODULE': 'identity'}} "
+            f'(--cfg-options adaptive.bpda.MODULE=identity), not {bpda!r}'
+        )
     found = {}
-    for name, value in (bpda or {}).items():
+    for name, value in bpda.items():
         if isinstance(value, Mapping):
             found |= {f'{name}.{inner}': surrogate for inner, surrogate in read_bpda(value).items()}
         else:

@@ -205,6 +205,13 @@ def check_settings(norm: str, keep: str, input_diversity: float = 0.0) -> None:
         raise ValueError("input_diversity needs keep='last': iterates seen through other transforms can't be compared")
 
 
+def check_samples(eot_samples: int) -> int:
+    """The number itself; raises ValueError where it is none of draws."""
+    if not isinstance(eot_samples, int) or isinstance(eot_samples, bool) or eot_samples < 1:
+        raise ValueError(f'eot_samples must be a whole number from 1, not {eot_samples!r}')
+    return eot_samples
+
+
 def make_ball(
     norm: str, images: Sequence[Tensor], budgets: Sequence[Budget], bounds: tuple[float, float]
 ) -> 'LinfBall | L2Ball':

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -215,8 +216,8 @@ class WeakestModality(APGD):
         """See :meth:`~.attack.Attack.__call__`."""
         model = unwrap(model)
         kept, worst = None, None
-        for attack in self.attacks.values():
-            found = attack(model, data_batch, index, training, rng)
+        for name in MODALITIES:
+            found = self._on(name)(model, data_batch, index, training, rng)
             harm = self._harm(model, found, data_batch, training)
             if kept is None:
                 kept, worst = found, harm
@@ -226,6 +227,12 @@ class WeakestModality(APGD):
             blind = None if kept.blind is None else kept.blind | found.blind
             kept, worst = AttackResult(kept.index, images, kept.clean, None, blind), torch.maximum(harm, worst)
         return kept
+
+    def _on(self, modality: str) -> APGD:
+        """The attack on one modality, as strong as this one is now: a training may let radius and steps grow."""
+        attack = copy(self.attacks[modality])
+        attack.eps, attack.step_size, attack.steps = {modality: self.eps}, {modality: self.step_size}, self.steps
+        return attack
 
     def _harm(self, model, found: AttackResult, data_batch: dict, training: bool) -> Tensor:
         samples = [data_batch['data_samples'][i].to(found.images[0].device) for i in found.index]

@@ -19,8 +19,9 @@ from paif_mm.spelling import choices
 
 from .attack import Attack, AttackResult
 from .bank import read_pair
+from .bpda import read_bpda, substituted
 from .frozen import frozen, unwrap
-from .functional import Budget, Generators, accumulate, complete, drawn_integers, per_image
+from .functional import Budget, Generators, accumulate, check_samples, complete, drawn_integers, per_image
 
 PARTS = {'both': slice(0, 4), 'ir': INFRARED, 'vis': VISIBLE}
 SCALES = (0.2, 0.35)  # sides of a patch, as shares of the image's shorter side
@@ -188,6 +189,8 @@ def learn_patch(
     objective: dict | None = None,
     step_size: float = 8 / 255,
     seed: int = 0,
+    eot_samples: int = 1,
+    bpda: dict | None = None,
 ) -> Tensor:
     """One patch that does harm wherever it is, in whatever size (EOT; Brown et al. 2017).
 
@@ -203,17 +206,20 @@ def learn_patch(
         objective: what it maximises. Default: the model's own loss.
         step_size: in [0, 1] units.
         seed: of all random numbers.
+        eot_samples, bpda: see :class:`~.attack.PGD`.
 
     Returns:
         (4, size, size) uint8, grey in channels that it does not cover.
+
+    Raises:
+        ValueError: no gradient reaches the patch; an image is no pair; see :func:`~.bpda.substituted`.
     """
-    model, limits, part = unwrap(model), limits or PatchRange(), part_of(modality)
-    objective = build(OBJECTIVES, objective or {'type': 'TaskLoss'})
-    device = next(model.parameters()).device
+    follow = _Slopes(model, objective, eot_samples, bpda)
+    device, limits, part = follow.device, limits or PatchRange(), part_of(modality)
     generator = torch.Generator().manual_seed(seed)
     shape = (4, size, size)
     patch = torch.rand(shape, generator=generator).to(device)  # in shares of the range
-    velocity, draws = None, OwnDraws(device)
+    velocity = None
     for batch in batches:
         patch.requires_grad_()
         levels = _levels(patch, limits)
@@ -224,10 +230,7 @@ def learn_patch(
             shown, covered = paste(clean[-1], levels, part, *place)
             images.append(shown)
             samples.append(_without_labels(sample.to(device), covered))
-        with frozen(model), draws:
-            loss = complete(objective(model, images, samples, clean, False, 0.0)).loss.mean()
-            (gradient,) = torch.autograd.grad(loss, patch)
-        velocity = accumulate(velocity, [torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)], MOMENTUM)
+        velocity = accumulate(velocity, [follow(patch, images, samples, clean)], MOMENTUM)
         with torch.no_grad():
             patch = (patch + step_size * velocity[0].sign()).clamp(0, 1)
     with torch.no_grad():
@@ -235,6 +238,29 @@ def learn_patch(
         covered = torch.full_like(found, 127)
         covered[part] = found[part]
     return covered.to(torch.uint8).cpu()
+
+
+class _Slopes:
+    """The gradient of a batch's mean loss towards what its images are made of; finite, a mean over the draws."""
+
+    def __init__(self, model, objective: dict | None, eot_samples: int, bpda: dict | None):
+        self.model, self.objective = unwrap(model), build(OBJECTIVES, objective or {'type': 'TaskLoss'})
+        self.eot_samples, self.bpda = check_samples(eot_samples), read_bpda(bpda)
+        self.device = next(self.model.parameters()).device
+        self.draws = OwnDraws(self.device)
+
+    def __call__(self, learned: Tensor, images: list[Tensor], samples: list, clean: list[Tensor]) -> Tensor:
+        total, partial = torch.zeros_like(learned), getattr(self.objective, 'partial', False)
+        with frozen(self.model), substituted(self.model, self.bpda, partial), self.draws:
+            for left in reversed(range(self.eot_samples)):
+                loss = complete(self.objective(self.model, images, samples, clean, False, 0.0)).loss.mean()
+                if not loss.requires_grad:
+                    raise ValueError(
+                        f'no gradient of {type(self.objective).__name__} reaches the images: give the module that '
+                        'leaves the graph a surrogate, adaptive=dict(bpda={MODULE: SURROGATE})'
+                    )
+                total += torch.autograd.grad(loss, learned, retain_graph=left > 0)[0]  # the images' part of the graph
+        return torch.nan_to_num(total / self.eot_samples, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _levels(patch: Tensor, limits: PatchRange) -> Tensor:
@@ -267,13 +293,15 @@ def learn_universal(
     modality: str = 'both',
     objective: dict | None = None,
     step_size: float | None = None,
+    eot_samples: int = 1,
+    bpda: dict | None = None,
 ) -> Tensor:
     """One perturbation within a ball of L-inf that does harm to every image of a size.
 
     Signed steps along the mean gradient of each batch (Shafahi et al., AAAI 2020), with momentum.
 
     Args:
-        model, batches, objective: see :func:`learn_patch`.
+        model, batches, objective, eot_samples, bpda: see :func:`learn_patch`.
         eps: radius in [0, 1] units.
         modality: what it changes; see :class:`PatchAttack`.
         step_size: in the same units. Default: eps / 10.
@@ -282,14 +310,14 @@ def learn_universal(
         (C, H, W) float, in pixel values.
 
     Raises:
-        ValueError: images are of several sizes, or no pairs where one modality alone is asked for.
+        ValueError: images are of several sizes, or no pairs where one modality alone is asked for; no gradient reaches
+            them; see :func:`~.bpda.substituted`.
     """
-    model = unwrap(model)
-    objective = build(OBJECTIVES, objective or {'type': 'TaskLoss'})
-    device = next(model.parameters()).device
+    follow = _Slopes(model, objective, eot_samples, bpda)
+    device = follow.device
     radius = 255 * eps
     step = radius / 10 if step_size is None else 255 * step_size
-    delta, velocity, draws = None, None, OwnDraws(device)
+    delta, velocity = None, None
     for batch in batches:
         clean = [image.to(device).float() for image in batch['inputs']]
         shapes = {tuple(image.shape) for image in clean} | ({tuple(delta.shape)} if delta is not None else set())
@@ -302,10 +330,7 @@ def learn_universal(
         delta.requires_grad_()
         images = [(image + delta).clamp(0, 255) for image in clean]
         samples = [sample.to(device) for sample in batch['data_samples']]
-        with frozen(model), draws:
-            loss = complete(objective(model, images, samples, clean, False, 0.0)).loss.mean()
-            (gradient,) = torch.autograd.grad(loss, delta)
-        velocity = accumulate(velocity, [torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)], MOMENTUM)
+        velocity = accumulate(velocity, [follow(delta, images, samples, clean)], MOMENTUM)
         with torch.no_grad():
             moved = torch.zeros_like(delta)
             moved[part] = (delta[part] + step * velocity[0][part].sign()).clamp(-radius, radius)

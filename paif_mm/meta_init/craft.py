@@ -31,6 +31,7 @@ def craft(
     steps: int = 10,
     notes: Mapping | None = None,
     progress: bool = True,
+    adaptive: Mapping | None = None,
 ) -> AttackBank:
     """Attack randomly chosen pairs through a source model and store them; an interrupted call is continued.
 
@@ -47,6 +48,7 @@ def craft(
         steps: of PGD.
         notes: further facts for the manifest (source config, checkpoint hash); part of the settings.
         progress: draw a progress bar.
+        adaptive: ``eot_samples`` and ``bpda`` of PGD; part of the settings.
 
     Returns:
         AttackBank: the finished bank.
@@ -65,11 +67,13 @@ def craft(
         'num': len(order),
         'seed': seed,
         'steps': steps,
+        **({'adaptive': dict(adaptive)} if adaptive else {}),
         **(notes or {}),
     }
     if not _begin(out, settings):
         return AttackBank(out)
 
+    attacks = {level: PGD(eps=eps, steps=steps, **(adaptive or {})) for level, eps in levels.items()}
     done = {(line['name'], line['level']): line for line in read_json_lines(out / PROGRESS)}
     bar = ProgressBar(len(order) * len(levels), start=False) if progress else None
     if bar:
@@ -84,7 +88,7 @@ def craft(
                 before = {'files': files, 'loss': _loss(source, pair), 'record': _record(source, pair)}
             for level in levels:
                 if level in missing:
-                    line = _attack(source, pair, before, name, level, levels[level], steps, seed, out)
+                    line = _attack(source, pair, before, name, level, attacks[level], seed, out)
                     done[name, level] = line
                     file.write(json.dumps(line) + '\n')
                     file.flush()
@@ -113,12 +117,9 @@ def transfer(model, dataset, bank: AttackBank) -> dict[str, dict[str, float]]:
     return rows
 
 
-def _attack(
-    source, pair: dict, before: dict, name: str, level: str, eps: float, steps: int, seed: int, out: Path
-) -> dict:
+def _attack(source, pair: dict, before: dict, name: str, level: str, attack: PGD, seed: int, out: Path) -> dict:
     """Attack one pair at one level, write it, and tell what happened."""
     clean = pair['inputs'][0]
-    attack = PGD(eps=eps, steps=steps)
     rng = [torch.Generator().manual_seed(hash_seed(seed, name, level))]
     attacked = round_into_ball(attack(source, pair, rng=rng).images[0], clean, attack.budgets(clean.size(0)))
     after = _batch(attacked, pair['data_samples'][0])

@@ -6,15 +6,25 @@ import numpy as np
 import torch
 from mmengine.utils import ProgressBar
 
-from paif_mm.attacks import PGD
+from paif_mm.attacks.adaptive import adapted
 from paif_mm.evaluation.score import MeanIoU
 from paif_mm.files import hash_seed
+from paif_mm.registry import ATTACKS, build
 from paif_mm.spelling import choices
 
 from .evaluate import Bench
 from .sections import Section
 
 ALL = 'all'
+COLUMNS = {  # of the table, in percent
+    'success': 'success',
+    'before': 'so before',
+    'found': 'found before',
+    'vanished': 'vanished',
+    'rest_before': 'rest before',
+    'rest_after': 'rest after',
+    'collateral': 'collateral',
+}
 
 
 def class_pairs(texts: Sequence[str], classes: Sequence[str]) -> list[tuple[int, int]]:
@@ -48,20 +58,33 @@ def attack_pairs(
     keep: float = 1.0,
     seed: int = 0,
     progress: bool = True,
+    adaptive: Mapping | None = None,
 ) -> list[dict]:
     """Attack, for each pair of classes, every image in which the first occurs.
 
+    Args:
+        bench: a segmentor and its images.
+        pairs: of :func:`class_pairs`.
+        eps: L-inf radius in [0, 1] units.
+        steps: of PGD.
+        keep: see :class:`~paif_mm.attacks.Targeted`.
+        seed: of all random numbers.
+        progress: draw a progress bar.
+        adaptive: what is known of the defence, see :func:`~paif_mm.attacks.adaptive.read_adaptive`.
+
     Returns:
         A dict for each pair: ``source``, ``target``, ``images`` and ``pixels`` of the source; in percent of these
-        pixels ``before`` and ``success``, predicted as the target without and with the attack, and ``found`` and
-        ``vanished``, predicted as the source without, and as anything else with it; mIoU over all other pixels of these
-        images, ``rest_before``, ``rest_after`` and their difference ``collateral``. Figures of no pixel are None.
+        pixels ``before`` and ``success``, predicted as the target without and with the attack, and ``found``, predicted
+        as the source without it; in percent of the found ones ``vanished``, predicted as anything else with it; mIoU
+        over all other pixels of these images, ``rest_before``, ``rest_after`` and their difference ``collateral``.
+        Figures of no pixel are None.
 
     Raises:
         ValueError: the model is no segmentor.
     """
     if bench.score is not MeanIoU:
         raise ValueError(f'targeted attacks are for segmentors, not for {type(bench.model).__name__}')
+    attacks = {pair: _attack(*pair, eps, steps, keep, adaptive or {}) for pair in pairs}
     counts = {pair: _Counts(*pair, bench.classes) for pair in pairs}
     bar = ProgressBar(len(pairs) * len(bench.images)) if progress else None
     for i in bench.images:
@@ -70,16 +93,8 @@ def attack_pairs(
         clean = None
         for source, target in pairs:
             if (label == source).any():
-                goals = [{'source': source, 'target': target}]
-                attack = PGD(
-                    eps,
-                    eps / 8,
-                    steps,
-                    random_start=False,
-                    objective={'type': 'Targeted', 'goals': goals, 'keep': keep},
-                )
                 rng = [torch.Generator().manual_seed(hash_seed(seed, source, target, bench.names[i]))]
-                found = attack(bench.model, batch, rng=rng)
+                found = attacks[source, target](bench.model, batch, rng=rng)
                 clean = _predicted(bench, found.clean, batch) if clean is None else clean
                 counts[source, target].add(label, clean, _predicted(bench, found.images, batch))
             if bar:
@@ -87,6 +102,19 @@ def attack_pairs(
     if bar:
         print()
     return [counts[pair].figures(bench.class_names) for pair in pairs]
+
+
+def _attack(source: int, target: int, eps: float, steps: int, keep: float, adaptive: Mapping):
+    goals = [{'source': source, 'target': target}]
+    attack = {
+        'type': 'PGD',
+        'eps': eps,
+        'step_size': eps / 8,
+        'steps': steps,
+        'random_start': False,
+        'objective': {'type': 'Targeted', 'goals': goals, 'keep': keep},
+    }
+    return build(ATTACKS, adapted(attack, adaptive))
 
 
 def _predicted(bench: Bench, images, batch) -> np.ndarray:
@@ -107,8 +135,9 @@ class _Counts:
         self.pixels += int(aimed.sum())
         self.before += int((clean[aimed] == self.target).sum())
         self.success += int((attacked[aimed] == self.target).sum())
-        self.found += int((clean[aimed] == self.source).sum())
-        self.vanished += int((attacked[aimed] != self.source).sum())
+        found = aimed & (clean == self.source)
+        self.found += int(found.sum())
+        self.vanished += int((attacked[found] != self.source).sum())
         rest = ~aimed & (label < self.classes)
         for run, predicted in enumerate((clean, attacked)):
             for k in range(self.classes):
@@ -116,10 +145,7 @@ class _Counts:
                 self.rest[run, :, k] += (there & said).sum(), (there | said).sum()
 
     def figures(self, names: Sequence[str]) -> dict:
-        shares = {
-            key: 100 * getattr(self, key) / self.pixels if self.pixels else None
-            for key in ('before', 'success', 'found', 'vanished')
-        }
+        shares = {key: _percent(getattr(self, key), self.pixels) for key in ('before', 'success', 'found')}
         before, after = (self._rest(run) for run in range(2))
         return {
             'source': names[self.source],
@@ -127,6 +153,7 @@ class _Counts:
             'images': self.images,
             'pixels': self.pixels,
             **shares,
+            'vanished': _percent(self.vanished, self.found),
             'rest_before': before,
             'rest_after': after,
             'collateral': None if before is None else before - after,
@@ -145,16 +172,15 @@ def targeted_sections(found: Sequence[Mapping], classes: Sequence[str], eps: flo
         [
             f'{one["source"]} to {one["target"]}',
             str(one['images']),
-            *(_number(one[key], 1) for key in ('success', 'before', 'vanished', 'rest_before', 'rest_after')),
-            _number(one['collateral'], 1),
+            *(_number(one[key], 1) for key in COLUMNS),
         ]
         for one in found
     ]
-    head = ['from, to', 'images', 'success', 'so before', 'vanished', 'rest before', 'rest after', 'collateral']
+    head = ['from, to', 'images', *COLUMNS.values()]
     text = (
         f'L-inf {eps * 255:.4g}/255, in percent. success: pixels of the first class that are predicted as the second '
-        '(so before: without the attack); vanished: that are predicted as anything but their own; rest: mIoU over all '
-        'other pixels of these images; collateral: what it loses.'
+        '(so before: without the attack); found before: that are predicted as their own class without it; vanished: of '
+        'these, those that are no longer; rest: mIoU over all other pixels of these images; collateral: what it loses.'
     )
     success = {(one['source'], one['target']): one['success'] for one in found}
     matrix = [[name, *(_number(success.get((name, other)), 0) for other in classes)] for name in classes]
@@ -162,6 +188,10 @@ def targeted_sections(found: Sequence[Mapping], classes: Sequence[str], eps: flo
         Section('Who can be made to vanish', text, head, rows),
         Section('Success rates', 'From the class of the row to that of the column.', ['from', *classes], matrix),
     ]
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return 100 * part / whole if whole else None
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -323,4 +323,17 @@ def test_mistakes_are_told():
         PGD(EPS, eot_samples=0)
     with pytest.raises(ValueError, match="adaptive has no setting 'eot_sample': did you mean eot_samples"):
         read_adaptive({'eot_sample': 3})
+    for number in ('two', 0, 2.0, True, None):
+        for read in (lambda n: read_adaptive({'eot_samples': n}), lambda n: PGD(EPS, eot_samples=n)):
+            with pytest.raises(ValueError, match=f'eot_samples must be a whole number from 1, not {number!r}'):
+                read(number)
+        with pytest.raises(ValueError, match='eot_samples must be a whole number from 1'):
+            ALMAProx(eot_samples=number)
+    for wrong in ('identity', ['decode_head'], 3, ''):
+        for read in (lambda value: read_adaptive({'bpda': value}), lambda value: PGD(EPS, bpda=value)):
+            with pytest.raises(ValueError, match='bpda must name modules and what is differentiated') as error:
+                read(wrong)
+            assert str(error.value).endswith(f'not {wrong!r}')
+        with pytest.raises(ValueError, match='adaptive must be a dict'):
+            read_adaptive(wrong)
     assert read_adaptive(None) == {}

@@ -10,10 +10,12 @@ from test_robustness.benches import Scenes, bench, trained
 
 from paif_mm.attacks import PGD, Disagreement, HiddenInFused, PassedOn, PixelLoss, WeakestModality, frozen
 from paif_mm.attacks.fusion_attacks import fused_images, passing_on
+from paif_mm.attacks.ramps import Ramps
 from paif_mm.data.colour import bgr_to_luma
 from paif_mm.fusion.average import AverageFusion
 from paif_mm.losses.fusion import image_similarity
 from paif_mm.perception import find_fuser
+from paif_mm.registry import ATTACKS
 from paif_mm.robustness.cases import make_suite
 
 EPS = 12 / 255
@@ -119,6 +121,54 @@ def test_the_choice_is_made_for_each_pair(model, batch, monkeypatch):
         for image, clean in zip(found.images, found.clean, strict=True)
     ]
     assert changed == [[True, False], [False, True]]
+
+
+class Steps:
+    """An objective that counts how often its gradient is taken."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, model, inputs, data_samples, clean, training, progress=1.0):
+        self.count += torch.is_grad_enabled()
+        return PixelLoss()(model, inputs, data_samples, clean, training, progress)
+
+
+GROWING = {
+    'PGD': {'steps': 4},
+    'APGD': {'steps': 4},
+    'WeakestModality': {'steps': 4},
+    'NFGSM': {},
+    'StepControlFGSM': {},
+    'Square': {'queries': 4},
+}
+
+
+def test_every_attack_with_a_radius_is_in_the_matrix():
+    assert set(GROWING) == {name for name, kind in ATTACKS.module_dict.items() if issubclass(kind, PGD)}
+
+
+@pytest.mark.parametrize('name', GROWING)
+def test_attacks_grow_as_a_training_says(model, batch, name):
+    """A quarter of the radius in the first iteration, half of it in the second; two of four steps, then three."""
+    attack = ATTACKS.build({'type': name, 'eps': EPS, **GROWING[name]})
+    lengths = {'eps': 4, 'steps': 3} if GROWING[name] else {'eps': 4}
+    reaches, taken = [], []
+    for iteration in (0, 1, 10):
+        grown = Ramps(attack, lengths).at(iteration)
+        if name == 'WeakestModality':
+            for inner in grown.attacks.values():
+                inner.objective.objective = Steps()
+        found = grown(model, batch, rng=generators())
+        reaches.append(max(float((a - c).abs().max()) for a, c in zip(found.images, found.clean, strict=True)))
+        if name == 'WeakestModality':
+            taken.append([inner.objective.objective.count for inner in grown.attacks.values()])
+    budget = attack.budgets(4)[0].eps
+    for reach, share in zip(reaches, (0.25, 0.5, 1), strict=True):
+        assert reach <= share * budget + 1e-3
+        assert reach >= 0.2 * share * budget
+    if name == 'WeakestModality':
+        assert taken == [[2, 2], [3, 3], [4, 4]]
 
 
 def similarity(model, found) -> torch.Tensor:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import build_model, pair_batch, tiny_segformer
 from test_robustness.benches import Scenes, bench, trained
+from test_robustness.benches import untrained as segmentor
 
 from paif_mm.attacks import PatchAttack, PixelLoss, UniversalPerturbation, frozen
 from paif_mm.attacks.bank import write_pair
@@ -49,6 +50,58 @@ def test_the_best_patch_is_found(model):
     for channel, value in enumerate((255, 255, 0, 255)):
         assert (patch[channel] == value).all()
     assert fingerprint(model) == mark
+
+
+class Flat(torch.nn.Module):
+    """A preprocessor that notes what it draws and lets no gradient pass: it rounds, or leaves the graph."""
+
+    def __init__(self, preprocessor, detaches: bool = False):
+        super().__init__()
+        self.preprocessor, self.steps, self.drawn = preprocessor, torch.nn.Identity(), []
+        self.steps.forward = lambda image: image.detach() if detaches else image.round()
+
+    def forward(self, data, training=False):
+        self.drawn.append(float(torch.rand(())))
+        return self.preprocessor({**data, 'inputs': [self.steps(image) for image in data['inputs']]}, training)
+
+
+def slopes(model, **adaptive):
+    scenes = [Scenes(1)[0]]
+    batch = {key: [item[key] for item in scenes] for key in scenes[0]}
+    return learn_universal(model, [batch], 8 / 255, objective={'type': 'TaskLoss'}, **adaptive)
+
+
+def test_what_is_learned_takes_the_way_around_a_defence():
+    """Rounded pixels have slopes of 0, which move nothing; those of the identity are those without the defence."""
+    free = slopes(segmentor())
+    assert free.abs().max() > 0.1
+    model = segmentor()
+    model.data_preprocessor = Flat(model.data_preprocessor)
+    assert not slopes(model).any()
+    surrogate = {'data_preprocessor': {'steps': 'identity'}}
+    assert torch.equal(slopes(model, bpda=surrogate), free)
+    patches = [
+        learn_patch(model, [bench(model).batch([Scenes()[0]])], size=8, bpda=bpda).float() for bpda in (None, surrogate)
+    ]
+    assert (patches[0] - patches[1]).abs().median() == 8, 'a step of 8/255, but at the ends of the range'
+
+
+def test_what_is_learned_averages_over_draws():
+    model = segmentor()
+    model.data_preprocessor = Flat(model.data_preprocessor)
+    for samples in (1, 3):
+        model.data_preprocessor.drawn.clear()
+        slopes(model, eot_samples=samples)
+        assert len(set(model.data_preprocessor.drawn)) == samples
+    torch.testing.assert_close(slopes(segmentor(), eot_samples=2), slopes(segmentor()))
+
+
+def test_a_model_out_of_the_graph_is_told():
+    model = segmentor()
+    model.data_preprocessor = Flat(model.data_preprocessor, detaches=True)
+    with pytest.raises(ValueError, match='no gradient of TaskLoss reaches the images: give the module'):
+        slopes(model)
+    assert slopes(model, bpda={'data_preprocessor.steps': 'identity'}).any()
 
 
 def test_a_patch_keeps_to_what_is_physical(model):

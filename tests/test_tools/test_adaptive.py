@@ -82,9 +82,25 @@ def test_a_substituted_module_changes_what_gradients_find(fused, tmp_path, monke
     assert pgd5(plain)['loss'] != pgd5(other)['loss']
 
 
-def test_a_module_that_only_holds_others_is_refused(fused, tmp_path, monkeypatch):
+#: Tools that attack, with few images and steps.
+ATTACKING = {
+    'robustness': ['robustness', '--out', '{out}', *FAST],
+    'test': ['test', '--attack', 'fgsm_eps4', '--work-dir', '{out}'],
+    'targeted': ['targeted', '--out', '{out}', '--limit', '1', '--steps', '1'],
+    'patch': ['learn_patch', '--out', '{out}', '--steps', '1', '--size', '8', '--split', 'test'],
+    'universal': ['learn_patch', '--out', '{out}', '--steps', '1', '--universal', '4/255', '--split', 'test'],
+    'bank': ['craft_attacks', '{out}/bank', '--num', '1', '--steps', '1', '--levels', 'small=1/255'],
+}
+
+
+@pytest.mark.parametrize('name', ATTACKING)
+def test_every_tool_that_attacks_takes_the_defence_from_the_config(fused, tmp_path, monkeypatch, name):
+    """Known by what an attack says of a surrogate that has no effect: the module only holds others."""
+    (tool, *flags), (config, weights) = ATTACKING[name], fused
+    knowing = tmp_path / 'knowing.py'
+    knowing.write_text(f"_base_ = '{config}'\nadaptive = dict(bpda={{'{HEAD}.convs': 'identity'}})\n")
     with pytest.raises(SystemExit, match=r'bpda of decode_head.convs has no effect: .* that ModuleList'):
-        call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *FAST, '--bpda', f'{HEAD}.convs=identity')
+        call(monkeypatch, tool, knowing, weights, *(flag.format(out=tmp_path / 'out') for flag in flags))
 
 
 class FusedByFiles(nn.Module):
@@ -125,6 +141,18 @@ def test_tests_are_adapted_by_the_config(fused, tmp_path, monkeypatch):
     assert found['pgd5_eps4']['attack']['eot_samples'] == 2
     assert found['pgd5_eps4']['attack']['bpda'] == {'data_preprocessor': {'fusion': 'identity'}}
     assert found['pgd5_eps4']['audit']['model_unchanged']
+
+
+def test_values_that_are_none_end_in_one_line(fused, tmp_path, monkeypatch):
+    for option, message in (
+        ('adaptive.bpda=identity', "bpda must name modules .* not 'identity'"),
+        ('adaptive.eot_samples=two', "eot_samples must be a whole number from 1, not 'two'"),
+        ('adaptive=identity', "adaptive must be a dict, .* not 'identity'"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            call(monkeypatch, 'robustness', *fused, '--out', tmp_path, *FAST, '--cfg-options', option)
+        with pytest.raises(SystemExit, match=message):
+            call(monkeypatch, 'test', *fused, '--attack', 'fgsm_eps4', '--work-dir', tmp_path, '--cfg-options', option)
 
 
 def test_functions_in_a_config_are_asked_for_by_name(fused, tmp_path, monkeypatch):

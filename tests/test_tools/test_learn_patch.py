@@ -47,6 +47,28 @@ def test_a_universal_perturbation_is_learned_and_part_of_a_worst_case(fused, tmp
     assert 'worst case-4' in (tmp_path / 'r' / 'report.csv').read_text()
 
 
+PATCH_ONLY = {
+    '--size': ['64'],
+    '--scale': ['0.2', '0.35'],
+    '--printable': [],
+    '--blocks': ['8'],
+    '--temperatures': ['10', '40'],
+    '--camera': ['0', '50'],
+}
+
+
+@pytest.mark.parametrize('flag', PATCH_ONLY)
+def test_flags_that_would_do_nothing_are_refused(fused, tmp_path, monkeypatch, flag):
+    """Also where they repeat the default."""
+    given = ['--out', tmp_path, flag, *PATCH_ONLY[flag]]
+    with pytest.raises(SystemExit, match=f'^{flag}: of a patch, not of --universal'):
+        call(monkeypatch, 'learn_patch', *fused, *given, '--universal', '4/255')
+    other = {'--printable': 'ir', '--blocks': 'vis', '--temperatures': 'vis', '--camera': 'vis'}.get(flag)
+    if other:
+        with pytest.raises(SystemExit, match=f'^{flag}: of .* patches, not of --modality {other}'):
+            call(monkeypatch, 'learn_patch', *fused, *given, '--modality', other)
+
+
 def test_mistakes_end_in_one_line(fused, tmp_path, monkeypatch):
     for flags, message in (
         (['--temperatures', '10', '40'], '--temperatures and --camera belong together'),
