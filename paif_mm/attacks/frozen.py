@@ -40,6 +40,7 @@ def frozen(model: nn.Module, dtype: torch.dtype = torch.float32, parameters: boo
     outermost = model not in _ASKED
     try:
         _ASKED.setdefault(model)
+        _MEMORIES.setdefault(model, {})
         _set_modes((module, False) for module, _ in modes)
         for parameter in required:
             parameter.requires_grad_(False)
@@ -52,6 +53,12 @@ def frozen(model: nn.Module, dtype: torch.dtype = torch.float32, parameters: boo
             parameter.requires_grad_(True)
         if outermost:
             _ASKED.pop(model, None)
+            _MEMORIES.pop(model, None)
+
+
+def memory_of(model: nn.Module) -> dict:
+    """What objectives may keep of a :func:`frozen` model, whose weights stay as they are: empty when that begins."""
+    return _MEMORIES.get(model, {})
 
 
 @contextmanager
@@ -86,6 +93,7 @@ class _Asked:
 
 #: Of frozen models; None until they are asked for their loss.
 _ASKED: WeakKeyDictionary[nn.Module, _Asked | None] = WeakKeyDictionary()
+_MEMORIES: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
 
 
 def _set_modes(modes) -> None:

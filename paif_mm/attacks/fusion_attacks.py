@@ -17,7 +17,7 @@ from paif_mm.registry import ATTACKS, OBJECTIVES, build
 from paif_mm.spelling import choices
 
 from .attack import APGD, MODALITIES, AttackResult
-from .frozen import frozen, unwrap
+from .frozen import frozen, memory_of, unwrap
 from .functional import Budget, Generators, Losses, complete
 from .objectives import pixel_logits, require_annotations, require_segmentor
 from .pixel_losses import right
@@ -128,13 +128,22 @@ class HiddenInFused:
 
     def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Losses:
         found = complete(self.objective(model, inputs, data_samples, clean, training, progress))
-        with torch.no_grad():
-            before = fused_images(model, clean, clean, training)
+        before = self._before(model, clean, training)
         after = fused_images(model, inputs, clean, training)
         similar = torch.stack([image_similarity(a[None], b[None])[0] for a, b in zip(after, before, strict=True)])
         hidden = similar.detach() >= self.ssim
         loss = found.loss - self.weight * (self.ssim - similar).clamp_min(0)
         return Losses(loss, torch.where(hidden, found.harm, -torch.inf), loss.detach())
+
+    def _before(self, model, clean: Sequence[Tensor], training: bool) -> list[Tensor]:
+        """The clean pairs fused, once for all steps of an attack."""
+        memory = memory_of(model)
+        keys = [('fused', id(image), training) for image in clean]
+        if not all(key in memory for key in keys):
+            with torch.no_grad():
+                fused = fused_images(model, clean, clean, training)
+            memory.update(zip(keys, zip(clean, fused, strict=True), strict=True))  # the pair, too: its id stays its own
+        return [memory[key][1] for key in keys]
 
 
 def fused_images(model, inputs: Sequence[Tensor], clean: Sequence[Tensor], training: bool) -> list[Tensor]:

@@ -24,6 +24,7 @@ MULTIPLIERS = (1e-6, 1.0)
 DECAY = 0.9  # beta: of the mean of squared gradients, from which the metric follows
 STUCK, OFTEN, LARGEST = 0.95, 10, 1e3  # rho doubles, looked at so often, where a violation keeps so much; its limit
 HALVINGS = 12  # of the last line search
+ROOT_STEPS = 20  # of the L2 norm's proximity operator
 
 
 def alma_prox(
@@ -180,13 +181,26 @@ def prox_linf(point: Tensor, low: Tensor, high: Tensor, metric: Tensor, length: 
 def prox_l2(point: Tensor, low: Tensor, high: Tensor, metric: Tensor, length: Tensor | float) -> Tensor:
     """argmin of length ||delta||_2 + sum_i metric_i (delta_i - point_i)^2 / 2 over low <= delta <= high.
 
-    The box contains 0. Where ||delta|| = r, delta_i = clamp(metric_i point_i / (metric_i + length / r)): a fixed point
-    of r.
+    The box contains 0. Where ||delta|| = r, delta_i = clamp(metric_i point_i r / (metric_i r + length)). The norm of
+    that over r, g(r), falls with r, and r is where it is 1: 0 if g(0) <= 1, where the slopes metric_i point_i that the
+    box leaves are no longer than length. 1 / g is nearly linear, and exactly so for an even metric and no box: Newton's
+    steps on it find r, and halvings of what encloses r where they leave that.
     """
-    found, tiny = point.clamp(low, high), torch.finfo(point.dtype).tiny
-    for _ in range(20):
-        found = (point * metric / (metric + length / found.norm().clamp_min(tiny))).clamp(low, high)
-    return found
+    pull = metric * point
+    short, long = point.new_zeros(()), point.clamp(low, high).norm()  # what encloses r
+    radius = long
+    for _ in range(ROOT_STEPS):
+        damped = metric * radius + length
+        share = pull / damped
+        cut = torch.maximum(torch.minimum(share, high / radius), low / radius)  # delta / r
+        ratio = cut.norm()
+        short, long = torch.where(ratio >= 1, radius, short), torch.where(ratio >= 1, long, radius)
+        fall = (cut.square() * torch.where(cut == share, metric / damped, 1 / radius)).sum() / ratio
+        ahead = radius + (ratio - 1) * ratio / fall
+        radius = torch.where((ahead >= short) & (ahead <= long), ahead, (short + long) / 2)
+    free = torch.where(pull > 0, high > 0, low < 0)
+    found = (pull * radius / (metric * radius + length)).clamp(low, high)
+    return torch.where((pull * free).norm() > length, found, 0)
 
 
 def _penalty_slope(d: Tensor, rho: Tensor, mu: Tensor) -> Tensor:

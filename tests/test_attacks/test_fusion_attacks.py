@@ -186,6 +186,25 @@ def test_a_fused_image_stays_clean_while_the_segmentation_fails(model, batch):
     assert (lost(model, unseen.images, batch) > lost(model, unseen.clean, batch) + 0.2).all()
 
 
+def test_the_clean_pair_is_fused_once_an_attack(model, batch):
+    """Two passes of the fusion for a look: the task's and that of the fused image; one for the clean pair in all."""
+    model, passes = copy.deepcopy(model), []
+    fuser = find_fuser(model)
+    fuser.fusion.register_forward_hook(lambda *_: passes.append(1))
+    hidden = {'type': 'HiddenInFused', 'objective': {'type': 'PixelLoss'}}
+    attack = PGD(EPS, EPS / 8, 4, random_start=False, objective=hidden)
+    first = attack(model, batch)
+    assert len(passes) == 2 * 5 + 1
+    fuser.fusion = AverageFusion(0.9)  # as if trained: nothing is known of before
+    again = attack(model, batch)
+    expected = PGD(EPS, EPS / 8, 4, random_start=False, objective=hidden)(copy.deepcopy(model), batch)
+    for a, b, c in zip(again.images, expected.images, first.images, strict=True):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+    fresh = [ask(HiddenInFused(ssim=1.0), model, first.images, batch, first.clean).loss for _ in range(2)]
+    assert torch.equal(*fresh)
+
+
 def test_without_a_way_to_hide_the_pair_stays_clean(model, batch):
     strict = {'type': 'HiddenInFused', 'objective': BALANCED, 'ssim': 1.0}
     found = PGD(EPS, EPS, 2, random_start=False, objective=strict)(model, batch)

@@ -176,7 +176,42 @@ def test_proximity_operators_without_a_box_are_the_textbooks():
     assert prox_linf(point, -free, free, one, 3.0).tolist() == [[[2.0, -2.0]]], 'what is over the l1 ball of length'
     assert prox_linf(point, -free, free, one, 7.5).tolist() == [[[0.0, 0.0]]]
     torch.testing.assert_close(prox_l2(point, -free, free, one, 2.5), point / 2)
-    assert prox_l2(point, -free, free, one, 50.0).abs().max() < 1e-6
+    assert prox_l2(point, -free, free, one, 50.0).tolist() == [[[0.0, 0.0]]]
+
+
+@pytest.mark.parametrize('size', [0.0, 0.5, 1.0, 1.001, 1.05, 2.0, 100.0, 1e6])
+def test_the_l2_proximity_operator_shortens_a_point_by_the_length(size):
+    """p (1 - length / (metric ||p||)), and 0 where that is none."""
+    direction = torch.randn(3, 8, 9, generator=torch.Generator().manual_seed(0)).double()
+    direction /= direction.norm()
+    free = torch.full_like(direction, 1e12)
+    for metric in (1e-4, 1.0, 1e4):
+        found = prox_l2(size / metric * direction, -free, free, torch.full_like(direction, metric), 1.0)
+        expected = max(size - 1, 0) / metric * direction
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-12 / metric)
+
+
+@pytest.mark.parametrize('seed', range(6))
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_the_l2_proximity_operator_is_the_root_that_bisection_finds(seed, dtype):
+    """Metrics over six orders of magnitude, in boxes that cut much, with pulls just beyond the length and far."""
+    g = torch.Generator().manual_seed(seed)
+    point = torch.randn(3, 8, 9, generator=g).double()
+    metric = 10 ** (6 * torch.rand(3, 8, 9, generator=g).double() - 3)
+    low, high = (side * (torch.rand(3, 8, 9, generator=g).double() - 0.2).clamp_min(0) for side in (-1, 1))
+    pull = metric * point
+    threshold = float((pull * torch.where(pull > 0, high > 0, low < 0)).norm())
+    for share in (0.1, 0.9, 0.999, 1.001):
+        length = share * threshold
+        shortest, longest = 1e-300, 1e3
+        for _ in range(2000):
+            r = math.sqrt(shortest * longest)
+            longer = (pull * r / (metric * r + length)).clamp(low, high).norm() > r
+            shortest, longest = (r, longest) if longer else (shortest, r)
+        expected = (pull * r / (metric * r + length)).clamp(low, high) if share < 1 else torch.zeros_like(point)
+        found = prox_l2(*(x.to(dtype) for x in (point, low, high, metric)), length)
+        relative = 1e-3 if dtype == torch.float32 else 1e-6
+        assert (found - expected).norm() <= relative * expected.norm()
 
 
 class PixelModel(nn.Module):
