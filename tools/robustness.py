@@ -197,7 +197,7 @@ def adaptive_settings(args, config: Config, model) -> dict:
     Raises:
         ValueError: it does not fit the model.
     """
-    adaptive = plain_settings(config, 'adaptive')
+    adaptive = read_adaptive(plain_settings(config, 'adaptive'))
     if args.eot_samples:
         adaptive['eot_samples'] = args.eot_samples
     for text in args.bpda or []:
