@@ -19,6 +19,9 @@ def main(args: list[str] | None = None) -> None:
     if name:
         print(mmengine.dump(find(name).facts, file_format='yaml', sort_keys=False, allow_unicode=True))
         return
+    if not models():
+        print('the package holds no models yet')
+        return
     table = PrettyTable(['name', 'figures', 'MB', 'config'], align='l')
     for model in models().values():
         table.add_row([f'{SCHEME}{model.name}', figures(model), f'{size(model):.1f}', model.facts.get('Config', '')])
