@@ -78,6 +78,7 @@ def test_the_metafile_tells_where_a_model_comes_from(published):
     facts = zoo.find('whole').facts
     assert facts['Config'] == 'configs/quickstart/segformer_general_synthetic.py'
     assert facts['Metadata']['Iterations'] == 7
+    assert facts['Results'][0]['Dataset'] == 'paif_mm.MFNetDataset'
     assert facts['Metadata']['Precision'] == 'fp16'
     metrics = facts['Results'][0]['Metrics']
     assert 0 < metrics['mIoU'] < 100

@@ -19,7 +19,7 @@ from torch import Tensor
 from paif_mm import zoo
 from paif_mm.arguments import Parser
 from paif_mm.compat import load_checkpoint_file
-from paif_mm.engine.launch import model_files, read_config
+from paif_mm.engine.launch import inner_datasets, model_files, read_config
 from paif_mm.engine.runner import QuietRunner
 from paif_mm.files import file_hash, writing
 from paif_mm.mistakes import reports_mistakes
@@ -85,7 +85,7 @@ def main() -> None:
         'Results': [
             {
                 'Task': 'Object Detection' if 'bbox_head' in config.model else 'Semantic Segmentation',
-                'Dataset': args.data,
+                'Dataset': ', '.join(one.type for one in inner_datasets(config.test_dataloader.dataset)),
                 'Metrics': {**figures, **further(args.figures)},
             }
         ],

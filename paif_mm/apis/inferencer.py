@@ -101,15 +101,15 @@ class PairInferencer(BaseInferencer):
         Returns:
             dict: ``predictions``: for each pair a data sample, or a class map HxW (segmentation), or a dict of
             ``labels``, ``scores`` and ``bboxes``, or of ``pred_label``, ``pred_score`` and ``pred_class``;
-            ``fused`` and ``visualization``: images, uint8 HxWx3 (B,G,R).
+            ``fused`` and, with ``return_vis``, ``visualization``: images, uint8 HxWx3 (B,G,R).
         """
-        found = {'predictions': [], 'fused': [], 'visualization': []}
+        preds, fused, pictures = [], [], []
         for prediction in self.stream(inputs, batch_size, draw=return_vis, **kwargs):
-            sample = prediction.sample
-            found['predictions'].append(sample if return_datasamples else plain_result(sample, self._classes))
-            found['fused'].append(prediction.fused)
-            found['visualization'].append(prediction.picture)
-        return found
+            preds.append(prediction.sample)
+            fused.append(prediction.fused)
+            if return_vis:
+                pictures.append(prediction.picture)
+        return {**self.postprocess(preds, pictures, return_datasamples), 'fused': fused}
 
     @torch.no_grad()
     def stream(
@@ -148,17 +148,16 @@ class PairInferencer(BaseInferencer):
         self.failures = list(source.left_out)
         reader = PairReader(self._loader, ir_range, align)
         draw = draw or show or bool(out_dir)
-        paint = lambda fused, sample: picture_of(fused, sample, self.model.dataset_meta, opacity, pred_score_thr)  # noqa: E731
         with ResultFiles(out_dir, self.model.dataset_meta, source.fps) as files:
             bar = ProgressBar(source.total) if self.show_progress and (source.total or 0) > 1 else None
             for names, batch in self._batches(source, reader, batch_size):
                 samples = self.model.test_step(batch)
-                for name, sample, fused in zip(names, samples, self._fused(samples), strict=True):
-                    picture = paint(fused, sample) if draw else None
-                    prediction = Prediction(name, sample.cpu(), fused, picture)
+                samples, images = [sample.cpu() for sample in samples], self._fused(samples)
+                pictures = self.visualize(images, samples, opacity, pred_score_thr) if draw else [None] * len(samples)
+                for prediction in map(Prediction, names, samples, images, pictures):
                     files.add(prediction)
                     if show:
-                        cv2.imshow('paif_mm', picture)
+                        cv2.imshow('paif_mm', prediction.picture)
                         cv2.waitKey(round(wait_time * 1000))
                     if bar:
                         bar.update()
@@ -166,9 +165,16 @@ class PairInferencer(BaseInferencer):
         for line in self.failures:
             warn(line)
 
-    @property
-    def _classes(self) -> Sequence[str]:
-        return self.model.dataset_meta['classes']
+    def visualize(self, inputs, preds, opacity: float = 0.5, pred_score_thr: float = 0.3) -> list[np.ndarray]:
+        """Data samples drawn on fused images, see :func:`~.pictures.picture_of`."""
+        meta = self.model.dataset_meta
+        return [picture_of(*both, meta, opacity, pred_score_thr) for both in zip(inputs, preds, strict=True)]
+
+    def postprocess(self, preds, visualization, return_datasamples: bool = False) -> dict[str, list]:
+        """What :meth:`__call__` returns of data samples and pictures."""
+        classes = self.model.dataset_meta['classes']
+        results = preds if return_datasamples else [plain_result(sample, classes) for sample in preds]
+        return {'predictions': results, 'visualization': visualization}
 
     def _batches(self, source: Source, reader: PairReader, size: int) -> Iterator[tuple[list[str], dict]]:
         """Batches of neighbours of one size, whose names come first."""
@@ -234,9 +240,3 @@ class PairInferencer(BaseInferencer):
 
     def _init_visualizer(self, cfg) -> None:
         return None
-
-    def visualize(self, *args, **kwargs):
-        raise NotImplementedError('pictures are made by stream()')
-
-    def postprocess(self, *args, **kwargs):
-        raise NotImplementedError('results are made by stream()')

@@ -159,9 +159,21 @@ def _by_stem(folder: str) -> dict[str, str]:
 
 
 def _each(inputs: Iterable) -> Iterator[Pair]:
+    """Pairs of images, one an item. Files that do not exist are told when they are read, so that the others go on."""
+    seen = set()
     for index, item in enumerate(inputs):
-        for pair in source_of(item).pairs:
-            yield pair if isinstance(pair.visible, str) else pair._replace(name=f'{index:06d}')
+        two = (item['visible'], item['infrared']) if isinstance(item, Mapping) else item
+        halves = tuple(two) if isinstance(two, tuple) else (two, None)
+        halves = tuple(str(one) if isinstance(one, Path) else one for one in halves)
+        kinds = {type(one) for one in halves if one is not None}
+        if len(halves) != 2 or len(kinds) != 1 or not kinds <= {str, np.ndarray}:
+            raise TypeError(f'item {index} is no pair of images: (visible, infrared), two paths or two arrays')
+        if kinds == {str} and Path(halves[0]).is_dir():
+            raise TypeError(f'item {index} is a folder, {halves[0]}: give folders by themselves, not in a list')
+        name = Path(halves[0]).stem if kinds == {str} else f'{index:06d}'
+        name = f'{name}_{index:06d}' if name in seen else name  # files of one name in several folders
+        seen.add(name)
+        yield Pair(name, *halves)
 
 
 def _frames(visible: str | int, infrared: str | int) -> Source:

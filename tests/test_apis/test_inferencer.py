@@ -99,6 +99,9 @@ def test_what_can_not_be_read_is_left_out_and_named(inferencer, pairs):
     found = inferencer(pairs, batch_size=2)
     assert len(found['predictions']) == 2
     assert [line.split()[0] for line in inferencer.failures] == [str(pairs[0] / '3.png'), str(pairs[1] / '1.png')]
+    several = [tuple(folder / f'{name}.png' for folder in pairs) for name in (0, 7, 2)]
+    assert len(inferencer(several)['predictions']) == 2
+    assert 'does not exist' in inferencer.failures[0] and '7.png' in inferencer.failures[0]
     with pytest.raises(ValueError, match='1.png cannot be read'):
         inferencer((pairs[0] / '1.png', pairs[1] / '1.png'))
 

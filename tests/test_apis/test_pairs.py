@@ -95,3 +95,19 @@ def test_what_is_no_pair_is_named(folders, monkeypatch, inputs, error, words):
     (folders / 'a.mp4').write_bytes(b'no video')
     with pytest.raises(error, match=words):
         source_of(inputs)
+
+
+def test_items_of_a_list_are_pairs_of_images_with_names_of_their_own(folders):
+    again = folders / 'again'
+    again.mkdir()
+    cv2.imwrite(str(again / 'a.png'), np.zeros((4, 4, 3), np.uint8))
+    missing = ('nowhere/x.png', 'nowhere/y.png')  # told when it is read
+    pairs = [
+        (folders / 'rgb' / 'a.png', folders / 'ir' / 'a.bmp'),
+        (again / 'a.png', folders / 'ir' / 'a.bmp'),
+        missing,
+    ]
+    assert [pair.name for pair in source_of(pairs).pairs] == ['a', 'a_000001', 'x']
+    for wrong in ((folders / 'rgb', folders / 'ir'), (np.zeros((4, 4)), 'a.png'), (1, 2), ('a', 'b', 'c')):
+        with pytest.raises(TypeError, match='^item 0 is'):
+            list(source_of([wrong]).pairs)
