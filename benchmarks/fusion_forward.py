@@ -136,16 +136,15 @@ def report(title: str, runs: dict[str, Callable], args: argparse.Namespace) -> t
             peaks[name].append(memory())
     print(title)
     medians = []
-    for values in (seconds, peaks):
+    for values, unit, scale in ((seconds, 'ms', 1000), (peaks, 'MiB', 1)):
         pairs = {name: zip(values[name], values['textbook'], strict=True) for name in runs}
         # of tiny images memory may not rise at all
         ratios = {name: [a / b if b else math.nan for a, b in each] for name, each in pairs.items()}
         spreads = {name: spread(ratio) for name, ratio in ratios.items()}
         medians.append({name: median for name, (_, median, _) in spreads.items()})
         for name, numbers in spreads.items():
-            unit = 's' if values is seconds else 'MiB'
             shown = ' '.join(f'{number:.3f}' for number in numbers)
-            print(f'  {name:12} {statistics.median(values[name]):8.2f} {unit:3}  x {shown}', flush=True)
+            print(f'  {name:12} {scale * statistics.median(values[name]):8.1f} {unit:3}  x {shown}', flush=True)
     return medians[0], medians[1]
 
 

@@ -10,6 +10,12 @@ import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 REPO = Path(__file__).resolve().parent.parent
 
 
+def environment(*folders) -> dict[str, str]:
+    """Variables of a process that tests start: this checkout and further folders, then all that this one imports."""
+    path = [*map(str, (REPO, *folders)), *filter(None, [os.environ.get('PYTHONPATH')])]
+    return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(path)}
+
+
 @pytest.fixture(scope='session')
 def real_data() -> Path:
     """The folder of real pairs; the test is skipped where there is none."""

@@ -209,7 +209,7 @@ def test_the_fallback_gives_the_same_on_a_gpu():
     boxes = torch.rand(20, 4).cumsum(1) * 10
     results = []
     for device in ('cpu', 'cuda'):
-        x = logits.to(device).requires_grad_()
+        x = logits.detach().to(device).requires_grad_()  # a leaf of its own on each device
         loss = sigmoid_focal_loss(x, target.to(device), 2.0, 0.25, None, 'sum')
         loss.backward()
         kept = nms(boxes.to(device), boxes[:, 0].contiguous().to(device), 0.3)[1]

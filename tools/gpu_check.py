@@ -38,6 +38,7 @@ FOLDERS = {  # beside the logs -> the step that makes it
     'attacked': 'attacked',
 }
 SAT = 'configs/quickstart/segformer_sat_synthetic.py'
+STEPS = ('tests', 'ranks', 'fusion', 'sat', 'hds', 'aat', 'pgd', 'evaluation', 'training')
 B3 = (
     'model.backbone.embed_dims=64',
     'model.backbone.num_layers=[3,4,18,3]',
@@ -119,9 +120,18 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--data-root', help='folder of its data sets, for configs that read $PAIF_MM_DATA')
     parser.add_argument('--train-options', nargs='+', default=[], help='other settings of it, key=value')
     parser.add_argument('--attack', default='pgd5_eps4', help='by which it is tested (default: pgd5_eps4)')
+    parser.add_argument(
+        '--steps',
+        nargs='+',
+        choices=STEPS,
+        default=STEPS,
+        metavar='STEP',
+        help=f'only some of {" ".join(STEPS)} (default: all)',
+    )
     parser.add_argument('--rehearse', action='store_true', help='the same with tiny sizes, on a CPU if need be')
     args = parser.parse_args(args)
     args.minutes = args.minutes or (60 if args.rehearse else 9)
+    args.reserve = args.reserve if 'training' in args.steps else 0
     return args
 
 
@@ -144,7 +154,7 @@ def main(args: list[str] | None = None) -> int:
         raise SystemExit(f'paif_mm can not be imported: {check.results["device"]["why"]}')
     if 'CUDA' not in check.results['device']['figures'] and not args.rehearse:
         raise SystemExit('torch finds no GPU here; --rehearse runs on a CPU')
-    for step in steps(args, out):
+    for step in chosen(args, out):
         check.run(step._replace(limit=SLOWER * step.limit) if args.rehearse else step)
     print(f'\n{check.page.read_text(encoding="utf-8")}\nwritten to {check.page}')
     return int(any(result['status'] != 'passed' for result in check.results.values()))
@@ -351,6 +361,12 @@ def install(wheels: str, out: Path) -> Step:
     return Step('install', 'Wheels', [[*pip, '--target', out / 'site', *files]], 240, figures=lambda _: {})
 
 
+def chosen(args: argparse.Namespace, out: Path) -> Iterator[Step]:
+    """The steps of ``--steps``, and those that they need or lead to."""
+    needs = {'scenes': {'ranks', 'training'}, 'attacked': {'training'}}
+    return (step for step in steps(args, out) if needs.get(step.name, {step.name}) & {*args.steps})
+
+
 def steps(args: argparse.Namespace, out: Path) -> Iterator[Step]:
     """One after the other: what comes next may depend on what the one before has left."""
     tiny, scenes = args.rehearse, out / 'scenes'
@@ -369,7 +385,7 @@ def steps(args: argparse.Namespace, out: Path) -> Iterator[Step]:
     yield two_ranks(out, scenes)
     for name, title, limit, file, *words in (
         ('fusion', 'Fusion network', 110, 'fusion_forward', *threads, '--forms', *forms, '--backward', *forms),
-        ('sat', 'Adversarial training, a step', 70, 'adversarial_step', '--config', model),
+        ('sat', 'Adversarial training, a step', 100, 'adversarial_step', '--config', model, '--batch', '2'),
         ('hds', 'Search, a step', 100, 'search_step', *search, *network),
         ('aat', 'Meta-initialisation, a step', 60, 'meta_step', *network, '--inner-steps', '2'),
         ('pgd', 'PGD-5 and its passes', 40, 'attack_overhead', '--config', model),

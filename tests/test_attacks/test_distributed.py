@@ -1,12 +1,11 @@
 """One experiment on any number of processes: as many images attacked, the same ones, and the same gradient."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import REPO
+from conftest import REPO, environment
 
 #: Starts 1, 2 and 4 processes, each of which takes its part of global batches of four pairs.
 WORKER = """
@@ -93,10 +92,9 @@ def found(tmp_path_factory):
     """World size -> what each of its processes saw."""
     folder = tmp_path_factory.mktemp('worlds')
     (folder / 'worker.py').write_text(WORKER)
-    path = os.pathsep.join([str(REPO), str(REPO / 'tests')])
     done = subprocess.run(
         [sys.executable, str(folder / 'worker.py'), str(folder)],
-        env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
+        env=environment(REPO / 'tests'),
         capture_output=True,
         text=True,
         check=False,

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 
@@ -11,7 +10,7 @@ import make_synthetic as make_synthetic_tool
 import numpy as np
 import pytest
 import torch
-from conftest import REPO
+from conftest import REPO, environment
 
 from paif_mm.data import synthetic
 from paif_mm.data.synthetic import CURVE, DRAWERS, PERSON, _Canvas, make_synthetic, render_scene
@@ -184,8 +183,7 @@ def test_neither_modality_suffices():
 
 def test_the_command_makes_a_set(tmp_path):
     command = [sys.executable, 'tools/make_synthetic.py', str(tmp_path / 'set'), '--train', '2', '--val', '1']
-    environment = {**os.environ, 'PYTHONPATH': str(REPO)}
-    done = subprocess.run([*command, '--size', '40x48'], cwd=REPO, env=environment, capture_output=True, check=False)
+    done = subprocess.run([*command, '--size', '40x48'], cwd=REPO, env=environment(), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert b'2 + 1 pairs' in done.stdout
     assert len(digest(tmp_path / 'set')) == 6

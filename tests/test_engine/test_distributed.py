@@ -1,12 +1,11 @@
 """Two CPU processes: gradients are shared, N's included, and batch-norm statistics where they count."""
 
-import os
 import socket
 import subprocess
 import sys
 
 import pytest
-from conftest import REPO
+from conftest import REPO, environment
 
 WORKER = """
 import os, sys, torch
@@ -79,10 +78,9 @@ torch.distributed.destroy_process_group()
 def test_two_ranks_equal_one_rank_with_both_batches(tmp_path):
     worker = tmp_path / 'worker.py'
     worker.write_text(WORKER)
-    path = os.pathsep.join([str(REPO), str(REPO / 'tests')])
     done = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29612', str(worker)],
-        env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
+        env=environment(REPO / 'tests'),
         capture_output=True,
         text=True,
         check=False,
@@ -139,11 +137,10 @@ def test_synchronised_norms_of_two_ranks_are_those_of_the_whole_batch(tmp_path, 
         place.bind(('127.0.0.1', 0))
         port = place.getsockname()[1]
     both = {'WORLD_SIZE': '2', 'LOCAL_RANK': '0', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
-    path = os.pathsep.join([str(REPO), str(REPO / 'tests')])
     processes = [
         subprocess.Popen(
             [sys.executable, str(worker), device],
-            env={**os.environ, **both, 'RANK': str(rank), 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
+            env={**environment(REPO / 'tests'), **both, 'RANK': str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import REPO
+from conftest import environment
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 from trainings import files, train
@@ -185,7 +185,7 @@ with listening():
 def test_all_processes_stop_at_the_iteration_in_which_one_is_told():
     def start(rank):
         env = {'RANK': str(rank), 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '29617'}
-        env = {**os.environ, **env, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'}
+        env = {**environment(), **env}
         return subprocess.Popen(
             [sys.executable, '-W', 'ignore', '-c', RANK], env=env, stdout=subprocess.PIPE, text=True
         )

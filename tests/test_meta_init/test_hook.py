@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import REPO
+from conftest import REPO, environment
 from helpers import build_model, tiny_segformer
 from test_meta_init.banks import noise_bank
 
@@ -354,11 +354,10 @@ torch.distributed.destroy_process_group()
 def test_theta_prime_is_identical_on_two_ranks_and_made_of_both(bank, tmp_path):
     worker = tmp_path / 'worker.py'
     worker.write_text(WORKER)
-    path = os.pathsep.join([str(REPO), str(REPO / 'tests')])
     launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29615']
     done = subprocess.run(
         [*launch, str(worker), str(bank.folder), str(tmp_path)],
-        env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
+        env=environment(REPO / 'tests'),
         capture_output=True,
         text=True,
         check=False,

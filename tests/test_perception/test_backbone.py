@@ -1,12 +1,11 @@
 """The fusion network inside the backbone: the same model in another form."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import REPO
+from conftest import REPO, environment
 from helpers import backbone_form, box_batch, build_model, deterministic, pair_batch, tiny_fcos, tiny_segformer
 
 from paif_mm.attacks import PGD
@@ -135,7 +134,7 @@ def test_two_processes_that_share_out_the_weights_have_the_gradients_of_one(tmp_
     worker.write_text(WORKER)
     done = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29616', str(worker)],
-        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(REPO), str(REPO / 'tests')]), 'OMP_NUM_THREADS': '1'},
+        env=environment(REPO / 'tests'),
         capture_output=True,
         text=True,
         check=False,

@@ -4,13 +4,12 @@ Synchronised batch norms exchange their statistics by CUDA kernels. Here ``tests
 ``SyncBatchNorm.forward`` believe that a CPU is a GPU, and does the kernels' mathematics over gloo.
 """
 
-import os
 import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import REPO
+from conftest import REPO, environment
 
 WORKER = """
 import sys, torch
@@ -57,10 +56,9 @@ torch.save({'alphas': runner.train_loop.record, 'state': runner.train_loop.model
 
 def search(worker, folder, bilevel: str, norms: str, launcher: str) -> None:
     start = ['-m', 'torch.distributed.run', '--nproc_per_node=2', '--standalone'] if launcher != 'none' else []
-    path = os.pathsep.join([str(REPO), str(REPO / 'tests')])
     done = subprocess.run(
         [sys.executable, *start, str(worker), str(folder), bilevel, norms, launcher],
-        env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
+        env=environment(REPO / 'tests'),
         capture_output=True,
         text=True,
         check=False,

@@ -1,14 +1,13 @@
 """The tools as users type them, and a config that they run in seconds."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 
 import torch
-from conftest import REPO
+from conftest import REPO, environment
 
 CONFIG = """
 _base_ = '{repo}/configs/quickstart/segformer_{kind}_synthetic.py'
@@ -46,10 +45,6 @@ def run(tool: str, *args, check: bool = True) -> subprocess.CompletedProcess:
 def launch(script: list[str], env: dict) -> None:
     done = subprocess.run(script, cwd=REPO, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-
-
-def environment() -> dict:
-    return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(REPO)}
 
 
 def config_file(folder, data, kind='sat', iters=6):

@@ -1,6 +1,5 @@
 """A stock mmseg config becomes a fused one, in a project with its own tools/train.py."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import mmcv
 import mmseg
 import pytest
 import torch
-from conftest import REPO
+from conftest import REPO, environment
 from mmengine.config import Config
 from mmengine.utils import digit_version, is_installed
 
@@ -40,7 +39,7 @@ def run(project: Path, tool: str, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, '-W', 'ignore', f'tools/{tool}', 'fused.py', *arguments],
         cwd=project,
-        env={**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

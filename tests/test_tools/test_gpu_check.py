@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import gpu_check
 import pytest
-from conftest import REPO
+from conftest import REPO, environment
 from gpu_check import Check, FailedError, Step
 
 
@@ -138,7 +139,7 @@ def steps(args, out):
     yield gpu_check.Step('first', 'First', [[sys.executable, '-c', 'print(\\'{{"a": 1}}\\')']], 30)
     yield gpu_check.Step('second', 'Second', [[sys.executable, '-c', 'import os, time; '
         'open("{tmp_path / 'pid'}", "w").write(str(os.getpid())); time.sleep(60)']], 50)
-gpu_check.steps = steps
+gpu_check.chosen = steps
 gpu_check.DEVICE = 'print(\\'{{"device": "none"}}\\')'
 sys.exit(gpu_check.main(['--out', {str(tmp_path)!r}, '--rehearse']))
 """
@@ -218,7 +219,7 @@ write('attacked/old.py', '')
 """
     command = ['--out', str(tmp_path), '--rehearse', '--minutes', '2', '--reserve', '1']
     monkeypatch.setattr(gpu_check, 'FOR_TEST', 1)
-    monkeypatch.setattr(gpu_check, 'steps', steps_of(works))
+    monkeypatch.setattr(gpu_check, 'chosen', steps_of(works))
     assert gpu_check.main(command) == 0
     steps, _ = saved(tmp_path)
     assert steps['training']['figures'] == {'checkpoint': 'iter_7.pth', 'loss': 2.5, 'of iteration': 7}
@@ -226,7 +227,7 @@ write('attacked/old.py', '')
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine.log').write_text('not of a check')
 
-    monkeypatch.setattr(gpu_check, 'steps', steps_of('pass'))
+    monkeypatch.setattr(gpu_check, 'chosen', steps_of('pass'))
     assert gpu_check.main(command) == 1
     steps, page = saved(tmp_path)
     assert (steps['training']['status'], steps['training']['why']) == ('failed', 'it wrote no checkpoint')
@@ -401,6 +402,29 @@ def test_the_training_is_the_one_asked_for_and_tested_as_far_as_it_came(tmp_path
     assert next(steps, None) is None
 
 
+@pytest.mark.parametrize(
+    ('words', 'names', 'reserve'),
+    [
+        (['tests', 'pgd'], ['tests', 'pgd'], 0),
+        (['ranks'], ['scenes', 'ranks'], 0),
+        (['training', 'hds'], ['scenes', 'hds', 'training', 'attacked'], 100),
+    ],
+)
+def test_some_steps_alone(tmp_path, words, names, reserve):
+    args = gpu_check.parse_args(['--steps', *words])
+    (tmp_path / 'training').mkdir()
+    (tmp_path / 'training' / 'last_checkpoint').write_text('iter_1.pth')
+    assert [step.name for step in gpu_check.chosen(args, tmp_path)] == names
+    assert args.reserve == reserve
+
+
+def test_processes_of_tests_see_the_wheels_too(monkeypatch):
+    monkeypatch.setenv('PYTHONPATH', 'site')
+    assert environment('more')['PYTHONPATH'].split(os.pathsep) == [str(REPO), 'more', 'site']
+    own = [path for path in (REPO / 'tests').rglob('*.py') if "'PYTHONPATH'" in path.read_text()]
+    assert {path.name for path in own} == {'conftest.py', Path(__file__).name}
+
+
 def test_without_a_checkpoint_nothing_is_tested(tmp_path):
     (training,) = gpu_check.training(gpu_check.parse_args([]), tmp_path, tmp_path)
     with pytest.raises(FailedError, match='it wrote no checkpoint'):
@@ -421,7 +445,7 @@ def test_a_training_without_a_finite_loss_has_failed(tmp_path, text):
 @pytest.mark.slow
 def test_the_rehearsal_passes(tmp_path):
     command = ['bash', str(REPO / 'tools' / 'gpu_check.sh'), '--rehearse', '--out', str(tmp_path), '--minutes', '60']
-    env = {**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(REPO)}
+    env = {**environment(), 'PYTHON': sys.executable}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     steps, page = saved(tmp_path)
     assert {name: step['why'] for name, step in steps.items() if step['status'] != 'passed'} == {}

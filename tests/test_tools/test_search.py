@@ -132,9 +132,8 @@ def test_two_processes_search_the_same_architecture(searched, tmp_path):
     text = config.read_text().replace('paif_mm.ArchitectureHook', 'SameOnAllRanks')
     compared.write_text(text + "custom_imports = dict(imports=['paif_mm', 'same_on_all_ranks'])\n")
     script = [str(REPO / 'tools' / 'dist_train.sh'), str(compared), '2', '--work-dir', str(tmp_path)]
-    path = os.pathsep.join([str(REPO), str(tmp_path)])
     bin_path = f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'
-    launch(script, {**environment(), 'PORT': '29613', 'PATH': bin_path, 'PYTHONPATH': path, 'REPORT': str(tmp_path)})
+    launch(script, {**environment(tmp_path), 'PORT': '29613', 'PATH': bin_path, 'REPORT': str(tmp_path)})
     single, double = alphas(weights(work_dir, 6)), alphas(weights(tmp_path, 6))
     assert all(not torch.equal(single[key], double[key]) for key in single), 'two ranks see other batches'
     assert (tmp_path / 'same').read_text() == '2 ranks, 7 times'
