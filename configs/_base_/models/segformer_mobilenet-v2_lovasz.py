@@ -1,0 +1,8 @@
+# As segformer_mobilenet-v2.py, trained by the cross-entropy of pixels and by the Lovasz surrogate of IoU (Berman et al.,
+# CVPR 2018), in which rare classes count. Weights of classes: _base_.model.decode_head.loss_decode[0].class_weight = [...]
+_base_ = './segformer_mobilenet-v2.py'
+
+_base_.model.decode_head.loss_decode = [
+    _base_.model.decode_head.loss_decode,
+    dict(type='LovaszLoss', reduction='none', loss_weight=0.5),
+]
