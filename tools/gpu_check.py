@@ -388,10 +388,10 @@ def steps(args: argparse.Namespace, out: Path) -> Iterator[Step]:
         ('sat', 'Adversarial training, a step', 100, 'adversarial_step', '--config', model, '--batch', '2'),
         ('hds', 'Search, a step', 100, 'search_step', *search, *network),
         ('aat', 'Meta-initialisation, a step', 60, 'meta_step', *network, '--inner-steps', '2'),
-        ('pgd', 'PGD-5 and its passes', 40, 'attack_overhead', '--config', model),
+        ('pgd', 'PGD-5 and its passes', 60, 'attack_overhead', '--config', model),
     ):
         yield benchmark(name, title, limit, file, *words, *size, *repeats)
-    yield benchmark('evaluation', 'Evaluation in batches', 80, 'batch_sizes', '--model', model, *size, *batches, *few)
+    yield benchmark('evaluation', 'Evaluation in batches', 100, 'batch_sizes', '--model', model, *size, *batches, *few)
     yield from training(args, out, scenes)
 
 
