@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPO
+from helpers import without_downloads
 from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS, init_default_scope
 
@@ -27,6 +28,7 @@ def test_models_and_hooks_build(path):
     if '_retrain' in path.stem:  # what its search will have written
         assert config.model.data_preprocessor.fusion.genotype == searched_by(path)
         config.model.data_preprocessor.fusion.genotype = 'paif'
+    without_downloads(config)
     init_default_scope(config.default_scope)
     model = MODELS.build(config.model)
     if config.default_scope == 'mmseg':

@@ -4,7 +4,12 @@ from mmengine.config import Config
 
 SCALE, CROP = (96, 64), (48, 64)  # (width, height) and (height, width), as the transforms write them
 WIDTH = 64  # of heads and necks: two channels for each of 32 groups, so that maps of one pixel can be normalised
-STAGES = {'MixVisionTransformer': [8, 16, 40, 64], 'ConvNeXt': [8, 16, 24, 32]}
+STAGES = {
+    'MixVisionTransformer': [8, 16, 40, 64],
+    'ConvNeXt': [8, 16, 24, 32],
+    'MobileNetV2': {1: 8, 2: 8, 4: 24, 6: 80},  # of a quarter of its width
+    'TIMMBackbone': [24, 40, 112, 320],  # of EfficientNet-Lite0, which has no other width
+}
 
 
 def shrink(config: Config) -> Config:
@@ -39,17 +44,23 @@ def _model(model: dict) -> None:
         backbone.update(embed_dims=8, num_layers=[1, 1, 1, 1])
     elif kind == 'ConvNeXt':
         backbone.arch = {'depths': [1, 1, 1, 1], 'channels': STAGES[kind]}
-    else:
+    elif kind == 'MobileNetV2':
+        backbone.widen_factor = 0.25
+    elif kind != 'TIMMBackbone':
         backbone.update(depth=18, base_channels=8)
         if backbone.get('stem_channels') or kind == 'ResNetV1c':
             backbone.stem_channels = 8
     stages = STAGES.get(kind, [8, 16, 32, 64])
+    if isinstance(stages, dict):
+        stages = [stages[index] for index in backbone.out_indices]
     if 'decode_head' in model:
         model.decode_head.update(in_channels=stages, channels=16)
     if 'head' in model:
         model.head.in_channels = stages[-1]
     if model.get('neck', {}).get('type') == 'FPN':
         model.neck.update(in_channels=stages[: len(model.neck.in_channels)], out_channels=WIDTH)
+        if 'decode_head' in model:
+            model.decode_head.in_channels = [WIDTH] * len(stages)
     for head in ('bbox_head', 'rpn_head'):
         if head in model:
             model[head].update(in_channels=WIDTH, feat_channels=WIDTH)

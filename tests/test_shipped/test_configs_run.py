@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPO
+from helpers import without_downloads
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS, init_default_scope
@@ -92,6 +93,7 @@ def train_and_test(path: Path) -> Config:
     config = Config.fromfile(path)
     check_views(config)
     shrink(config)
+    without_downloads(config)
     config.work_dir, config.launcher = f'work_dirs/{path.parent.name}/{path.stem}', 'none'
     provide(config)
     runner = QuietRunner.from_cfg(config)
@@ -112,7 +114,7 @@ def train_and_test(path: Path) -> Config:
     if alphas:
         assert moved & alphas, 'the architecture step moved the alphas'
         assert (Path(config.work_dir) / 'genotype.json').is_file()
-    if any('AATMetaInitHook' in hook.type for hook in config.custom_hooks):
+    if any('AATMetaInitHook' in hook.type for hook in config.get('custom_hooks', [])):
         found = torch.load(Path(config.work_dir) / 'theta_prime.pth', weights_only=True)['state_dict']
         assert fused(start)
         assert all(torch.equal(start[name], found[own]) for name, own in fused(start).items())
