@@ -14,7 +14,7 @@ from mmengine.runner import CheckpointLoader
 from test_tools.commands import run
 
 from paif_mm import zoo
-from paif_mm.engine.launch import ConfigError, model_files
+from paif_mm.engine.launch import ConfigError, model_files, read_config
 from paif_mm.files import file_hash
 
 CONFIG = REPO / 'configs' / 'quickstart' / 'segformer_general_synthetic.py'
@@ -106,6 +106,33 @@ def test_every_shipped_model_is_whole():
         assert file_hash(model.weights) == model.sha256
         assert model.config is None or model.config.is_file()
     assert sum(model.weights.stat().st_size for model in SHIPPED.values()) <= publish_model.LARGEST_ZOO
+
+
+@pytest.mark.parametrize('name', SHIPPED)
+def test_a_shipped_model_answers_as_when_it_was_published(name):
+    config, part = trained_by(name)
+    expected = SHIPPED[name].facts['Checks']['A made-up pair']
+    found = publish_model.answer(config, f'paif_mm://{name}', part)
+    assert found.keys() == expected.keys()
+    for kind, values in found.items():
+        assert values == pytest.approx(expected[kind], abs=0.3), kind
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize('name', [name for name, model in SHIPPED.items() if model.config])
+def test_a_shipped_model_reaches_its_figures(name, real_data, monkeypatch):
+    monkeypatch.setenv('PAIF_MM_DATA', str(real_data))
+    config, _ = trained_by(name)
+    state = CheckpointLoader.load_checkpoint(f'paif_mm://{name}', 'cpu')['state_dict']
+    (found,) = publish_model.tested(config, [state], publish_model.HANDFUL)
+    assert found == pytest.approx(SHIPPED[name].facts['Checks']['Eight pairs of the test set'], abs=0.3)
+
+
+def trained_by(name: str) -> tuple[Config, str]:
+    """The config of a model or of the model that it is a part of, and which part that is."""
+    facts = SHIPPED[name].facts
+    path, _, part = facts['Metadata'].get('Part of', facts.get('Config')).partition(', ')
+    return read_config(str(zoo.ROOT / path)), part
 
 
 def test_the_models_are_listed():

@@ -6,27 +6,34 @@ and writes weights and metafile into ``paif_mm/zoo``; ``--figures`` adds those o
 weights below that name are kept: a fusion network by itself, whose figures are those of the whole model.
 """
 
+import copy
 import json
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import mmengine
+import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor
 
 from paif_mm import zoo
+from paif_mm.apis import FusionInferencer, PairInferencer
 from paif_mm.arguments import Parser
 from paif_mm.compat import load_checkpoint_file
+from paif_mm.data.synthetic import render_scene
 from paif_mm.engine.launch import inner_datasets, model_files, read_config
 from paif_mm.engine.runner import QuietRunner
 from paif_mm.files import file_hash, writing
 from paif_mm.mistakes import reports_mistakes
+from paif_mm.robustness.evaluate import evenly
 from paif_mm.weights import load_weights, state_of
 
 LARGEST_CHANGE = 0.1  # of a figure by half precision
 LARGEST_ZOO = 16e6  # bytes of all weights
+HANDFUL = 8  # pairs of the test set, on which a test of the zoo repeats the figures
 
 
 def parse_args(args: list[str] | None = None):
@@ -60,6 +67,7 @@ def main() -> None:
     figures, state = (half, halved(state)) if keep else (single, state)
     print(f'half precision changes a figure by at most {change:.3f}: {"kept" if keep else "not kept"}')
 
+    (few,) = tested(config, [state], HANDFUL)
     state = part_of(state, args.part)
     meta = {key: checkpoint['meta'][key] for key in ('dataset_meta',) if key in checkpoint.get('meta', {})}
     out = Path(args.out)
@@ -89,6 +97,7 @@ def main() -> None:
                 'Metrics': {**figures, **further(args.figures)},
             }
         ],
+        'Checks': {'Eight pairs of the test set': few, 'A made-up pair': answer(config, str(weights), args.part)},
         'Weights': f'{zoo.SCHEME}{args.name}',
     }
     facts['Metadata'] = {key: value for key, value in facts['Metadata'].items() if value is not None}
@@ -104,10 +113,19 @@ def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.half() if value.dtype == torch.float32 else value for name, value in state.items()}
 
 
-def tested(config: Config, states: list[dict[str, Tensor]]) -> list[dict[str, float]]:
-    """Figures of the config's test with each of several weights, those of single classes aside."""
+def tested(config: Config, states: list[dict[str, Tensor]], limit: int | None = None) -> list[dict[str, float]]:
+    """Figures of the config's test with each of several weights, but for those of single classes.
+
+    ``limit``: on so many pairs, evenly spaced. Default: on all.
+    """
     with TemporaryDirectory() as folder:
+        config = copy.deepcopy(config)
+        if limit:
+            init_default_scope(config.default_scope)
+            count = len(DATASETS.build(config.test_dataloader.dataset))
+            config.test_dataloader.dataset.indices = evenly(count, limit)
         config.update(work_dir=folder, launcher='none', load_from=None, resume=False)
+        config.visualizer.vis_backends = []  # one visualizer serves all runners, and would write where the first did
         runner = QuietRunner.from_cfg(config)
         found = []
         for state in states:
@@ -115,6 +133,26 @@ def tested(config: Config, states: list[dict[str, Tensor]]) -> list[dict[str, fl
             metrics = runner.test()
             found.append({name: round(float(value), 2) for name, value in metrics.items() if counts(name)})
     return found
+
+
+def answer(config: Config, weights: str, part: str = '') -> dict[str, list[float]]:
+    """A model on a made-up pair: mean and spread of the fused image; mean probabilities or best scores in percent."""
+    scene, _, _ = render_scene(np.random.default_rng(0), (240, 320), night=False)
+    pair = np.ascontiguousarray(scene[..., :3]), np.ascontiguousarray(scene[..., 3])
+    if part:
+        (image,) = FusionInferencer(config.model.data_preprocessor.fusion, weights, 'cpu')(pair, colour=False)
+        return {'fused': rounded(image.mean(), image.std())}
+    found = PairInferencer(config, weights, 'cpu', show_progress=False)(pair, return_datasamples=True)
+    (sample,), (image,) = found['predictions'], found['fused']
+    if 'seg_logits' in sample:
+        says = sample.seg_logits.data.softmax(0).mean((1, 2))
+    else:
+        says = sample.pred_instances.scores[:5]
+    return {'fused': rounded(image.mean(), image.std()), 'predicted': rounded(*100 * says)}
+
+
+def rounded(*values: float) -> list[float]:
+    return [round(float(value), 2) for value in values]
 
 
 def counts(figure: str) -> bool:
