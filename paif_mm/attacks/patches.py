@@ -22,6 +22,7 @@ from .bank import read_pair
 from .bpda import read_bpda, substituted
 from .frozen import frozen, unwrap
 from .functional import Budget, Generators, accumulate, check_samples, complete, drawn_integers, per_image
+from .objectives import check_model
 
 PARTS = {'both': slice(0, 4), 'ir': INFRARED, 'vis': VISIBLE}
 SCALES = (0.2, 0.35)  # sides of a patch, as shares of the image's shorter side
@@ -245,6 +246,7 @@ class _Slopes:
 
     def __init__(self, model, objective: dict | None, eot_samples: int, bpda: dict | None):
         self.model, self.objective = unwrap(model), build(OBJECTIVES, objective or {'type': 'TaskLoss'})
+        check_model(self.objective, self.model)
         self.eot_samples, self.bpda = check_samples(eot_samples), read_bpda(bpda)
         self.device = next(self.model.parameters()).device
         self.draws = OwnDraws(self.device)

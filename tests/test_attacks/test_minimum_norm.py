@@ -9,7 +9,8 @@ from test_robustness.benches import Scenes, trained
 from torch import nn
 
 from paif_mm.attacks import APGD, ALMAProx, PixelLoss
-from paif_mm.attacks.minimum_norm import alma_prox, prox_l2, prox_linf
+from paif_mm.attacks.alma_prox import alma_prox
+from paif_mm.attacks.proximity import prox_l2, prox_linf
 
 KINDS, SIZE = 2, (12, 14)
 
