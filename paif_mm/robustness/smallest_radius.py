@@ -64,8 +64,9 @@ def smallest_radii(cases: Sequence[Case], records: Records, images: list[str], s
     """What the minimum-norm attacks found, a dict for each.
 
     Returns:
-        ``key``, ``attack``, ``norm``, ``threat``, ``share``; ``radius``, of each image in [0, 1] units (of L2: the length of the
-        whole change), None where the attack did not make that share of the pixels wrong; ``accuracy``, of what it left.
+        ``key``, ``attack``, ``norm``, ``threat``, ``share``; ``radius``, of each image in [0, 1] units (of L2: the
+        length of the whole change), None where the attack did not make that share of the pixels wrong; ``accuracy``,
+        of what it left.
     """
     found = []
     for case in cases:
@@ -143,9 +144,8 @@ def check_against_suite(
 
 def set_apart(one: Mapping) -> str:
     """What sets a search apart from ALMA prox on both modalities."""
-    return ''.join(
-        f', {what}' for what, usual in ((one['threat'], 'both'), (one['attack'], 'ALMAProx')) if what != usual
-    )
+    usual = {'threat': 'both', 'attack': 'ALMAProx'}
+    return ''.join(f', {one[key]}' for key, value in usual.items() if one[key] != value)
 
 
 def _named(norm: str, eps: float, threat: str) -> str:
