@@ -161,6 +161,13 @@ def test_the_baselines_find_upper_limits_and_none_less_than_alma_prox(norm):
     assert radii['alma'] < 1.01 * min(radii.values())
 
 
+def test_in_l2_pdpgd_is_nearer_where_half_of_the_pixels_is_enough():
+    """ALMA prox masks out the hardest pixels step by step, PDPGD from the start."""
+    linear = Linear(count=1)
+    norms = {name: SEARCHES[name][0](linear.margins, linear.images, 0.5, 80, 'l2')[1] for name in ('alma', 'pdpgd')}
+    assert linear.least('l2', 0.5)[0] < norms['pdpgd'] < norms['alma']
+
+
 @pytest.mark.parametrize(('name', 'norm'), EVERY)
 def test_what_is_wrong_already_needs_nothing(linear, name, norm):
     flipped = lambda images: [-margins for margins in linear.margins(images)]  # noqa: E731
