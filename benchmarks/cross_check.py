@@ -36,12 +36,14 @@ def main() -> None:
     parser.add_argument('--steps', type=int, default=20)
     parser.add_argument('--eps', type=fraction, default=4 / 255)
     parser.add_argument('--seed', type=int, default=0, help='of the random starts')
+    parser.add_argument('--attacks', nargs='+', help='names of the first column (default: all)')
     args = parser.parse_args()
     model, config = load_model(args.config, args.checkpoint)
     model.requires_grad_(False)
     dataset = DATASETS.build(config.test_dataloader.dataset)
     places = evenly(len(dataset), args.limit)
     pairs = attacks(args, Bench(model, dataset, places).class_weight())
+    pairs = {name: pairs[name] for name in args.attacks or pairs}
     rows = {name: {whose: [] for whose in forms} for name, forms in pairs.items()}
     rows = {'clean': {'model': []}, **rows}
     for place in places:
