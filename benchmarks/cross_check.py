@@ -1,7 +1,8 @@
-"""Ours against torchattacks' on a trained segmentor: ``python benchmarks/cross_check.py CONFIG CHECKPOINT``.
+"""Ours against published attacks on a trained segmentor: ``python benchmarks/cross_check.py CONFIG CHECKPOINT``.
 
 Attacks the same images one by one at equal steps, step sizes and numbers of restarts, and measures both results with
-one function that knows neither. Ends with one JSON line.
+one function that knows neither. Theirs: torchattacks, cospgd, and SEA by its paper (``benchmarks/sea.py``). Ends with
+one JSON line.
 """
 
 import argparse
@@ -12,15 +13,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import torchattacks
+from cospgd import functions as cospgd
 from mmengine.registry import DATASETS
 from prettytable import PrettyTable
+from sea import LOSSES, sea, sea_loss
 from torch import nn
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 from paif_mm.arguments import fraction
 from paif_mm.attacks import APGD, PGD
 from paif_mm.engine.launch import load_model
-from paif_mm.robustness.evaluate import evenly
+from paif_mm.robustness.evaluate import Bench, evenly
 
 IGNORED = 255
 
@@ -33,13 +36,15 @@ def main() -> None:
     parser.add_argument('--steps', type=int, default=20)
     parser.add_argument('--eps', type=fraction, default=4 / 255)
     parser.add_argument('--seed', type=int, default=0, help='of the random starts')
+    parser.add_argument('--attacks', nargs='+', help='names of the first column (default: all)')
     args = parser.parse_args()
     model, config = load_model(args.config, args.checkpoint)
     model.requires_grad_(False)
     dataset = DATASETS.build(config.test_dataloader.dataset)
     places = evenly(len(dataset), args.limit)
-    pairs = attacks(args)
-    rows = {name: {'theirs': [], 'ours': []} for name in pairs}
+    pairs = attacks(args, Bench(model, dataset, places).class_weight())
+    pairs = {name: pairs[name] for name in args.attacks or pairs}
+    rows = {name: {whose: [] for whose in forms} for name, forms in pairs.items()}
     rows = {'clean': {'model': []}, **rows}
     for place in places:
         item = dataset[place]
@@ -102,10 +107,9 @@ class AsClassifier(nn.Module):
         return torch.stack([torch.zeros_like(second), second])[None]
 
 
-def attacks(args) -> dict[str, dict]:
-    """Name -> whose -> function of (segmentor, image, data item)."""
+def attacks(args, class_weight: list[float]) -> dict[str, dict]:
+    """Name -> whose -> function of (segmentor, image, data item); the weights are those of SEA's balanced loss."""
     eps, step, steps = args.eps, args.eps / 4, args.steps
-    objective = {'type': 'PixelLoss', 'name': 'cross_entropy'}
 
     def pgd(segmentor, image, item):
         return torchattacks.PGD(segmentor, eps, step, steps)(image, segmentor.labels)
@@ -117,6 +121,39 @@ def attacks(args) -> dict[str, dict]:
         attack = torchattacks.APGD(AsClassifier(segmentor).eval(), eps=eps, steps=steps)
         return attack.perturb(image, segmentor.labels.new_zeros(1), best_loss=True)[1]
 
+    def scaled(scale):
+        """Steps of cospgd's own making, from the image itself."""
+
+        def attacked(segmentor, image, item):
+            points = image.clone()
+            for step_count in range(steps):
+                points.requires_grad_()
+                logits = segmentor(points)
+                losses = F.cross_entropy(logits, segmentor.labels, reduction='none')
+                losses = scale(logits, segmentor.labels.clamp_min(0), losses, step_count)
+                (gradient,) = torch.autograd.grad(losses.sum(), points)
+                points = cospgd.step_inf(points, eps, gradient, image, step, targeted=False)
+            return points
+
+        return attacked
+
+    def by_paper(name):
+        def attacked(segmentor, image, item):
+            label, weights = segmentor.labels[0], torch.tensor(class_weight, device=image.device)
+            start = 255 * image[0] + 2 * 255 * eps * torch.empty_like(image[0]).uniform_(-1, 1)
+            found = sea(
+                lambda x: segmentor(x[None] / 255)[0],
+                255 * image[0],
+                label,
+                255 * eps,
+                steps,
+                lambda logits: sea_loss(name, logits, label, weights),
+                start,
+            )
+            return found[None] / 255
+
+        return attacked
+
     def ours(attack):
         def attacked(segmentor, image, item):
             batch = {'inputs': [item['inputs']], 'data_samples': [item['data_samples']]}
@@ -124,12 +161,30 @@ def attacks(args) -> dict[str, dict]:
 
         return attacked
 
-    last = {'keep': 'last', 'objective': objective}
-    return {
-        'PGD': {'theirs': pgd, 'ours': ours(PGD(eps, step, steps, **last))},
-        'MI-FGSM': {'theirs': mifgsm, 'ours': ours(PGD(eps, step, steps, random_start=False, momentum=1.0, **last))},
-        'APGD': {'theirs': apgd, 'ours': ours(APGD(eps, steps, objective=objective))},
+    def of(loss, **more):
+        return {'type': 'PixelLoss', 'name': loss, **more}
+
+    def descent(loss, **settings):
+        return ours(PGD(eps, step, steps, keep='last', objective=of(loss), **settings))
+
+    pairs = {
+        'PGD': {'torchattacks': pgd, 'ours': descent('cross_entropy')},
+        'MI-FGSM': {'torchattacks': mifgsm, 'ours': descent('cross_entropy', random_start=False, momentum=1.0)},
+        'APGD': {'torchattacks': apgd, 'ours': ours(APGD(eps, steps, objective=of('cross_entropy')))},
+        'SegPGD': {
+            'cospgd': scaled(lambda z, y, losses, t: cospgd.segpgd_scale(z, y, losses, t, steps)),
+            'ours': descent('segpgd', random_start=False),
+        },
+        'CosPGD': {
+            'cospgd': scaled(lambda z, y, losses, t: cospgd.cospgd_scale(z, y, losses, num_classes=z.size(1))),
+            'ours': descent('cospgd', random_start=False),
+        },
     }
+    for name in LOSSES:
+        weights = {'class_weight': class_weight} if name == 'balanced_cross_entropy' else {}
+        mine = ours(APGD(eps, steps, large_radii=True, objective=of(name, **weights)))
+        pairs[f'SEA, {name}'] = {'by the paper': by_paper(name), 'ours': mine}
+    return pairs
 
 
 def table(means: dict) -> str:

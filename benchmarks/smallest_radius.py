@@ -1,8 +1,8 @@
-"""ALMA prox against its published implementation: ``python benchmarks/smallest_radius.py CONFIG CHECKPOINT``.
+"""Minimum-norm attacks against published ones: ``python benchmarks/smallest_radius.py CONFIG CHECKPOINT``.
 
 Looks for the least L-inf change that makes 90 and 99 % of the pixels of a trained segmentor's test images wrong, by our
-ALMA prox and by ALMA prox, PDPGD and DAG of the authors' library (``pip install adv-lib``), in equally many steps. A
-result counts where so many pixels are wrong when the model is asked again. Ends with one JSON line.
+ALMA prox, PDPGD and DAG and by those of the authors' library (``pip install adv-lib``), in equally many steps. A result
+counts where so many pixels are wrong when the model is asked again. Ends with one JSON line.
 """
 
 import argparse
@@ -16,12 +16,13 @@ from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 import paif_mm  # noqa: F401
-from paif_mm.attacks import ALMAProx, PixelLoss, frozen
+from paif_mm.attacks import DAG, PDPGD, ALMAProx, Attack, PixelLoss, frozen
 from paif_mm.attacks.objectives import pixel_logits
 from paif_mm.engine.launch import load_model
 from paif_mm.robustness.evaluate import Bench, evenly
 
 SHARES = (0.9, 0.99)
+GAMMA = 0.5 / 255  # length of DAG's steps, the paper's
 
 
 class Segmentor(nn.Module):
@@ -56,10 +57,10 @@ def main() -> None:
         label = batch['data_samples'][0].gt_sem_seg.data
         asked = {'masks': label < bench.classes, 'labels': torch.where(label < bench.classes, label, 0)}
         for share in SHARES:
-            for name, attack in attacks(published, args.steps).items():
+            for name, attack in attacks(published, share, args.steps).items():
                 start = clock()
                 with frozen(bench.model):
-                    images = attack(bench.model, batch, segmentor, clean, share, asked)
+                    images = attack(bench.model, batch, segmentor, clean, asked)
                 seconds[name] = seconds.get(name, 0.0) + clock() - start
                 found.setdefault((share, name), []).append(radius(bench.model, batch, images.detach(), clean, share))
     print(f'{args.steps} steps on {len(bench.images)} images, {bench.device}; radii /255')
@@ -70,22 +71,25 @@ def main() -> None:
     print(json.dumps({'radii': rows, 'seconds': {name: round(value, 1) for name, value in seconds.items()}}))
 
 
-def attacks(published, steps: int) -> dict:
-    """Name -> (model, batch, segmentor, clean, share, labels and masks) -> images in [0, 1]."""
+def attacks(published, share: float, steps: int) -> dict:
+    """Name -> function of (model, batch, segmentor, clean, labels and masks) to images in [0, 1]."""
 
-    def ours(model, batch, segmentor, clean, share, asked):
-        return torch.stack(ALMAProx(share, steps=steps)(model, batch).images) / 255
+    def ours(attack: Attack):
+        return lambda model, batch, segmentor, clean, asked: torch.stack(attack(model, batch).images) / 255
 
     def theirs(function, **settings):
-        return lambda model, batch, segmentor, clean, share, asked: function(
+        return lambda model, batch, segmentor, clean, asked: function(
             segmentor, clean, adv_threshold=share, **asked, **settings
         )
 
+    linf = float('inf')
     return {
-        'ours': ours,
-        'ALMA prox': theirs(published.alma_prox, num_steps=steps),
-        'PDPGD': theirs(published.pdpgd, num_steps=steps, norm=float('inf')),
-        'DAG': theirs(published.dag, max_iter=steps, p=float('inf')),
+        'ALMA prox, here': ours(ALMAProx(share, steps=steps)),
+        'PDPGD, here': ours(PDPGD(share, steps=steps)),
+        'DAG, here': ours(DAG(share, steps=steps, step_size=GAMMA)),
+        'ALMA prox, adv-lib': theirs(published.alma_prox, num_steps=steps),
+        'PDPGD, adv-lib': theirs(published.pdpgd, num_steps=steps, norm=linf, constraint_masking=True),
+        'DAG, adv-lib': theirs(published.dag, max_iter=steps, p=linf, **{'γ': GAMMA}),  # noqa: RUF001 (theirs)
     }
 
 

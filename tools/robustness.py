@@ -35,7 +35,6 @@ from paif_mm.registry import ATTACKS, build
 from paif_mm.robustness.blocks import Blocks
 from paif_mm.robustness.cases import (
     DEFAULT_EPS,
-    MINIMUM,
     STEPS,
     SUITES,
     THREATS,
@@ -54,7 +53,7 @@ from paif_mm.robustness.pages import write_report
 from paif_mm.robustness.records import Records, data_hash, scenes
 from paif_mm.robustness.report import VERSION, make_report
 from paif_mm.robustness.sections import sections
-from paif_mm.robustness.smallest_radius import check_against_suite, smallest_radii, smallest_radius_cases
+from paif_mm.robustness.smallest_radius import SEARCHES, check_against_suite, smallest_radii, smallest_radius_cases
 from paif_mm.robustness.statistics import Bootstrap, chosen_blocks
 
 PATIENCE = timedelta(days=7)  # for the process that has the most images
@@ -102,6 +101,12 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         choices=('linf', 'l2'),
         help='norms in which to find where each image falls (segmentors; default: both in suite full, else none; '
         'without a value: none)',
+    )
+    parser.add_argument(
+        '--smallest-radius-by',
+        nargs='+',
+        choices=SEARCHES,
+        help='attacks that look for it: ALMA prox, and the baselines PDPGD and DAG (DAG: L-inf alone; default: alma)',
     )
     parser.add_argument(
         '--eot-samples',
@@ -189,6 +194,11 @@ def fill_in(args, bench: Bench) -> None:
         raise ValueError('--smallest-radius is for segmentors: a detector has no share of wrong pixels')
     if args.smallest_radius is None:
         args.smallest_radius = ['linf', 'l2'] if args.suite == 'full' and segments else []
+    if args.smallest_radius_by and not args.smallest_radius:
+        raise ValueError('--smallest-radius-by says how, but not that: give --smallest-radius linf, too')
+    args.smallest_radius_by = list(dict.fromkeys(args.smallest_radius_by or ['alma']))
+    if args.smallest_radius == ['l2'] and args.smallest_radius_by == ['dag']:
+        raise ValueError('--smallest-radius-by dag knows L-inf alone: give --smallest-radius linf')
 
 
 def adaptive_settings(args, config: Config, model) -> dict:
@@ -235,14 +245,12 @@ def make_cases(args, bench: Bench) -> list[Case]:
             case = config_case(name, attack, bench.channels)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f'{name}: {error}') from error
-        if case.kind == MINIMUM and bench.score is not MeanIoU:
-            raise ValueError(f'{name}: {attack["type"]} is for segmentors: a detector has no share of wrong pixels')
         cases.append(case)
     if args.transfer_from:
         cases += transfer_cases(*args.transfer_from, args.eps)
     if args.transfer_bank:
         cases += bank_cases(args.transfer_bank, open_bank(args.transfer_bank).levels)
-    cases += smallest_radius_cases(args.smallest_radius, args.steps, args.modality)
+    cases += smallest_radius_cases(args.smallest_radius, args.steps, args.modality, args.smallest_radius_by)
     cases = [adapted_case(case, args.adaptive) for case in cases]
     keys = [case.key for case in cases]
     twice = sorted({key for key in keys if keys.count(key) > 1})
@@ -250,8 +258,8 @@ def make_cases(args, bench: Bench) -> list[Case]:
         raise ValueError(f'two attacks are called {", ".join(twice)}: rename the config of --attack')
     for case in cases:
         try:
-            if case.attack:  # what can't be built is not begun
-                build(ATTACKS, case.attack)
+            if case.attack:  # what can't be built, or can't do with this model, is not begun
+                build(ATTACKS, case.attack).check_model(bench.model)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f'{case.key}: {error}') from error
     return cases
@@ -279,6 +287,7 @@ def collect_facts(args, config: Config, bench: Bench) -> dict:
         },
         'eps': [f'{eps * 255:.4g}/255' for eps in args.eps],
         'save_adv': args.save_adv,
+        **({'smallest_radius_by': args.smallest_radius_by} if args.smallest_radius else {}),
         **({'adaptive': args.adaptive} if args.adaptive else {}),
     }
     return {

@@ -10,6 +10,7 @@ import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 from paif_mm.arguments import Parser, output_folder, radius
 from paif_mm.attacks import AdversarialAttackHook
 from paif_mm.attacks.adaptive import adapted, read_adaptive
+from paif_mm.attacks.frozen import unwrap
 from paif_mm.engine import PairVisualizationHook, PredictionFilesHook
 from paif_mm.engine.launch import (
     add_common_arguments,
@@ -79,6 +80,11 @@ def main() -> None:
 
     runner = QuietRunner.from_cfg(config)
     runner.allow_partial = args.allow_partial
+    for name, hook in hooks.items():  # before the clean test has taken its time
+        try:
+            hook.attack.check_model(unwrap(runner.model))
+        except TypeError as error:
+            raise SystemExit(f'{name}: {error}') from error
     if args.fused_quality:
         runner.register_hook(FusedImageQualityHook())
     if args.out:

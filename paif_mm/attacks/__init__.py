@@ -1,20 +1,22 @@
 """Adversarial attacks on any OpenMMLab model, within budgets on raw pixels."""
 
-from .alma import ALMAProx
+from .alma_prox import alma_prox
 from .attack import APGD, PGD, Attack, AttackResult, Square
 from .audit import Audit
 from .auto_pgd import auto_pgd
 from .bank import AttackBank
 from .corruption import Corruption
+from .dag import dag
 from .free import FreeAdversarialHook
 from .frozen import frozen
 from .functional import Budget, Losses, projected_gradient
 from .fusion_attacks import Disagreement, HiddenInFused, PassedOn, WeakestModality
 from .hook import AdversarialAttackHook
-from .minimum_norm import alma_prox
+from .minimum_norm_attacks import DAG, PDPGD, ALMAProx
 from .objectives import FusionObjective, PixelLoss, TaskLoss, WeightedSum
 from .overfitting import OverfittingMonitorHook
 from .patches import PatchAttack, UniversalPerturbation
+from .pdpgd import pdpgd
 from .single_step import NFGSM, StepControlFGSM
 from .square import square_attack
 from .targeted import Targeted
@@ -31,6 +33,8 @@ __all__ = [
     'Disagreement',
     'TOG',
     'ALMAProx',
+    'DAG',
+    'PDPGD',
     'APGD',
     'NFGSM',
     'PGD',
@@ -54,6 +58,8 @@ __all__ = [
     'WeightedSum',
     'alma_prox',
     'auto_pgd',
+    'dag',
+    'pdpgd',
     'square_attack',
     'frozen',
     'projected_gradient',

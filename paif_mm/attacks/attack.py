@@ -16,7 +16,7 @@ from .auto_pgd import auto_pgd
 from .bpda import read_bpda, substituted
 from .frozen import frozen, unwrap
 from .functional import Budget, Generators, Losses, LossFunction, check_samples, check_settings, projected_gradient
-from .objectives import Questions
+from .objectives import Questions, check_model
 from .square import square_attack
 
 MODALITIES = {'vis': VISIBLE, 'ir': INFRARED}
@@ -76,6 +76,10 @@ class Attack(ABC):
             rng: one CPU generator per attacked image, so that its result does not depend on its batch. Default:
                 torch's global generator.
         """
+
+    def check_model(self, model) -> None:
+        """Raise a TypeError where it can't attack, or measure, a model that is not wrapped: before anything is run."""
+        check_model(self.objective, model)
 
     def losses(self, model, images: list[Tensor], result: AttackResult, data_batch: dict, training: bool = False):
         """Objective (N,) of any images in the places of ``result``, e.g. of the clean ones."""

@@ -19,7 +19,7 @@ from paif_mm.spelling import choices
 from .attack import APGD, MODALITIES, AttackResult
 from .frozen import frozen, memory_of, unwrap
 from .functional import Budget, Generators, Losses, complete
-from .objectives import pixel_logits, require_annotations, require_segmentor
+from .objectives import check_model, pixel_logits, require_annotations, require_segmentor
 from .pixel_losses import right
 
 
@@ -35,8 +35,12 @@ class Disagreement:
     greatest_harm = 1.0
     partial = True  # N is not asked
 
-    def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Losses:
+    def check_model(self, model) -> None:
         require_segmentor(model, 'Disagreement')
+        require_fuser(model, 'Disagreement')
+
+    def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Losses:
+        self.check_model(model)
         require_annotations(data_samples)
         fuser = require_fuser(model, 'Disagreement')
         alone = []
@@ -93,6 +97,10 @@ class PassedOn:
         self.scheduled = getattr(self.objective, 'scheduled', False)
         self.greatest_harm = getattr(self.objective, 'greatest_harm', None)
 
+    def check_model(self, model) -> None:
+        check_model(self.objective, model)
+        require_fuser(model, 'PassedOn')
+
     def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Losses:
         found = complete(self.objective(model, inputs, data_samples, clean, training, progress))
         distances = [None] * len(inputs)
@@ -125,6 +133,10 @@ class HiddenInFused:
         self.objective = build(OBJECTIVES, objective or {'type': 'TaskLoss'})
         self.scheduled = getattr(self.objective, 'scheduled', False)
         self.greatest_harm = getattr(self.objective, 'greatest_harm', None)
+
+    def check_model(self, model) -> None:
+        check_model(self.objective, model)
+        require_fuser(model, 'HiddenInFused')
 
     def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Losses:
         found = complete(self.objective(model, inputs, data_samples, clean, training, progress))
@@ -213,6 +225,10 @@ class WeakestModality(APGD):
             )
             for name in MODALITIES
         }
+
+    def check_model(self, model) -> None:
+        super().check_model(model)
+        require_fuser(model, 'WeakestModality')
 
     def __call__(
         self,

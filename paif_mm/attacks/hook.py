@@ -123,6 +123,7 @@ class AdversarialAttackHook(Hook):
 
     def before_run(self, runner) -> None:
         check_run(runner)  # of a project whose Runner does not
+        self.attack.check_model(unwrap(runner.model))
         self._seed = shared_seed(runner)
 
     def before_train(self, runner) -> None:

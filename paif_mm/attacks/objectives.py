@@ -10,7 +10,8 @@ An objective is called with
 
 and returns (N,) losses, or :class:`~.functional.Losses`. It never changes the data samples. If it has a
 ``greatest_harm``, attacks stop working on images that have come to it; ``partial = True`` says that it differentiates
-a part of the model only.
+a part of the model only; ``check_model(model)`` raises TypeError, before any image is loaded, where it can't do with a
+model.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ from paif_mm.spelling import choices
 
 from .frozen import loss_mode
 from .functional import Losses, complete
-from .pixel_losses import PIXEL_LOSSES, SCHEDULED, STEERED, class_weighted_cross_entropy, cross_entropy, right
+from .pixel_losses import PIXEL_LOSSES, SCHEDULED, STEERED, bounded, class_weighted_cross_entropy, cross_entropy, right
 
 
 class Questions:
@@ -162,8 +163,11 @@ class PixelLoss:
         self.scheduled = name in SCHEDULED
         self.steered = name in STEERED
 
-    def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Losses:
+    def check_model(self, model) -> None:
         require_segmentor(model, 'PixelLoss', 'use TaskLoss')
+
+    def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Losses:
+        self.check_model(model)
         require_annotations(data_samples)
         groups = [
             self._image_losses(logits, label, progress)
@@ -213,6 +217,9 @@ class FusionObjective:
     def __init__(self, loss: dict | None = None):
         self.loss = build(MODELS, loss or {'type': 'FusionLoss'})
 
+    def check_model(self, model) -> None:
+        require_fuser(model, 'FusionObjective')
+
     def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Tensor:
         fuser = require_fuser(model, 'FusionObjective')
         fuser.fuse(inputs, clean, fuser.canvas(training))
@@ -241,6 +248,10 @@ class WeightedSum:
         self.scheduled = any(getattr(objective, 'scheduled', False) for objective in self.objectives)
         self.partial = all(getattr(objective, 'partial', False) for objective in self.objectives)
 
+    def check_model(self, model) -> None:
+        for objective in self.objectives:
+            check_model(objective, model)
+
     def __call__(self, *args) -> Losses:
         parts = [complete(objective(*args)) for objective in self.objectives]
         return Losses(
@@ -249,6 +260,12 @@ class WeightedSum:
                 for values in zip(*parts, strict=True)
             )
         )
+
+
+def check_model(objective, model: nn.Module) -> None:
+    """Raise a TypeError where an objective can't do with a model that is not wrapped, if it knows."""
+    if hasattr(objective, 'check_model'):
+        objective.check_model(model)
 
 
 def own_losses(model: nn.Module, image: Tensor, sample, training: bool) -> dict:
@@ -319,6 +336,14 @@ def require_segmentor(model: nn.Module, who: str, instead: str = '') -> nn.Modul
     return model
 
 
+def require_detector(model: nn.Module, who: str) -> None:
+    """Raises TypeError where a model is no detector of mmdet."""
+    from mmdet.models.detectors.base import BaseDetector
+
+    if not isinstance(model, BaseDetector):
+        raise TypeError(f'{who} attacks detectors of boxes, not {type(model).__name__}')
+
+
 def require_annotations(data_samples: list) -> None:
     """Raises ValueError where a data sample holds no ground truth."""
     if not all(has_annotations(sample) for sample in data_samples):
@@ -372,7 +397,7 @@ def pixel_logits(model: nn.Module, inputs: list[Tensor], data_samples: list, tra
         logits = model(**data, mode='tensor')  # (N, K, h, w)
     else:
         logits = model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']])
-    logits = logits.float()  # of an attack with passes in bf16, whose losses are in fp32 all the same
+    logits = bounded(logits.float())  # of an attack with passes in bf16, whose losses are in fp32 all the same
     if logits.size(1) == 1:  # one channel of foreground above a threshold, as two
         threshold = torch.as_tensor(model.decode_head.threshold)
         logits = torch.cat([torch.zeros_like(logits), logits - threshold.logit()], 1)

@@ -3,7 +3,7 @@
 Both are learned over a data set once, and then shown to any model as an attack that asks it nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from .bank import read_pair
 from .bpda import read_bpda, substituted
 from .frozen import frozen, unwrap
 from .functional import Budget, Generators, accumulate, check_samples, complete, drawn_integers, per_image
+from .objectives import check_model
 
 PARTS = {'both': slice(0, 4), 'ir': INFRARED, 'vis': VISIBLE}
 SCALES = (0.2, 0.35)  # sides of a patch, as shares of the image's shorter side
@@ -191,11 +192,16 @@ def learn_patch(
     seed: int = 0,
     eot_samples: int = 1,
     bpda: dict | None = None,
+    others: Sequence[Mapping] = (),
 ) -> Tensor:
     """One patch that does harm wherever it is, in whatever size (EOT; Brown et al. 2017).
 
     Each batch shows it at random places and sizes; its values follow the sign of the mean gradient, with momentum. What
     it covers is not labelled any more, so that hiding things behind it is no success.
+
+    Learned on several models at once, of other architectures best, it is to transfer to one that is not among them (Liu
+    et al., ICLR 2017): the gradients of all, each scaled to a mean of 1, so that none outweighs the others, are
+    averaged.
 
     Args:
         model: an OpenMMLab model, wrapped or not; stays as it is.
@@ -207,6 +213,7 @@ def learn_patch(
         step_size: in [0, 1] units.
         seed: of all random numbers.
         eot_samples, bpda: see :class:`~.attack.PGD`.
+        others: further models that it is learned on: ``dict(model=..., eot_samples=..., bpda=...)`` each.
 
     Returns:
         (4, size, size) uint8, grey in channels that it does not cover.
@@ -214,7 +221,7 @@ def learn_patch(
     Raises:
         ValueError: no gradient reaches the patch; an image is no pair; see :func:`~.bpda.substituted`.
     """
-    follow = _Slopes(model, objective, eot_samples, bpda)
+    follow = _Bank([{'model': model, 'eot_samples': eot_samples, 'bpda': bpda}, *others], objective)
     device, limits, part = follow.device, limits or PatchRange(), part_of(modality)
     generator = torch.Generator().manual_seed(seed)
     shape = (4, size, size)
@@ -240,16 +247,32 @@ def learn_patch(
     return covered.to(torch.uint8).cpu()
 
 
-class _Slopes:
-    """The gradient of a batch's mean loss towards what its images are made of; finite, a mean over the draws."""
+class _Bank:
+    """The gradient of a batch's mean loss towards what its images are made of; of several models, their scaled mean."""
 
-    def __init__(self, model, objective: dict | None, eot_samples: int, bpda: dict | None):
+    def __init__(self, models: Sequence[Mapping], objective: dict | None):
+        self.members = [_Slopes(objective=objective, **model) for model in models]
+        self.device = self.members[0].device
+
+    def __call__(self, learned: Tensor, images: list[Tensor], samples: list, clean: list[Tensor]) -> Tensor:
+        again = len(self.members) > 1  # the images' part of the graph
+        slopes = [follow(learned, images, samples, clean, again) for follow in self.members]
+        return sum(slopes if not again else accumulate(None, slopes, 0.0))
+
+
+class _Slopes:
+    """Of one model; finite, a mean over the draws."""
+
+    def __init__(self, model, objective: dict | None, eot_samples: int = 1, bpda: dict | None = None):
         self.model, self.objective = unwrap(model), build(OBJECTIVES, objective or {'type': 'TaskLoss'})
+        check_model(self.objective, self.model)
         self.eot_samples, self.bpda = check_samples(eot_samples), read_bpda(bpda)
         self.device = next(self.model.parameters()).device
         self.draws = OwnDraws(self.device)
 
-    def __call__(self, learned: Tensor, images: list[Tensor], samples: list, clean: list[Tensor]) -> Tensor:
+    def __call__(
+        self, learned: Tensor, images: list[Tensor], samples: list, clean: list[Tensor], again: bool
+    ) -> Tensor:
         total, partial = torch.zeros_like(learned), getattr(self.objective, 'partial', False)
         with frozen(self.model), substituted(self.model, self.bpda, partial), self.draws:
             for left in reversed(range(self.eot_samples)):
@@ -259,7 +282,7 @@ class _Slopes:
                         f'no gradient of {type(self.objective).__name__} reaches the images: give the module that '
                         'leaves the graph a surrogate, adaptive=dict(bpda={MODULE: SURROGATE})'
                     )
-                total += torch.autograd.grad(loss, learned, retain_graph=left > 0)[0]  # the images' part of the graph
+                total += torch.autograd.grad(loss, learned, retain_graph=again or left > 0)[0]
         return torch.nan_to_num(total / self.eot_samples, nan=0.0, posinf=0.0, neginf=0.0)
 
 
@@ -295,13 +318,14 @@ def learn_universal(
     step_size: float | None = None,
     eot_samples: int = 1,
     bpda: dict | None = None,
+    others: Sequence[Mapping] = (),
 ) -> Tensor:
     """One perturbation within a ball of L-inf that does harm to every image of a size.
 
     Signed steps along the mean gradient of each batch (Shafahi et al., AAAI 2020), with momentum.
 
     Args:
-        model, batches, objective, eot_samples, bpda: see :func:`learn_patch`.
+        model, batches, objective, eot_samples, bpda, others: see :func:`learn_patch`.
         eps: radius in [0, 1] units.
         modality: what it changes; see :class:`PatchAttack`.
         step_size: in the same units. Default: eps / 10.
@@ -313,7 +337,7 @@ def learn_universal(
         ValueError: images are of several sizes, or no pairs where one modality alone is asked for; no gradient reaches
             them; see :func:`~.bpda.substituted`.
     """
-    follow = _Slopes(model, objective, eot_samples, bpda)
+    follow = _Bank([{'model': model, 'eot_samples': eot_samples, 'bpda': bpda}, *others], objective)
     device = follow.device
     radius = 255 * eps
     step = radius / 10 if step_size is None else 255 * step_size

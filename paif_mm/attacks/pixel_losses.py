@@ -1,7 +1,8 @@
 """Losses of single pixels that attacks on segmentations maximise: pure functions of torch.
 
 Each maps logits z (N, K, H, W), labels y (N, H, W) with values of 0..K-1, and the share of the attack's steps that are
-done to one loss per pixel, (N, H, W). Whatever is ignored is dealt with by the caller: a label there is any class.
+done to one loss per pixel, (N, H, W). Whatever is ignored is dealt with by the caller: a label there is any class;
+and so are infinite logits, see :func:`bounded`.
 """
 
 import math
@@ -9,6 +10,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+BEYOND = 100.0  # the odds of a logit that is infinite: exp(100) to 1
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
@@ -73,7 +76,7 @@ def cospgd(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
 
 def margin(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
     """min(max_{j != y} z_j - z_y, 0), Carlini and Wagner's: pixels that are wrong have given all."""
-    return _margin(logits, labels).clamp_max(0)
+    return -logit_margin(logits, labels).clamp_min(0)
 
 
 def dlr(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
@@ -84,24 +87,38 @@ def dlr(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
     """
     ordered = logits.sort(1, descending=True).values
     spread = ordered[:, 0] - ordered[:, min(2, logits.size(1) - 1)]
-    return (_margin(logits, labels) / spread.clamp_min(1e-12)).clamp_max(0)
+    return -(logit_margin(logits, labels) / spread.clamp_min(1e-12)).clamp_min(0)
 
 
 def scaled_margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """z_y - max_{j != y} z_j over z_1st - z_3rd, above 0 where a pixel is right; with two classes, the margin itself.
+    """:func:`logit_margin` over z_1st - z_3rd; with two classes, the margin itself.
 
     No gradient flows through the scale, which changes no sign.
     """
     if logits.size(1) < 3:
-        return -_margin(logits, labels)
+        return logit_margin(logits, labels)
     largest = logits.detach().topk(3, dim=1).values
-    return -_margin(logits, labels) / (largest[:, 0] - largest[:, 2]).clamp_min(1e-12)
+    return logit_margin(logits, labels) / (largest[:, 0] - largest[:, 2]).clamp_min(1e-12)
 
 
-def _margin(logits: Tensor, labels: Tensor) -> Tensor:
+def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """z_y - max_{j != y} z_j, above 0 where a pixel is right."""
     own = logits.gather(1, labels[:, None]).squeeze(1)
     others = logits.scatter(1, labels[:, None], -torch.inf)
-    return others.amax(1) - own
+    return own - others.amax(1)
+
+
+def bounded(logits: Tensor) -> Tensor:
+    """Logits (N, K, H, W) in which infinite ones lie :data:`BEYOND` the finite ones of their image, with no gradient.
+
+    A softmax and an order of classes are what they would be in the limit, and so are the signs of margins; two logits
+    that are both infinite are level. What is no number stays none.
+    """
+    finite, values = logits.isfinite(), logits.detach()
+    high = torch.where(finite, values, -torch.inf).amax((1, 2, 3), keepdim=True)
+    low = torch.where(finite, values, torch.inf).amin((1, 2, 3), keepdim=True)
+    high, low = (torch.where(end.isfinite(), end, 0) for end in (high, low))  # 0: of an image without a finite one
+    return torch.where(logits == torch.inf, high + BEYOND, torch.where(logits == -torch.inf, low - BEYOND, logits))
 
 
 @torch.no_grad()

@@ -46,8 +46,11 @@ class Targeted:
                 check_region(region)
         self.goals, self.keep = [dict(goal) for goal in goals], keep
 
-    def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Losses:
+    def check_model(self, model) -> None:
         require_segmentor(model, 'Targeted')
+
+    def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Losses:
+        self.check_model(model)
         require_annotations(data_samples)
         found = []
         for logits, label in pixel_logits(model, inputs, data_samples, training):

@@ -9,7 +9,7 @@ from paif_mm.checks import class_count
 from paif_mm.registry import OBJECTIVES
 from paif_mm.spelling import choices
 
-from .objectives import own_losses, require_annotations
+from .objectives import own_losses, require_annotations, require_detector
 from .targeted import class_index
 
 AIMS = ('vanishing', 'fabrication', 'mislabelling')
@@ -46,6 +46,9 @@ class TOG:
         if target is not None and aim != 'mislabelling':
             raise ValueError(f'a target is for mislabelling, not for {aim}')
         self.aim, self.target = aim, target
+
+    def check_model(self, model) -> None:
+        require_detector(model, 'TOG')
 
     def __call__(self, model, inputs, data_samples, clean, training: bool, progress: float = 1.0) -> Tensor:
         require_annotations(data_samples)

@@ -46,7 +46,7 @@ class TransferAttack(Attack):
                 raise FileNotFoundError(f'TransferAttack: the source {path} does not exist')
         self.config, self.checkpoint = config, checkpoint
         self.attack = build(ATTACKS, attack)
-        self.norm = self.attack.norm
+        self.norm, self.for_training = self.attack.norm, self.attack.for_training
         self.source = None
 
     def __call__(self, model, data_batch: dict, index: Sequence[int] | None = None, training=False, rng=None):
@@ -56,7 +56,11 @@ class TransferAttack(Attack):
             from paif_mm.engine.launch import load_model
 
             self.source = load_model(self.config, self.checkpoint)[0]
+            self.attack.check_model(self.source)
             self.plain = find_fuser(self.source) is None
+        named = getattr(unwrap(model), 'dataset_meta', None)
+        if named:  # for attacks that name classes
+            self.source.dataset_meta = named
         inputs = data_batch['inputs']
         if not self.plain and inputs[0].size(0) != 4:
             raise NoTransferError(
@@ -71,6 +75,9 @@ class TransferAttack(Attack):
         clean = [inputs[i].to(device).float() for i in found.index]
         images = [torch.cat([image, pair[3:]]) for image, pair in zip(found.images, clean, strict=True)]
         return AttackResult(found.index, images, clean, None, found.blind)
+
+    def prepare(self, dataset) -> None:
+        self.attack.prepare(dataset)
 
     def budgets(self, channels: int) -> list[Budget]:
         if self.source is not None and self.plain and channels == 4:

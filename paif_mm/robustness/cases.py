@@ -20,7 +20,7 @@ STEPS = {'paper': 100, 'strong': 100, 'full': 300, 'trouble': 100}
 DEFAULT_EPS = {'mIoU': (4 / 255, 8 / 255), 'AP50': (1 / 255, 4 / 255)}  # the paper's, by the score that is tested
 CORRUPTION, TRANSFER, QUERY, MINIMUM = 'corruption', 'transfer', 'query', 'minimum'
 #: Of attacks that do not follow the model's gradients within a radius.
-KINDS = {'Corruption': CORRUPTION, 'Square': QUERY, 'ALMAProx': MINIMUM}
+KINDS = {'Corruption': CORRUPTION, 'Square': QUERY, **dict.fromkeys(('ALMAProx', 'PDPGD', 'DAG'), MINIMUM)}
 KINDS |= dict.fromkeys(('TransferAttack', 'BankAttack', 'PatchAttack', 'UniversalPerturbation'), TRANSFER)
 #: Attacks of the ensemble of SEA (Croce et al., ECCV 2024) and their losses of pixels.
 SEA = {'apgd_js': 'jensen_shannon', 'apgd_mce': 'masked_cross_entropy', 'apgd_bmce': 'balanced_cross_entropy'}

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from .cases import SPLITS, degree_of, split_name
 from .report import WORST, leading, main_threat, radii, row_of
-from .smallest_radius import fallen_at
+from .smallest_radius import fallen_at, set_apart
 
 STYLE = {'svg.fonttype': 'none', 'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False}
 
@@ -69,7 +69,7 @@ def draw_smallest_radius(report: Mapping) -> str:
                 fallen = radii[np.isfinite(radii)]
                 shares = 100 * np.arange(len(fallen) + 1) / max(len(radii), 1)
                 label = f'{one["share"] * 100:g} % of the pixels wrong'
-                label += '' if one['threat'] == 'both' else f', {one["threat"]}'
+                label += set_apart(one)
                 axis.step([0.0, *fallen], shares, where='post', label=label)
             axis.set_title('smallest radius')
             _finish(axis, 'L-inf, /255' if norm == 'linf' else 'L2, [0, 1] units', 'images that have fallen, %')

@@ -11,6 +11,8 @@ from .diagnostics import PASSED, SKIPPED, SMALLEST_RADIUS, SUSPECT, Finding
 from .records import Records
 
 SHARES = (0.9, 0.99)
+#: Attacks that look for it, and the norms that each of them knows.
+SEARCHES = {'alma': ('ALMAProx', ('linf', 'l2')), 'pdpgd': ('PDPGD', ('linf', 'l2')), 'dag': ('DAG', ('linf',))}
 WHOLE = ('both', 'ir', 'vis')  # threats that have a smallest radius
 SLACK = 1e-3  # of a share of pixels, which rounding may move over the border; and of a radius
 CLAIM = 0.01  # of the pixels that a suite must have left in vain before it counts
@@ -18,13 +20,23 @@ LEVELS = (1, 2, 4, 8, 16)  # radii, /255, that the table counts images at
 
 
 def smallest_radius_cases(
-    norms: Sequence[str] = ('linf', 'l2'), steps: int = 500, threats: Sequence[str] = ('both',)
+    norms: Sequence[str] = ('linf', 'l2'),
+    steps: int = 500,
+    threats: Sequence[str] = ('both',),
+    searches: Sequence[str] = ('alma',),
 ) -> list[Case]:
-    """ALMA prox in each norm, for each of :data:`SHARES`, on both modalities or on either alone, as threats say."""
+    """Each search in each norm, for each of :data:`SHARES`, on both modalities or on either alone, as threats say.
+
+    Args:
+        norms: of ``'linf'`` and ``'l2'``; a search is left out where it does not know one.
+        steps: of each.
+        threats: of those of a suite; splits of a radius have none.
+        searches: of :data:`SEARCHES`.
+    """
     return [
         Case(
-            f'alma{share * 100:g}_{norm}',
-            {'type': 'ALMAProx', 'share': share, 'norm': norm, 'steps': steps, **_modality(threat)},
+            f'{search}{share * 100:g}_{norm}',
+            {'type': kind, 'share': share, **_norm(norm, known), 'steps': steps, **_modality(threat)},
             None,
             threat,
             norm,
@@ -33,9 +45,15 @@ def smallest_radius_cases(
         )
         for threat in named_threats(threats, True)
         if threat in WHOLE
+        for search, (kind, known) in ((search, SEARCHES[search]) for search in searches)
         for norm in norms
+        if norm in known
         for share in SHARES
     ]
+
+
+def _norm(norm: str, known: Sequence[str]) -> dict:
+    return {'norm': norm} if len(known) > 1 else {}
 
 
 def _modality(threat: str) -> dict:
@@ -46,8 +64,9 @@ def smallest_radii(cases: Sequence[Case], records: Records, images: list[str], s
     """What the minimum-norm attacks found, a dict for each.
 
     Returns:
-        ``key``, ``norm``, ``threat``, ``share``; ``radius``, of each image in [0, 1] units (of L2: the length of the
-        whole change), None where the attack did not make that share of the pixels wrong; ``accuracy``, of what it left.
+        ``key``, ``attack``, ``norm``, ``threat``, ``share``; ``radius``, of each image in [0, 1] units (of L2: the
+        length of the whole change), None where the attack did not make that share of the pixels wrong; ``accuracy``,
+        of what it left.
     """
     found = []
     for case in cases:
@@ -60,6 +79,7 @@ def smallest_radii(cases: Sequence[Case], records: Records, images: list[str], s
         found.append(
             {
                 'key': case.key,
+                'attack': case.attack['type'].rpartition('.')[2],
                 'norm': case.norm,
                 'threat': case.threat,
                 'share': share,
@@ -122,6 +142,12 @@ def check_against_suite(
     return Finding(SMALLEST_RADIUS, SUSPECT, evidence, {'compared': compared, 'missed': missed})
 
 
+def set_apart(one: Mapping) -> str:
+    """What sets a search apart from ALMA prox on both modalities."""
+    usual = {'threat': 'both', 'attack': 'ALMAProx'}
+    return ''.join(f', {one[key]}' for key, value in usual.items() if one[key] != value)
+
+
 def _named(norm: str, eps: float, threat: str) -> str:
     radius = f'{eps * 255:.4g}/255' if norm == 'linf' else f'L2 {eps:.4g}'
     return radius if threat == 'both' else f'{radius}, {threat}'
@@ -144,11 +170,12 @@ def smallest_radius_table(found: Sequence[Mapping]) -> dict:
             f'{np.mean(radii * 255 <= level * (1 + SLACK)):.0%}' if one['norm'] == 'linf' else '' for level in LEVELS
         ]
         name = {'linf': 'L-inf, /255', 'l2': 'L2, [0, 1] units'}[one['norm']]
-        name += '' if one['threat'] == 'both' else f', {one["threat"]}'
+        name += set_apart(one)
         rows.append([f'{one["share"] * 100:g} % wrong, {name}', *(f'{v:.3g}' for v in values), *within])
     head = ['pixels', 'first image', 'a quarter', 'median', 'three quarters', *(f'at {r}/255' for r in LEVELS)]
     text = (
-        "The least change found (ALMA prox, Rony et al. 2023) that makes a share of an image's labelled pixels wrong: "
+        'The least change found (by ALMA prox, Rony et al. 2023, where no other attack is named) that makes a share of '
+        "an image's labelled pixels wrong: "
         'the radius at which the first image falls, a quarter of them, half and three quarters, and the share of '
         'images that have fallen at each L-inf radius. Upper limits, as a better attack may find less; "inf": not '
         'found.'

@@ -1,12 +1,16 @@
 """Auto-PGD on problems whose answer is known, and on a segmentor."""
 
+import importlib
+from functools import partial
+
 import pytest
 import torch
+from conftest import REPO
 from helpers import build_model, pair_batch, tiny_segformer
 from test_attacks.test_published import Scene
 
 from paif_mm.attacks import APGD, PGD, Budget, Losses, auto_pgd, projected_gradient
-from paif_mm.attacks.pixel_losses import PIXEL_LOSSES
+from paif_mm.attacks.pixel_losses import PIXEL_LOSSES, class_weighted_cross_entropy
 
 WHOLE = slice(None)
 SEA = ((0.3, 2.0), (0.3, 1.5), (0.4, 1.0))
@@ -151,73 +155,31 @@ def test_a_start_without_a_number_is_left_for_good():
             assert adv[0].item() == 111
 
 
-def reference_sea(model, image, label, eps, steps, loss, start):
-    """SEA's Auto-PGD as its paper and reference tell it (Croce et al., ECCV 2024), for one image, written anew.
-
-    ``model`` maps (C, H, W) to logits (K, H, W). Three balls, steered by the mean cross-entropy, each stage from the
-    least accurate point of the one before.
-    """
-
-    def ask(x):
-        x = x.clone().requires_grad_()
-        logits = model(x)
-        entropy = torch.nn.functional.cross_entropy(logits[None], label[None], reduction='none')[0]
-        gradient = torch.autograd.grad(loss(logits, entropy), x)[0]
-        return gradient, entropy.mean().item(), (logits.argmax(0) == label).double().mean().item()
-
-    lengths = [int(0.3 * steps)] * 2
-    x = start
-    for radius, count in zip((2 * eps, 1.5 * eps, eps), (*lengths, steps - sum(lengths)), strict=True):
-        low, high = (image - radius).clamp_min(0), (image + radius).clamp_max(255)
-        x = x.clamp(low, high)
-        gradient, steer, accuracy = ask(x)
-        least, best, best_steer, best_gradient, old = (accuracy, x), x, steer, gradient, x
-        step, since, wins, checked, reduced = 2 * radius, 0, 0, steer, True
-        interval, shrink, shortest = (max(int(share * count), 1) for share in (0.22, 0.03, 0.06))
-        last = steer
-        for i in range(count):
-            z = (x + step * gradient.sign()).clamp(low, high)
-            share = 0.75 if i else 1.0
-            x, old = (x + share * (z - x) + (1 - share) * (x - old)).clamp(low, high), x
-            gradient, steer, accuracy = ask(x)
-            if accuracy < least[0]:
-                least = accuracy, x
-            wins, last = wins + (steer > last), steer
-            if steer > best_steer:
-                best, best_steer, best_gradient = x, steer, gradient
-            since += 1
-            if since == interval:
-                reduce = wins < 0.75 * since or (not reduced and checked >= best_steer)
-                if reduce:
-                    step, x, gradient = step / 2, best, best_gradient
-                reduced, checked, since, wins = reduce, best_steer, 0, 0
-                interval = max(interval - shrink, shortest)
-        x = least[1]
-    return x
-
-
 @pytest.mark.parametrize('name', ['masked_cross_entropy', 'balanced_cross_entropy', 'jensen_shannon'])
-def test_the_attacks_of_sea_are_those_of_its_paper(name):
+def test_the_attacks_of_sea_are_those_of_its_paper(name, monkeypatch):
     """As strong, on four small scenes: ties of equal accuracy are all that is broken another way."""
+    monkeypatch.syspath_prepend(REPO / 'benchmarks')
+    reference = importlib.import_module('sea')
     scene = Scene(4)
     weight = (1 / scene.labels.flatten().bincount(minlength=4)).double()
+    of_pixels = PIXEL_LOSSES[name]
+    if name == 'balanced_cross_entropy':
+        of_pixels = partial(class_weighted_cross_entropy, weight)
     harms = []
     for image, label in zip(255 * scene.images, scene.labels, strict=True):
 
         def net(x):
             return scene.net(x[None] / 255)[0]
 
-        def loss(logits, entropy, label=label):
-            right = (logits.argmax(0) == label).detach()
-            if name == 'jensen_shannon':
-                return PIXEL_LOSSES[name](logits[None], label[None], 0.0).mean()
-            return (entropy * right * (weight[label] if name.startswith('balanced') else 1)).mean()
+        def loss(logits, label=label):
+            return reference.sea_loss(name, logits, label, weight)
 
-        def ours(images, progress, label=label, loss=loss, net=net):
+        def ours(images, progress, label=label, net=net):
             logits = net(images[0])
-            entropy = torch.nn.functional.cross_entropy(logits[None], label[None], reduction='none')[0]
+            losses = of_pixels(logits[None], label[None], progress)[0]
+            entropy = torch.nn.functional.cross_entropy(logits[None], label[None])
             wrong = (logits.argmax(0) != label).double().mean()
-            return Losses(loss(logits, entropy)[None], wrong[None], entropy.mean().detach()[None])
+            return Losses(losses.sum()[None], wrong[None], entropy.detach()[None])
 
         def wrong(x, label=label, net=net):
             return float((net(x).argmax(0) != label).double().mean())
@@ -226,7 +188,7 @@ def test_the_attacks_of_sea_are_those_of_its_paper(name):
         found = auto_pgd(ours, [image], [Budget(WHOLE, 8, 0)], 30, stages=SEA)[0][0]
         torch.manual_seed(0)
         start = image + 16 * torch.empty_like(image).uniform_(-1, 1)
-        harms.append((wrong(found), wrong(reference_sea(net, image, label, 8, 30, loss, start))))
-    found, reference = torch.tensor(harms).mean(0)
-    assert found == pytest.approx(float(reference), abs=0.01)
+        harms.append((wrong(found), wrong(reference.sea(net, image, label, 8, 30, loss, start))))
+    found, expected = torch.tensor(harms).mean(0)
+    assert found == pytest.approx(float(expected), abs=0.01)
     assert found > 0.3

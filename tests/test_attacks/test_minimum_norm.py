@@ -1,4 +1,4 @@
-"""ALMA prox where the least perturbation is known: linear classifiers of pixels, and the proximity operators."""
+"""Minimum-norm attacks where the least change is known: linear classifiers of pixels, and the proximity operators."""
 
 import copy
 import math
@@ -8,8 +8,8 @@ import torch
 from test_robustness.benches import Scenes, trained
 from torch import nn
 
-from paif_mm.attacks import APGD, ALMAProx, PixelLoss
-from paif_mm.attacks.minimum_norm import alma_prox, prox_l2, prox_linf
+from paif_mm.attacks import APGD, DAG, PDPGD, ALMAProx, PixelLoss, alma_prox, dag, pdpgd
+from paif_mm.attacks.proximity import prox_l2, prox_linf
 
 KINDS, SIZE = 2, (12, 14)
 
@@ -105,21 +105,95 @@ def test_one_modality_alone_needs_more_and_the_other_stays_bit_for_bit(linear):
     assert (norms > torch.tensor(linear.least('linf', 0.9))).all()
 
 
-def test_what_is_wrong_already_needs_nothing(linear):
+@pytest.mark.parametrize('share', [0.5, 0.99])
+def test_pdpgd_finds_the_smallest_linf_radius_too(linear, share):
+    found, norms = pdpgd(linear.margins, linear.images, share, 100)
+    assert all(got >= share for got in wrong(linear, found))
+    for image, clean, norm, best in zip(found, linear.images, norms.tolist(), linear.least('linf', share), strict=True):
+        assert float((image - clean).abs().max()) == pytest.approx(norm, rel=1e-4)
+        assert best * (1 - 1e-3) < norm < 1.01 * best
+
+
+def test_dag_stops_where_enough_pixels_are_wrong(linear):
+    """It minimises no norm: what pulls most is changed most. More steps change nothing."""
+    found, norms = dag(linear.margins, linear.images, 0.9, 100)
+    assert all(got >= 0.9 for got in wrong(linear, found))
+    for image, clean, norm, best in zip(found, linear.images, norms.tolist(), linear.least('linf', 0.9), strict=True):
+        assert float((image - clean).abs().max()) == pytest.approx(norm, rel=1e-4)
+        assert best * (1 - 1e-3) < norm < 1.25 * best
+    _, again = dag(linear.margins, linear.images, 0.9, 150)
+    assert torch.equal(again, norms)
+    _, short = dag(linear.margins, linear.images, 0.9, 20)
+    assert short.isinf().all(), 'twenty steps of .5 reach 10 levels'
+
+
+def test_dag_steps_along_the_gradient_of_the_pixels_that_are_right(linear):
+    """By hand: one step from the clean images, gamma x gradient / its largest value."""
+    found, _ = dag(linear.margins, linear.images, 1.0, 1, 7.0)  # the step is seen by nobody: nothing is found, but ...
+    assert all(torch.equal(a, b) for a, b in zip(found, linear.images, strict=True)), '... at the clean images'
+    found, _ = dag(linear.margins, linear.images, 1.0, 2, 7.0)
+    for image, clean, label in zip(found, linear.images, linear.labels, strict=True):
+        slope = (linear.weight[1 - label] - linear.weight[label]).permute(2, 0, 1)
+        step = 7.0 * slope / slope.abs().max()
+        if (linear.logits(clean + step).argmax(0) != label).any():  # else the clean image is as good
+            torch.testing.assert_close(image - clean, step, atol=1e-3, rtol=1e-4)
+
+
+SEARCHES = {
+    'alma': (alma_prox, ('linf', 'l2')),
+    'pdpgd': (pdpgd, ('linf', 'l2')),
+    'dag': (lambda margins, images, share, steps, norm, **more: dag(margins, images, share, steps, **more), ('linf',)),
+}
+EVERY = [(name, norm) for name, (_, norms) in SEARCHES.items() for norm in norms]
+
+
+@pytest.mark.parametrize('norm', ['linf', 'l2'])
+def test_the_baselines_find_upper_limits_and_none_less_than_alma_prox(norm):
+    """Valid everywhere: enough pixels are wrong, at no less than the least norm; ALMA prox is the nearest."""
+    linear = Linear(count=1)
+    (least,), radii = linear.least(norm, 0.9), {}
+    for name in (name for name, known in EVERY if known == norm):
+        found, norms = SEARCHES[name][0](linear.margins, linear.images, 0.9, 150, norm)
+        assert wrong(linear, found)[0] >= 0.9
+        radii[name] = norms.item()
+        assert least * (1 - 1e-3) < radii[name] < 1.6 * least, name
+    assert len(radii) == (3 if norm == 'linf' else 2)
+    assert radii['alma'] < 1.01 * min(radii.values())
+
+
+def test_in_l2_pdpgd_is_nearer_where_half_of_the_pixels_is_enough():
+    """ALMA prox masks out the hardest pixels step by step, PDPGD from the start."""
+    linear = Linear(count=1)
+    norms = {name: SEARCHES[name][0](linear.margins, linear.images, 0.5, 80, 'l2')[1] for name in ('alma', 'pdpgd')}
+    assert linear.least('l2', 0.5)[0] < norms['pdpgd'] < norms['alma']
+
+
+@pytest.mark.parametrize(('name', 'norm'), EVERY)
+def test_what_is_wrong_already_needs_nothing(linear, name, norm):
     flipped = lambda images: [-margins for margins in linear.margins(images)]  # noqa: E731
-    found, norms = alma_prox(flipped, linear.images, 0.99, 5)
+    found, norms = SEARCHES[name][0](flipped, linear.images, 0.99, 5, norm)
     assert norms.tolist() == [0, 0]
     assert all(torch.equal(a, b) for a, b in zip(found, linear.images, strict=True))
 
 
-def test_images_without_labels_and_without_hope_are_told(linear):
-    nothing, norms = alma_prox(lambda images: [image[:0].flatten() for image in images], linear.images, 0.9, 3)
+@pytest.mark.parametrize(('name', 'norm'), EVERY)
+def test_images_without_labels_and_without_hope_are_told(linear, name, norm):
+    search = SEARCHES[name][0]
+    nothing, norms = search(lambda images: [image[:0].flatten() for image in images], linear.images, 0.9, 3, norm)
     assert norms.tolist() == [0, 0]
     assert all(torch.equal(a, b) for a, b in zip(nothing, linear.images, strict=True))
-    _, norms = alma_prox(
-        lambda images: [image.new_ones(5) + 0 * image.sum() for image in images], linear.images, 0.9, 3
+    found, norms = search(
+        lambda images: [image.new_ones(5) + 0 * image.sum() for image in images], linear.images, 0.9, 3, norm
     )
     assert norms.isinf().all()
+    assert all(image.isfinite().all() for image in found)
+
+
+@pytest.mark.parametrize(('name', 'norm'), EVERY)
+def test_the_other_channels_stay_bit_for_bit(linear, name, norm):
+    found, _ = SEARCHES[name][0](linear.margins, linear.images, 0.5, 60, norm, channels=slice(0, 3))
+    assert all(torch.equal(image[3], clean[3]) for image, clean in zip(found, linear.images, strict=True))
+    assert all(not torch.equal(image[:3], clean[:3]) for image, clean in zip(found, linear.images, strict=True))
 
 
 @pytest.mark.parametrize(('value', 'is_wrong'), [(torch.nan, True), (torch.inf, False), (-torch.inf, True)])
@@ -137,9 +211,10 @@ def test_a_margin_that_is_no_number_is_one_pixel_and_spoils_none_of_the_others(l
         assert best * (1 - 1e-3) < norm < 1.01 * best
 
 
-def test_the_box_is_kept(linear):
+@pytest.mark.parametrize(('name', 'norm'), EVERY)
+def test_the_box_is_kept(linear, name, norm):
     images = [image.clamp(120, 130) for image in linear.images]
-    found, _ = alma_prox(linear.margins, images, 1.0, 60, bounds=(120, 130))
+    found, _ = SEARCHES[name][0](linear.margins, images, 1.0, 60, norm, bounds=(120, 130))
     assert all(image.min() >= 120 and image.max() <= 130 for image in found)
 
 
@@ -243,6 +318,22 @@ def test_on_a_segmentor_it_is_below_what_auto_pgd_needs(segmentor):
     assert all(torch.equal(a[3], c[3]) for a, c in zip(visible.images, visible.clean, strict=True))
 
 
+def test_the_baselines_on_a_segmentor_find_no_less(segmentor):
+    """Enough pixels are wrong where a radius is told, and in as many steps ALMA prox needs no more."""
+    batch = batch_of(Scenes(1, seed=5)[0])
+    radii = {}
+    for attack in (ALMAProx(0.9, steps=60), PDPGD(0.9, steps=60), DAG(0.9, steps=60, step_size=2 / 255)):
+        found = attack(segmentor, batch)
+        with torch.no_grad():
+            lost = PixelLoss()(segmentor, found.images, batch['data_samples'], found.clean, False).harm
+        assert lost >= 0.9, type(attack).__name__
+        radii[type(attack).__name__] = float((found.images[0] - found.clean[0]).abs().max())
+    assert radii['ALMAProx'] < 1.02 * min(radii.values())
+    assert max(radii.values()) < 80
+    infrared = DAG(0.5, steps=5, modality='ir')(segmentor, batch)
+    assert torch.equal(infrared.images[0][:3], infrared.clean[0][:3])
+
+
 class Broken(nn.Module):
     """A fusion network in whose result one pixel is no number."""
 
@@ -267,5 +358,10 @@ def test_mistakes_are_told():
         ALMAProx(modality='irr')
     with pytest.raises(ValueError, match='norm must be'):
         ALMAProx(norm='l1')
-    with pytest.raises(TypeError, match='ALMAProx attacks segmentors, not PixelModel'):
-        ALMAProx()(PixelModel(), {'inputs': []})
+    with pytest.raises(ValueError, match='step_size must be within'):
+        DAG(step_size=2)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'norm'"):
+        DAG(norm='l2')
+    for attack in (ALMAProx, PDPGD, DAG):
+        with pytest.raises(TypeError, match=f'{attack.__name__} attacks segmentors, not PixelModel'):
+            attack()(PixelModel(), {'inputs': []})

@@ -96,6 +96,26 @@ def test_what_is_learned_averages_over_draws():
     torch.testing.assert_close(slopes(segmentor(), eot_samples=2), slopes(segmentor()))
 
 
+class Weighed:
+    """An objective whose slope towards each channel is what the model says."""
+
+    def __call__(self, model, inputs, data_samples, clean, training, progress=1.0):
+        return torch.stack([(model.says[:, None, None] * image).mean() for image in inputs])
+
+
+def test_no_model_of_a_bank_outweighs_another():
+    """A thousandfold loss pulls its own channel up and the next one down; the other model, scaled alike, turns that."""
+    loud, quiet = segmentor(), segmentor(1)
+    loud.says, quiet.says = torch.tensor([1e3, -1e3, 0, 0]), torch.tensor([0, 1.0, 0, 0])
+    batch = {key: [item[key] for item in [Scenes(1)[0]]] for key in Scenes(1)[0]}
+    delta = learn_universal(loud, [batch], 10 / 255, objective=Weighed(), others=[{'model': quiet}])
+    assert [sorted(channel.unique().tolist()) for channel in delta] == [[1.0], [1.0], [0.0], [0.0]]
+    alone = learn_universal(loud, [batch], 10 / 255, objective=Weighed())
+    assert [sorted(channel.unique().tolist()) for channel in alone] == [[1.0], [-1.0], [0.0], [0.0]]
+    same = learn_universal(loud, [batch], 10 / 255, objective=Weighed(), others=[{'model': loud}])
+    assert torch.equal(same, alone)
+
+
 def test_a_model_out_of_the_graph_is_told():
     model = segmentor()
     model.data_preprocessor = Flat(model.data_preprocessor, detaches=True)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from helpers import build_model, pair_batch, tiny_segformer
 
-from paif_mm.attacks import PGD, Losses, PixelLoss, TaskLoss, WeightedSum
-from paif_mm.attacks.pixel_losses import PIXEL_LOSSES
+from paif_mm.attacks import DAG, PDPGD, PGD, ALMAProx, Losses, PixelLoss, TaskLoss, WeightedSum
+from paif_mm.attacks.pixel_losses import BEYOND, PIXEL_LOSSES, bounded, scaled_margin
 
 #: Three pixels of class 0: right by a margin of 2, wrong by 1, a tie of the first two.
 Z = ((2.0, 0, 0), (0.0, 1, 0), (1.0, 1, 0))
@@ -175,3 +175,69 @@ def test_class_weights_that_do_not_fit_are_refused():
         PixelLoss('balanced_cross_entropy', [1.0, 1.0])._image_losses(
             torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64), 0.0
         )
+
+
+INF = float('inf')
+#: Logits of one pixel of class 0 and what its scaled margin is in the limit; the finite pixel beside it has 0 to 3.
+INFINITE = {
+    'surely right': ((INF, 1, 2, 0), 1.0),
+    'surely wrong': ((1, INF, 2, 0), -1.0),
+    'level with another': ((INF, INF, 2, 0), 0.0),
+    'of a class that is never predicted': ((-INF, 1, 2, 0), None),
+    'beside a class that is never predicted': ((3, -INF, 2, 0), 1 / 3),
+    'beside two': ((3, -INF, 2, -INF), None),
+    'of none but infinite ones': ((-INF, -INF, -INF, -INF), 0.0),
+}
+
+
+@pytest.mark.parametrize('name', INFINITE)
+def test_infinite_logits_are_bounded(name):
+    """To finite values of the same order; what is finite stays as it is, and gradients are finite."""
+    pixel, margin = INFINITE[name]
+    logits = torch.tensor([pixel, (0.0, 1, 2, 3)]).T.reshape(1, 4, 1, 2).requires_grad_()
+    found, labels = bounded(logits), torch.zeros(1, 1, 2, dtype=torch.long)
+    assert found.isfinite().all()
+    finite = logits.isfinite()
+    assert torch.equal(found[finite], logits[finite])
+    before, after = logits.detach()[0, :, 0, 0], found.detach()[0, :, 0, 0]
+    assert torch.equal(before[:, None] < before, after[:, None] < after), 'the order of classes'
+    margins = scaled_margin(found.detach(), labels)
+    assert margins[0, 0, 1] == pytest.approx(-1.5)
+    if margin is not None:
+        assert margins[0, 0, 0].item() == pytest.approx(margin, abs=0.03)
+    right = pixel[0] >= max(pixel)
+    assert (margins[0, 0, 0] >= 0) == right
+    for loss_of in PIXEL_LOSSES.values():
+        values = loss_of(bounded(logits), labels, 0.5)
+        (gradient,) = torch.autograd.grad(values.sum(), logits)
+        assert values.isfinite().all()
+        assert gradient.isfinite().all()
+        assert not gradient[~finite].any()
+
+
+def test_bounded_logits_are_those_of_each_image_and_what_is_no_number_stays_none():
+    logits = torch.tensor([[5.0, INF, -INF], [50.0, INF, math.nan]]).reshape(2, 3, 1, 1)
+    found = bounded(logits).flatten(1)
+    assert found[0].tolist() == [5, 5 + BEYOND, 5 - BEYOND]
+    assert found[1, :2].tolist() == [50, 50 + BEYOND]
+    assert found[1, 2].isnan()
+
+
+def test_a_model_with_infinite_logits_is_attacked_by_its_other_pixels():
+    """A hundredth of the pixels: losses are finite, and what is left of the gradient is followed."""
+    model, batch = build_model(tiny_segformer()).eval(), pair_batch()
+
+    def spoil(module, inputs, logits):
+        spoilt = logits.clone()
+        spoilt[:, 0, 0, 0], spoilt[:, 1, -1, -1] = INF, -INF
+        return spoilt
+
+    model.decode_head.register_forward_hook(spoil)
+    for name in PIXEL_LOSSES:
+        attack = PGD(8 / 255, steps=2, step_size=8 / 255, objective={'type': 'PixelLoss', 'name': name})
+        found = attack(model, batch)
+        assert attack.losses(model, found.images, found, batch).isfinite().all(), name
+        assert not found.blind.any(), name
+        assert all((a - c).abs().max() > 7 for a, c in zip(found.images, found.clean, strict=True)), name
+    for attack in (ALMAProx(0.9, steps=3), PDPGD(0.9, steps=3), DAG(0.9, steps=3)):
+        assert all(image.isfinite().all() for image in attack(model, batch).images)

@@ -182,6 +182,51 @@ def test_smallest_radii_are_part_of_the_report(fused, tmp_path, monkeypatch):
     assert 'Smallest radii promise none: what they found is not in the worst case' in text
 
 
+def test_the_baselines_are_part_of_the_report_where_asked_for(fused, tmp_path, monkeypatch):
+    """DAG knows no L2. What each found is an upper limit of its own row; the check looks at all of them."""
+    asked = ['--smallest-radius', 'linf', 'l2', '--smallest-radius-by', 'alma', 'pdpgd', 'dag', '--steps', '2']
+    call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'a', *FAST, '--limit', '1', *asked)
+    found = report(tmp_path / 'a')
+    assert [one['key'] for one in found['smallest_radius']] == [
+        f'{name}{share}_{norm}'
+        for name, norms in (('alma', ('linf', 'l2')), ('pdpgd', ('linf', 'l2')), ('dag', ('linf',)))
+        for norm in norms
+        for share in (90, 99)
+    ]
+    assert found['settings']['smallest_radius_by'] == ['alma', 'pdpgd', 'dag']
+    text = (tmp_path / 'a' / 'report.md').read_text()
+    for row in (
+        '| 90 % wrong, L-inf, /255 |',
+        '| 99 % wrong, L2, [0, 1] units, PDPGD |',
+        '| 90 % wrong, L-inf, /255, DAG |',
+    ):
+        assert row in text
+    for flags, message in (
+        (['--smallest-radius-by', 'dag'], '--smallest-radius-by says how, but not that'),
+        (['--smallest-radius', 'l2', '--smallest-radius-by', 'dag'], '--smallest-radius-by dag knows L-inf alone'),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            call(monkeypatch, 'robustness', *fused, '--out', tmp_path / 'b', *FAST, *flags)
+
+
+def test_the_report_says_where_an_image_falls_below_what_the_worst_case_claims(fused, tmp_path, monkeypatch):
+    """Every pixel is called the first class, by little, and so surely that the softmax is saturated: PGD-5 on the
+    cross-entropy finds nothing, and the suite claims that pixels survive which ALMA prox, on margins, makes wrong."""
+    weights = torch.load(fused[1], weights_only=True)['state_dict']
+    weights['decode_head.conv_seg.bias'][0] += 0.2
+    for name in ('weight', 'bias'):
+        weights[f'decode_head.conv_seg.{name}'] *= 1e5
+    torch.save({'state_dict': weights}, tmp_path / 'model.pth')
+    flags = ['--limit', '1', '--smallest-radius', 'linf', '--steps', '40', '--eps', '64/255']
+    call(monkeypatch, 'robustness', fused[0], tmp_path / 'model.pth', '--out', tmp_path / 'a', *FAST, *flags)
+    found = report(tmp_path / 'a')
+    assert 0 < found['smallest_radius'][0]['radius'][0] < 64 / 255
+    check = next(one for one in found['masking']['findings'] if one['check'] == 'smallest radius against the suite')
+    assert check['verdict'] == 'suspect'
+    assert check['figures']['missed']['64/255']
+    assert 'claims that more is left: at 64/255 1 images' in (tmp_path / 'a' / 'report.md').read_text()
+
+
 @pytest.mark.parametrize('more', [['--suite', 'trouble'], ['--suite', 'paper', '--modality', 'ir']], ids=str)
 def test_radii_alone_pass_no_verdict_on_gradients(fused, tmp_path, monkeypatch, more):
     monkeypatch.setattr(cases, 'corruption_names', lambda *args: ['missing_infrared'])

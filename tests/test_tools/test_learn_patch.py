@@ -1,8 +1,11 @@
 """Patches and universal perturbations as users type them: learned, then tested."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import Config
 from test_tools import commands, test_detection
 from test_tools.test_robustness import call, untrained
 
@@ -78,3 +81,78 @@ def test_mistakes_end_in_one_line(fused, tmp_path, monkeypatch):
     ):
         with pytest.raises(SystemExit, match=message):
             call(monkeypatch, 'learn_patch', *fused, '--out', tmp_path, *flags)
+
+
+HEAD = """dict(decode_head=dict(_delete_=True, type='FCNHead', in_channels=64, in_index=3, channels=8, num_convs=1,
+    concat_input=False, norm_cfg=dict(type='BN'), num_classes={classes}))"""
+
+
+@pytest.fixture(scope='module')
+def architectures(fused, tmp_path_factory):
+    """SegFormer behind the fusion network, the same behind the average, and a convolutional head."""
+    classes = Config.fromfile(fused[0]).model.decode_head.num_classes
+    found = [fused]
+    for name, model in (
+        ('averaged', "dict(data_preprocessor=dict(fusion=dict(_delete_=True, type='AverageFusion')))"),
+        ('fcn', HEAD.format(classes=classes)),
+    ):
+        folder = tmp_path_factory.mktemp(name)
+        path = folder / f'{name}.py'
+        path.write_text(f"_base_ = '{fused[0]}'\nmodel = {model}\n")
+        found.append(untrained(path, folder))
+    return found
+
+
+def table(folder) -> dict:
+    """(learned on, tested on) -> figure."""
+    found = json.loads((folder / 'transfer.json').read_text())
+    return {(cell['row'], cell['tested_on']): cell['value'] for cell in found['cells']}
+
+
+def test_what_is_learned_on_several_architectures_is_tested_on_another(architectures, tmp_path, monkeypatch):
+    """The table's cells are what the test tool finds."""
+    first, second, held_out = architectures
+    flags = ['--also', *second, '--tested-on', *held_out, '--each', '--steps', '2', '--batch-size', '2']
+    call(monkeypatch, 'learn_patch', *first, '--out', tmp_path, '--universal', '16/255', *flags)
+    found, both = table(tmp_path), 'general + averaged'
+    rows = ['nothing', 'random values', both, 'general', 'averaged']
+    assert list(found) == [(row, name) for row in rows for name in ('general', 'averaged', 'fcn')]
+    for name, folder in (('general', '.'), ('averaged', 'averaged'), ('general', 'unlearned')):
+        delta = np.load(tmp_path / folder / 'universal.npy')
+        assert np.abs(delta).max() == pytest.approx(16 if folder == 'unlearned' else 3.2, rel=1e-3), name
+    call(monkeypatch, 'test', *held_out, '--attack', tmp_path / 'attack.py', '--work-dir', tmp_path / 'w')
+    results = commands.latest_results(tmp_path / 'w')
+    assert found['nothing', 'fcn'] == pytest.approx(results['clean']['metrics']['mIoU'], abs=0.01)
+    assert found[both, 'fcn'] == pytest.approx(results['attack']['metrics']['mIoU'], abs=0.01)
+    page = (tmp_path / 'transfer.md').read_text()
+    assert '| learned on | general | averaged | fcn |' in page
+    cells = next(line for line in page.splitlines() if line.startswith(f'| {both}')).split('|')[2:-1]
+    assert [cell.strip().startswith('(') for cell in cells] == [True, True, False], 'in the bank, in brackets'
+
+
+def test_a_patch_is_learned_on_several_and_shown_to_others(architectures, tmp_path, monkeypatch):
+    first, second, held_out = architectures
+    flags = ['--also', *second, '--tested-on', *held_out, '--steps', '2', '--size', '8', '--limit', '2']
+    call(monkeypatch, 'learn_patch', *first, '--out', tmp_path / 'both', *flags)
+    call(monkeypatch, 'learn_patch', *first, '--out', tmp_path / 'one', '--steps', '2', '--size', '8')
+    both, one = (cv2.imread(str(tmp_path / name / 'patch.png'), cv2.IMREAD_UNCHANGED) for name in ('both', 'one'))
+    assert (both != one).mean() > 0.1, 'the second model has a say'
+    found = table(tmp_path / 'both')
+    assert len(found) == 3 * 3
+    assert all(0 <= value <= 100 for value in found.values())
+    assert found['nothing', 'fcn'] != found['random values', 'fcn']
+    assert len(json.loads((tmp_path / 'both' / 'transfer.json').read_text())['images']) == 2
+
+
+def test_mistakes_of_a_bank_end_in_one_line(fused, tmp_path, synthetic_root, monkeypatch):
+    detector = untrained(test_detection.config_file(tmp_path, synthetic_root, 'general'), tmp_path)
+    for flags, message in (
+        (['--each'], '--each compares models of --also'),
+        (['--limit', '2'], '--limit is of --tested-on'),
+        (['--also', *detector], 'PixelLoss attacks segmentors, not FCOS'),
+        (['--tested-on', *detector], 'PixelLoss attacks segmentors, not FCOS'),
+        (['--also', tmp_path / 'none.py', detector[1]], r'none.py'),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            call(monkeypatch, 'learn_patch', *fused, '--out', tmp_path / 'out', *flags)
+        assert not (tmp_path / 'out').exists()

@@ -324,12 +324,37 @@ def test_a_perturbation_learned_anew_is_another_attack(fused, monkeypatch, tmp_p
         call(monkeypatch, 'robustness', *fused, *args)
 
 
-def test_the_least_norm_is_not_looked_for_in_detectors(detector, monkeypatch, tmp_path):
-    attack = tmp_path / 'alma.py'
-    attack.write_text("attack = dict(type='ALMAProx', steps=2)\n")
-    with pytest.raises(SystemExit, match='alma: ALMAProx is for segmentors: a detector has no share of wrong pixels'):
-        call(monkeypatch, 'robustness', *detector, '--suite', 'paper', '--attack', attack, '--out', tmp_path / 'out')
-    assert not (tmp_path / 'out').exists()
+#: Every kind of attack on every kind of model, without the tools: test_attacks/test_other_models.py.
+FOR_SEGMENTORS = {'DAG': '', 'PGD': "eps=4 / 255, objective=dict(type='Targeted', goals=[dict(target=0)])"}
+
+
+@pytest.mark.parametrize('kind', FOR_SEGMENTORS)
+def test_what_is_for_segmentors_is_refused_on_detectors_before_anything_is_run(detector, monkeypatch, tmp_path, kind):
+    attack = tmp_path / 'mine.py'
+    attack.write_text(f"attack = dict(type='{kind}', {FOR_SEGMENTORS[kind]})\n")
+    for tool, flags in (('robustness', ['--suite', 'paper', '--out']), ('test', ['--work-dir'])):
+        with pytest.raises(SystemExit, match=r'^mine(-4)?: \w+ attacks segmentors, not FCOS') as refused:
+            call(monkeypatch, tool, *detector, '--attack', attack, *flags, tmp_path / tool)
+        assert '\n' not in str(refused.value)
+        assert not list((tmp_path / tool).glob('**/*.json*')), 'nothing was measured'
+    with pytest.raises(SystemExit, match='^--smallest-radius is for segmentors'):
+        call(monkeypatch, 'robustness', *detector, '--smallest-radius', 'linf', '--out', tmp_path / 'out')
+
+
+def test_what_is_for_detectors_is_refused_on_segmentors(fused, monkeypatch, tmp_path):
+    attack = tmp_path / 'mine.py'
+    attack.write_text("attack = dict(type='PGD', eps=4 / 255, objective=dict(type='TOG', aim='vanishing'))\n")
+    for tool, flags in (('robustness', ['--suite', 'paper', '--out']), ('test', ['--work-dir'])):
+        with pytest.raises(SystemExit, match=r'^mine(-4)?: TOG attacks detectors of boxes, not EncoderDecoder'):
+            call(monkeypatch, tool, *fused, '--attack', attack, *flags, tmp_path / tool)
+
+
+def test_trainings_refuse_attacks_that_their_model_has_none_of(detector, monkeypatch, tmp_path):
+    config = tmp_path / 'sat.py'
+    hook = "dict(type='paif_mm.AdversarialAttackHook', attack=dict(type='StepControlFGSM', eps=4 / 255))"
+    config.write_text(f"_base_ = '{detector[0]}'\ncustom_hooks = [{hook}]\n")
+    with pytest.raises(SystemExit, match='PixelLoss attacks segmentors, not FCOS'):
+        call(monkeypatch, 'train', config, '--work-dir', tmp_path / 'w')
 
 
 def test_a_bank_outside_of_its_radius_is_refused(report, fused, monkeypatch, tmp_path):
