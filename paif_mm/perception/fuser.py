@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paif_mm.compat import teach_inferencers
 from paif_mm.data.colour import bgr_to_luma, replace_luma, split_pair
 from paif_mm.registry import MODELS, build
 
@@ -52,6 +53,7 @@ class PairFuser:
 
     def hold(self, fusion: dict, stretch: bool = False, grey: bool = False) -> None:
         """Build the fusion network; called once, by ``__init__``."""
+        teach_inferencers()
         self.fusion = build(MODELS, fusion)
         self.stretch = stretch
         self.grey = grey
