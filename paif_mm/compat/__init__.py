@@ -16,7 +16,7 @@
 mmseg's and mmdet's inferencers, which then take pairs.
 """
 
-from .libraries import accept_mmcv_2_2, find_mmseg_by_its_module, require_libraries
+from .libraries import accept_mmcv_2_2, find_configs, find_mmseg_by_its_module, require_libraries
 
 require_libraries()
 
@@ -27,6 +27,7 @@ from .loading import install_safe_loading, load_checkpoint_file  # noqa: E402
 from .operators import has_compiled_ops, install_operators  # noqa: E402
 
 __all__ = [
+    'find_configs',
     'has_compiled_ops',
     'inference_pipeline',
     'init_cpu_distributed',
