@@ -23,6 +23,8 @@ TOOLS = {
 OWN = {
     'predict': 'segment, detect or classify own pairs',
     'fuse': 'fuse own pairs',
+    'attack': 'attack one pair, and show what it does',
+    'data': 'check a data set: every file, all that is wrong',
     'zoo': 'list the models of the package',
 }
 
@@ -43,6 +45,14 @@ def main() -> int:
         from .apis import command
 
         return getattr(command, name)(args)
+    if name == 'attack':
+        from .apis.attack_command import attack
+
+        return attack(args)
+    if name == 'data':
+        from .apis.data_command import data
+
+        return data(args)
     if name == 'zoo':
         from .zoo.__main__ import main as listing
 
