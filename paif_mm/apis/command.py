@@ -12,12 +12,12 @@ from .inferencer import PairInferencer
 from .results import FOLDERS
 
 
-def parser_of(name: str, description: str) -> Parser:
-    """What both commands take."""
+def parser_of(name: str, description: str, more: str = '') -> Parser:
+    """What all commands on pairs take; ``more`` ends the example."""
     parser = Parser(
         prog=f'paif {name}',
         description=description,
-        epilog=f'example:\n  paif {name} paif_mm://NAME --visible images/rgb --infrared images/thermal --out out',
+        epilog=f'example:\n  paif {name} paif_mm://NAME --visible images/rgb --infrared images/ir --out out {more}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_model()

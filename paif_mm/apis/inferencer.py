@@ -56,6 +56,7 @@ class PairInferencer(BaseInferencer):
         show_progress (bool): a bar with the time that is left. Default: True.
 
     Attributes:
+        fuser (PairFuser): the part of ``model`` that fuses.
         failures (list[str]): of the last call: pairs that could not be read, and files without a partner.
 
     Raises:
@@ -210,7 +211,7 @@ class PairInferencer(BaseInferencer):
     def _fused(self, samples: Sequence) -> list[np.ndarray]:
         """What the model saw, in the sizes of the files, which a pipeline may have changed."""
         images = [None] * len(samples)
-        for group in require_fuser(self.model, 'PairInferencer').groups:
+        for group in self.fuser.groups:
             for place, image in zip(group.index, group.fused, strict=True):
                 height, width = samples[place].ori_shape
                 image = colour_image(image)
@@ -219,7 +220,7 @@ class PairInferencer(BaseInferencer):
 
     def _init_model(self, cfg, weights, device='cpu') -> nn.Module:
         model = super()._init_model(cfg, weights, device)
-        require_fuser(model, 'PairInferencer')
+        self.fuser = require_fuser(model, 'PairInferencer')
         return revert_sync_batchnorm(model) if 'cuda' not in str(device) else model
 
     def _load_weights_to_model(self, model, checkpoint, cfg) -> None:
