@@ -34,6 +34,7 @@ TOOLS = {
         'CONFIG CHECKPOINT work_dirs/bank --num 100',
     ),
     'study': ('study.py', 'train, test and attack the rows of a plan', 'PLAN.yaml --work-dir work_dirs/study --jobs 2'),
+    'export': ('export.py', 'write a model as ONNX, TorchScript or torch.export', 'CONFIG CHECKPOINT --format onnx'),
     'browse': ('browse_dataset.py', 'draw the pairs that training sees', f'{SAT} --show-number 20'),
     'config': ('print_config.py', 'print a config in whole', SAT),
     'flops': ('get_flops.py', 'count parameters and FLOPs', f'{SAT} --shape 480 640'),

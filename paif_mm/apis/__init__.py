@@ -3,5 +3,6 @@
 from .attacking import Attacked, attack_pairs
 from .fusing import FusionInferencer
 from .inferencer import PairInferencer, Prediction
+from .onnx_inferencer import OnnxInferencer
 
-__all__ = ['Attacked', 'FusionInferencer', 'PairInferencer', 'Prediction', 'attack_pairs']
+__all__ = ['Attacked', 'FusionInferencer', 'OnnxInferencer', 'PairInferencer', 'Prediction', 'attack_pairs']

@@ -142,14 +142,18 @@ class PairFuser:
 
     def compose(self, index: list[int], pair: Tensor, clean: Tensor, luma: Tensor) -> FusedGroup:
         """Put a fused luminance (n, 1, H, W) in the place of the visible one; the result joins ``groups``."""
+        self.groups.append(FusedGroup(index, pair, clean, luma, self.image(pair, luma)))
+        return self.groups[-1]
+
+    def image(self, pair: Tensor, luma: Tensor) -> Tensor:
+        """The fused image (n, 3, H, W), B,G,R in [0, 1], of pairs (n, 4, H, W) and fused luminances (n, 1, H, W)."""
         visible = split_pair(pair)[1]
         luminance = luma.float()
         fused = luminance.clamp(0, 1).expand(-1, 3, -1, -1) if self.grey else replace_luma(visible, luminance)
         if self.stretch:
             low, high = fused.amin((1, 2, 3), keepdim=True), fused.amax((1, 2, 3), keepdim=True)
             fused = (fused - low) / (high - low).clamp_min(1e-6)
-        self.groups.append(FusedGroup(index, pair, clean, luma, fused))
-        return self.groups[-1]
+        return fused
 
 
 def luminances(pair: Tensor) -> tuple[Tensor, Tensor]:
