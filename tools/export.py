@@ -8,6 +8,8 @@ PyTorch on three sizes.
 import argparse
 from pathlib import Path
 
+from mmengine.runner import CheckpointLoader
+
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 from paif_mm.apis.deployed import deployed
 from paif_mm.apis.exporting import (
@@ -43,9 +45,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', help='the file (default: work_dirs/export/CONFIG with the ending of the format)')
     parser.add_argument('--fp16', action='store_true', help='also in half precision (ONNX, segmentors)')
     parser.add_argument('--int8', action='store_true', help='also with 8 bits in matrix products (ONNX, segmentors)')
-    parser.add_argument(
-        '--limit', type=positive, default=50, help='so many pairs of the test set measure what these two cost (default: 50)'
-    )  # fmt: skip
+    parser.add_argument('--limit', type=positive, default=50, help='test pairs that measure their cost (default: 50)')
     parser.add_config_options()
     return parser.parse_args()
 
@@ -74,11 +74,8 @@ def main() -> None:
 
 
 def classes_of(checkpoint: str) -> dict:
-    from mmengine.runner import CheckpointLoader
-
-    meta = (
-        CheckpointLoader.load_checkpoint(checkpoint, 'cpu', logger='silent').get('meta', {}).get('dataset_meta') or {}
-    )
+    content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', logger='silent')
+    meta = content.get('meta', {}).get('dataset_meta') or {}
     return {key: [*map(plain, meta[key])] for key in ('classes', 'palette') if meta.get(key)}
 
 

@@ -183,7 +183,7 @@ def require_fuser(model: nn.Module, who: str) -> PairFuser:
     if fuser is None:
         raise TypeError(
             f'{who} needs a fused model: wrap model.data_preprocessor, now {type(model.data_preprocessor).__name__}, '
-            'in a paif_mm.FusionDataPreprocessor (see "Drop-in use" in the README)'
+            'in a paif_mm.FusionDataPreprocessor (see docs/dropin.md)'
         )
     fuser.watch(model)
     return fuser

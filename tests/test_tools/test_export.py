@@ -65,8 +65,8 @@ def test_the_exported_function_is_the_segmentor_s_own(size):
     model, pair = model_of('segmentor'), example(size)
     fused, logits = deployed(model)(pair)
     sample, expected = said(model, pair)
-    torch.testing.assert_close(fused, expected)
-    torch.testing.assert_close(logits[0], sample.seg_logits.data)
+    torch.testing.assert_close(fused, expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(logits[0], sample.seg_logits.data, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('size', [(64, 96), (85, 72)])  # with padding, too
@@ -75,8 +75,8 @@ def test_the_exported_function_is_the_detector_s_own(size):
     _, boxes, scores, labels = deployed(model)(pair)
     found = said(model, pair)[0].pred_instances
     assert len(found) > 10
-    torch.testing.assert_close(boxes, found.bboxes)
-    torch.testing.assert_close(scores, found.scores)
+    torch.testing.assert_close(boxes, found.bboxes, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(scores, found.scores, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(labels, found.labels)
 
 
@@ -85,7 +85,7 @@ def test_both_forms_of_a_model_are_exported_alike():
     inside = build_model(backbone_form(MODELS['segmentor'])).eval()
     inside.load_state_dict(to_backbone_form(model.state_dict()), strict=False)
     for one, other in zip(deployed(inside)(pair), deployed(model)(pair), strict=True):
-        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize('kind', MODELS)
