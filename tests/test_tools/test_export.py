@@ -24,7 +24,10 @@ SEGMENTOR = REPO / 'configs' / 'quickstart' / 'segformer_general_synthetic.py'
 MODELS = {'segmentor': tiny_segformer(), 'detector': tiny_fcos(), 'fusion': tiny_segformer()}
 
 
-@pytest.fixture(params=ENDINGS)
+SLOW = [pytest.param(form, marks=pytest.mark.slow) for form in ('onnx', 'torch_export')]  # half a minute each
+
+
+@pytest.fixture(params=['torchscript', *SLOW])
 def form(request) -> str:
     if request.param == 'onnx':
         onnx_packages()
@@ -152,6 +155,7 @@ def environment() -> dict:
     return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(places)}
 
 
+@pytest.mark.slow
 def test_the_tool_tells_errors_and_what_smaller_files_cost(exported):
     *_, path, told = exported
     for height, width in sizes_around((64, 96)):
@@ -163,6 +167,7 @@ def test_the_tool_tells_errors_and_what_smaller_files_cost(exported):
         assert f'{small}: ' in told
 
 
+@pytest.mark.slow
 def test_onnx_files_predict_what_the_model_predicts(exported, synthetic_root, tmp_path):
     config, weights, path, _ = exported
     scenes = str(synthetic_root / 'images')
@@ -175,6 +180,7 @@ def test_onnx_files_predict_what_the_model_predicts(exported, synthetic_root, tm
     assert len(list((tmp_path / 'out' / 'pred').iterdir())) == 12
 
 
+@pytest.mark.slow
 def test_onnx_files_of_detectors_find_what_the_model_finds(synthetic_root, tmp_path):
     onnx_packages()
     source = REPO / 'configs' / 'quickstart' / 'fcos_general_synthetic.py'
@@ -194,6 +200,7 @@ def test_onnx_files_of_detectors_find_what_the_model_finds(synthetic_root, tmp_p
         np.testing.assert_allclose(one['bboxes'], other['bboxes'], atol=0.05)
 
 
+@pytest.mark.slow
 def test_a_file_runs_without_torch_or_this_package(exported, synthetic_root, tmp_path):
     config, weights, path, _ = exported
     image = sorted((synthetic_root / 'images').iterdir())[0]
