@@ -50,10 +50,23 @@ def export(module: Deployed, path: Path, form: str, shape: tuple[int, int], meta
         if form == 'torch_export':
             program = torch.export.export(module, (pair,), dynamic_shapes=any_size)
             torch.export.save(program, str(path), extra_files={META: facts})
-            loaded = torch.export.load(str(path)).module()
-            return lambda pairs: [one.numpy() for one in loaded(pairs)]
+            return _guarded(torch.export.load(str(path)).module())
         _write_onnx(module, pair, path, any_size, {'paif_mm': facts})
     return session(path)
+
+
+def _guarded(loaded: Callable) -> Run:
+    """What runs a program of torch.export, which refuses sizes for which its trace says nothing: very small ones."""
+
+    def run(pairs: Tensor) -> list[np.ndarray]:
+        try:
+            return [one.numpy() for one in loaded(pairs)]
+        except AssertionError as error:
+            size = 'x'.join(map(str, pairs.shape[-2:]))
+            told = f'the file of torch.export takes no pair of {size}: trace it with another --shape'
+            raise ValueError(told) from error
+
+    return run
 
 
 def _write_onnx(module: Deployed, pair: Tensor, path: Path, any_size, meta: dict[str, str]) -> None:
