@@ -10,4 +10,6 @@ compat.install()
 from . import imagenet, registry, zoo  # noqa: E402, F401
 from .version import __version__  # noqa: E402
 
+compat.find_configs(zoo.config_file)
+
 __all__ = ['__version__']

@@ -6,23 +6,44 @@ import sys
 from . import zoo
 from .spelling import choices
 
+SAT = 'paif_mm::paif/segformer_sat_mfnet.py'
+#: name -> file of the tool, what it does, an example's arguments
 TOOLS = {
-    'train': ('train.py', 'train a model: plainly, by SAT, by AAT, or a search'),
-    'test': ('test.py', 'test it, clean and attacked'),
-    'robustness': ('robustness.py', 'attack it with a suite, and report what is left'),
-    'compare': ('compare_reports.py', 'compare reports of several models'),
-    'leaderboard': ('leaderboard.py', 'draw one page from many reports'),
-    'targeted': ('targeted.py', 'who can be made to vanish, or to become what'),
-    'patch': ('learn_patch.py', 'learn one perturbation for all images'),
-    'craft': ('craft_attacks.py', 'make a bank of attacked pairs'),
-    'study': ('study.py', 'train, test and attack the rows of a plan'),
-    'browse': ('browse_dataset.py', 'draw the pairs that training sees'),
-    'config': ('print_config.py', 'print a config in whole'),
-    'flops': ('get_flops.py', 'count parameters and FLOPs'),
+    'train': ('train.py', 'train a model: plainly, by SAT, by AAT, or a search', f'{SAT} --amp'),
+    'test': ('test.py', 'test it, clean and attacked', 'CONFIG CHECKPOINT --attack pgd5_eps4 pgd5_eps8'),
+    'robustness': (
+        'robustness.py',
+        'attack it with a suite, and report what is left',
+        'CONFIG CHECKPOINT --suite strong --limit 100 --out work_dirs/robustness/NAME',
+    ),
+    'compare': (
+        'compare_reports.py',
+        'compare reports of several models',
+        'work_dirs/robustness/A work_dirs/robustness/B',
+    ),
+    'leaderboard': ('leaderboard.py', 'draw one page from many reports', 'work_dirs/robustness/*'),
+    'targeted': (
+        'targeted.py',
+        'who can be made to vanish, or to become what',
+        'CONFIG CHECKPOINT --eps 4/255 --out out',
+    ),
+    'patch': ('learn_patch.py', 'learn one perturbation for all images', 'CONFIG CHECKPOINT --out work_dirs/patch'),
+    'craft': (
+        'craft_attacks.py',
+        'make a bank of attacked pairs',
+        'CONFIG CHECKPOINT work_dirs/bank --num 100',
+    ),
+    'study': ('study.py', 'train, test and attack the rows of a plan', 'PLAN.yaml --work-dir work_dirs/study --jobs 2'),
+    'export': ('export.py', 'write a model as ONNX, TorchScript or torch.export', 'CONFIG CHECKPOINT --format onnx'),
+    'browse': ('browse_dataset.py', 'draw the pairs that training sees', f'{SAT} --show-number 20'),
+    'config': ('print_config.py', 'print a config in whole', SAT),
+    'flops': ('get_flops.py', 'count parameters and FLOPs', f'{SAT} --shape 480 640'),
 }
 OWN = {
     'predict': 'segment, detect or classify own pairs',
     'fuse': 'fuse own pairs',
+    'attack': 'attack one pair, and show what it does',
+    'data': 'check a data set: every file, all that is wrong',
     'zoo': 'list the models of the package',
 }
 
@@ -34,15 +55,28 @@ def main() -> int:
         print(usage())
         return 0
     if name in TOOLS:
-        path = zoo.ROOT / 'tools' / TOOLS[name][0]
+        file, _, example = TOOLS[name]
+        path = zoo.ROOT / 'tools' / file
         sys.argv = [str(path), *args]
         sys.path.insert(0, str(path.parent))  # as for any script: tools import each other
-        runpy.run_path(str(path), run_name='__main__')
+        try:
+            runpy.run_path(str(path), run_name='__main__')
+        finally:
+            if {'-h', '--help'} & set(args):
+                print(f'\nexample:\n  paif {name} {example}')
         return 0
     if name in ('predict', 'fuse'):
         from .apis import command
 
         return getattr(command, name)(args)
+    if name == 'attack':
+        from .apis.attack_command import attack
+
+        return attack(args)
+    if name == 'data':
+        from .apis.data_command import data
+
+        return data(args)
     if name == 'zoo':
         from .zoo.__main__ import main as listing
 
@@ -53,7 +87,7 @@ def main() -> int:
 
 
 def usage() -> str:
-    rows = {**OWN, **{name: what for name, (_, what) in TOOLS.items()}}
+    rows = {**OWN, **{name: what for name, (_, what, _) in TOOLS.items()}}
     lines = [f'  {name:<12}{what}' for name, what in rows.items()]
     return '\n'.join(['usage: paif COMMAND ...; paif COMMAND --help says more', '', *lines])
 

@@ -1,5 +1,7 @@
 """The command ``paif`` runs each tool as it is run by itself."""
 
+import runpy
+import shlex
 import subprocess
 import sys
 
@@ -7,7 +9,7 @@ import pytest
 from conftest import REPO
 from test_tools.commands import environment, run
 
-from paif_mm.command import OWN, TOOLS
+from paif_mm.command import OWN, TOOLS, main
 
 
 def paif(*args) -> subprocess.CompletedProcess:
@@ -35,5 +37,20 @@ def test_mistakes_end_with_one_line_and_a_code():
 
 
 @pytest.mark.parametrize('name', TOOLS)
-def test_every_short_name_is_that_of_a_tool(name):
-    assert (REPO / 'tools' / TOOLS[name][0]).is_file()
+def test_every_short_name_is_that_of_a_tool_which_takes_its_example(name, monkeypatch):
+    file, _, example = TOOLS[name]
+    monkeypatch.syspath_prepend(str(REPO / 'tools'))
+    monkeypatch.setattr(sys, 'argv', [file, *shlex.split(example)])
+    tool = runpy.run_path(str(REPO / 'tools' / file))
+    assert shlex.split(example)[0] in str(tool['parse_args']())
+
+
+@pytest.mark.parametrize('name', [*OWN, *TOOLS])
+def test_every_command_s_help_ends_with_an_example(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['paif', name, '--help'])
+    monkeypatch.setattr(sys, 'path', [*sys.path])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    told = capsys.readouterr().out.rstrip().splitlines()
+    assert told[-1].startswith(f'  paif {name} ') and any(line.startswith('example') for line in told[-3:])

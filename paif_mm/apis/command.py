@@ -9,15 +9,16 @@ from paif_mm.mistakes import reports_mistakes
 
 from .fusing import FusionInferencer
 from .inferencer import PairInferencer
+from .onnx_inferencer import OnnxInferencer
 from .results import FOLDERS
 
 
-def parser_of(name: str, description: str) -> Parser:
-    """What both commands take."""
+def parser_of(name: str, description: str, more: str = '') -> Parser:
+    """What all commands on pairs take; ``more`` ends the example."""
     parser = Parser(
         prog=f'paif {name}',
         description=description,
-        epilog=f'example:\n  paif {name} paif_mm://NAME --visible images/rgb --infrared images/thermal --out out',
+        epilog=f'example:\n  paif {name} paif_mm://NAME --visible images/rgb --infrared images/ir --out out {more}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_model()
@@ -39,8 +40,10 @@ def predict(words: list[str] | None = None) -> int:
     parser.add_argument('--batch-size', type=positive, default=1)
     parser.add_argument('--show', action='store_true', help='show the pictures in a window')
     parser.add_argument('--score', type=float, default=0.3, help='boxes of a lower score are not drawn (default: .3)')
+    parser.add_argument('--onnx', metavar='FILE', help='pass pairs through a file of paif export, on the CPU')
     args = parser.parse_args(words)
-    inferencer = PairInferencer(*model_files(args.config, args.checkpoint), args.device)
+    files = model_files(args.config, args.onnx or args.checkpoint)
+    inferencer = OnnxInferencer(*files) if args.onnx else PairInferencer(*files, args.device)
     output_folder(args.out, '--out')
     settings = {'show': args.show, 'pred_score_thr': args.score, 'batch_size': args.batch_size}
     return _count(inferencer, args, **settings)

@@ -56,6 +56,7 @@ class PairInferencer(BaseInferencer):
         show_progress (bool): a bar with the time that is left. Default: True.
 
     Attributes:
+        fuser (PairFuser): the part of ``model`` that fuses.
         failures (list[str]): of the last call: pairs that could not be read, and files without a partner.
 
     Raises:
@@ -126,7 +127,9 @@ class PairInferencer(BaseInferencer):
         opacity: float = 0.5,
         pred_score_thr: float = 0.3,
     ) -> Iterator[Prediction]:
-        """Predict one pair after the other, in bounded memory: the next is read while one is passed and drawn.
+        """Predict one pair after the other, in bounded memory.
+
+        While one is passed through the model, the next is read, and the one before is drawn and written.
 
         Args:
             inputs: see :func:`~.pairs.source_of`.
@@ -143,25 +146,33 @@ class PairInferencer(BaseInferencer):
         Raises:
             ValueError, FileNotFoundError: the pair can not be read, where one alone was given; otherwise it is named
                 in ``failures``, and the others go on.
+            OSError: nothing can be written.
         """
         source = source_of(inputs)
         self.failures = list(source.left_out)
         reader = PairReader(self._loader, ir_range, align)
         draw = draw or show or bool(out_dir)
-        with ResultFiles(out_dir, self.model.dataset_meta, source.fps) as files:
+        with ResultFiles(out_dir, self.model.dataset_meta, source.fps) as files, ThreadPoolExecutor(1) as pool:
+
+            def finished(name: str, sample, image: np.ndarray) -> Prediction:
+                picture = self.visualize([image], [sample], opacity, pred_score_thr)[0] if draw else None
+                files.add(prediction := Prediction(name, sample, image, picture))
+                return prediction
+
+            found = (
+                pool.submit(finished, *one)
+                for names, batch in self._batches(source, reader, batch_size)
+                for one in self._predicted(names, batch)
+            )
             bar = ProgressBar(source.total) if self.show_progress and (source.total or 0) > 1 else None
-            for names, batch in self._batches(source, reader, batch_size):
-                samples = self.model.test_step(batch)
-                samples, images = [sample.cpu() for sample in samples], self._fused(samples)
-                pictures = self.visualize(images, samples, opacity, pred_score_thr) if draw else [None] * len(samples)
-                for prediction in map(Prediction, names, samples, images, pictures):
-                    files.add(prediction)
-                    if show:
-                        cv2.imshow('paif_mm', prediction.picture)
-                        cv2.waitKey(round(wait_time * 1000))
-                    if bar:
-                        bar.update()
-                    yield prediction
+            for future in _ahead(found, 0 if show else batch_size):
+                prediction = future.result()
+                if show:
+                    cv2.imshow('paif_mm', prediction.picture)
+                    cv2.waitKey(round(wait_time * 1000))
+                if bar:
+                    bar.update()
+                yield prediction
         for line in self.failures:
             warn(line)
 
@@ -192,14 +203,9 @@ class PairInferencer(BaseInferencer):
 
     def _loaded(self, source: Source, reader: PairReader, ahead: int) -> Iterator[tuple[str, dict]]:
         """Pairs through the pipeline, read in another thread, at most so many in advance."""
-        pairs, upcoming = iter(source.pairs), deque()
-        with ThreadPoolExecutor(1, 'pairs') as pool:
-            while True:
-                while len(upcoming) < ahead and (pair := next(pairs, None)) is not None:
-                    upcoming.append((pair.name, pool.submit(lambda pair: self.pipeline(reader(pair)), pair)))
-                if not upcoming:
-                    return
-                name, future = upcoming.popleft()
+        with ThreadPoolExecutor(1) as pool:
+            reading = ((pair.name, pool.submit(lambda one: self.pipeline(reader(one)), pair)) for pair in source.pairs)
+            for name, future in _ahead(reading, ahead):
                 try:
                     yield name, future.result()
                 except (ValueError, OSError) as error:
@@ -207,10 +213,15 @@ class PairInferencer(BaseInferencer):
                         raise
                     self.failures.append(str(error))
 
+    def _predicted(self, names: list[str], batch: dict) -> Iterator[tuple[str, object, np.ndarray]]:
+        """Names, data samples and fused images of a batch, on the CPU."""
+        samples = self.model.test_step(batch)
+        yield from zip(names, [sample.cpu() for sample in samples], self._fused(samples), strict=True)
+
     def _fused(self, samples: Sequence) -> list[np.ndarray]:
         """What the model saw, in the sizes of the files, which a pipeline may have changed."""
         images = [None] * len(samples)
-        for group in require_fuser(self.model, 'PairInferencer').groups:
+        for group in self.fuser.groups:
             for place, image in zip(group.index, group.fused, strict=True):
                 height, width = samples[place].ori_shape
                 image = colour_image(image)
@@ -219,7 +230,7 @@ class PairInferencer(BaseInferencer):
 
     def _init_model(self, cfg, weights, device='cpu') -> nn.Module:
         model = super()._init_model(cfg, weights, device)
-        require_fuser(model, 'PairInferencer')
+        self.fuser = require_fuser(model, 'PairInferencer')
         return revert_sync_batchnorm(model) if 'cuda' not in str(device) else model
 
     def _load_weights_to_model(self, model, checkpoint, cfg) -> None:
@@ -240,3 +251,13 @@ class PairInferencer(BaseInferencer):
 
     def _init_visualizer(self, cfg) -> None:
         return None
+
+
+def _ahead(items: Iterator, count: int) -> Iterator:
+    """The same items, each asked for before the ``count``-th before it is given."""
+    waiting = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting

@@ -12,19 +12,30 @@
 * mmengine's loaders of checkpoints, from files and from anywhere else, read them weights-only on every torch version;
 * mmseg's cross-entropy with class weights takes labels that are ignored (see :mod:`~.ignored_labels`).
 
-:func:`init_cpu_distributed` and :func:`match_gradient_strides` are for several processes.
+:func:`init_cpu_distributed` and :func:`match_gradient_strides` are for several processes, :func:`teach_inferencers` for
+mmseg's and mmdet's inferencers, which then take pairs.
 """
 
-from .libraries import accept_mmcv_2_2, find_mmseg_by_its_module, require_libraries
+from .libraries import accept_mmcv_2_2, find_configs, find_mmseg_by_its_module, require_libraries
 
 require_libraries()
 
 from .distributed import init_cpu_distributed, match_gradient_strides  # noqa: E402
 from .ignored_labels import install_ignored_labels  # noqa: E402
+from .inferencers import inference_pipeline, teach_inferencers  # noqa: E402
 from .loading import install_safe_loading, load_checkpoint_file  # noqa: E402
 from .operators import has_compiled_ops, install_operators  # noqa: E402
 
-__all__ = ['has_compiled_ops', 'init_cpu_distributed', 'install', 'load_checkpoint_file', 'match_gradient_strides']
+__all__ = [
+    'find_configs',
+    'has_compiled_ops',
+    'inference_pipeline',
+    'init_cpu_distributed',
+    'install',
+    'load_checkpoint_file',
+    'match_gradient_strides',
+    'teach_inferencers',
+]
 
 
 def install() -> None:

@@ -1,5 +1,6 @@
 """OpenMMLab's libraries, whichever distributions they come from: the original ones or their successors (onedl-...)."""
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -41,3 +42,22 @@ def find_mmseg_by_its_module() -> None:
         version('mmsegmentation')
     except PackageNotFoundError:
         MODULE2PACKAGE['mmseg'] = 'mmseg'
+
+
+def find_configs(config_file: Callable[[str], str]) -> None:
+    """Let configs name configs of this package in ``_base_``; ``config_file`` gives another path only for these.
+
+    mmengine knows its own libraries' alone, and would look for every name of the base in this package's registries.
+    """
+    from mmengine.config import Config
+
+    original = Config._get_cfg_path
+    if hasattr(original, 'finds_own'):
+        return
+
+    def _get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        found = config_file(cfg_path)
+        return original(cfg_path, filename) if found == cfg_path else (found, None)
+
+    _get_cfg_path.finds_own = True
+    Config._get_cfg_path = staticmethod(_get_cfg_path)

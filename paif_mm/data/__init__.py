@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 
 from .datasets import MFNetDataset, MSRSDataset, PairSegDataset
-from .loading import LoadPairAnnotations, LoadPairFromFile, PlanarLayout, VisibleOnly
+from .loading import LoadPairAnnotations, LoadPairFromFile, PlanarLayout, TakePair, VisibleOnly
 
 __all__ = [
     'LoadPairAnnotations',
@@ -12,6 +12,7 @@ __all__ = [
     'MSRSDataset',
     'PairSegDataset',
     'PlanarLayout',
+    'TakePair',
     'VisibleOnly',
 ]
 

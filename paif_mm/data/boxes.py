@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import NamedTuple
 
+from .faults import fault
+
 
 class Boxed(NamedTuple):
     """An object of an annotation file: its class, its box x0, y0, x1, y1 in pixels from 0, whether to ignore it.
@@ -30,27 +32,28 @@ def check_box(
         slack (float): by how many pixels a box may reach beyond its image unclipped.
 
     Returns:
-        list | None: the box; None where clipping leaves nothing of it.
+        list | None: the box; None where clipping leaves nothing of it, or where a fault was gathered.
 
     Raises:
         ValueError: coordinates that are no finite numbers, corners in the wrong order or of no distance, a box that
             leaves its image or lies beside it.
     """
     if len(box) != 4 or not all(isinstance(value, Real) and math.isfinite(value) for value in box):
-        raise ValueError(f'{where}: the box {list(box)} is not four finite numbers: correct or remove it')
+        fault(ValueError(f'{where}: the box {list(box)} is not four finite numbers: correct or remove it'))
+        return None
     x0, y0, x1, y1 = box
     if x1 <= x0 or y1 <= y0:
         what = 'its corners exchanged' if x1 < x0 or y1 < y0 else 'no width or no height'
-        raise ValueError(f'{where}: the box ({_said(box)}) has {what}: correct or remove it')
+        fault(ValueError(f'{where}: the box ({_said(box)}) has {what}: correct or remove it'))
+        return None
     inside = [max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)]
     nothing = inside[2] <= inside[0] or inside[3] <= inside[1]
     if clip:
         return None if nothing else inside
     if nothing or min(x0, y0) < -slack or x1 > width + slack or y1 > height + slack:
-        raise ValueError(
-            f'{where}: the box ({_said(box)}) lies outside its image of {width}x{height}: correct it, or set '
-            'clip_boxes=True'
-        )
+        told = f'{where}: the box ({_said(box)}) lies outside its image of {width}x{height}'
+        fault(ValueError(f'{told}: correct it, or set clip_boxes=True'))
+        return None
     return list(box)
 
 

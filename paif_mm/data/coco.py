@@ -6,6 +6,7 @@ from numbers import Integral, Real
 
 from mmengine import fileio
 
+from .faults import fault
 from .listing import count, inform, warn
 
 
@@ -77,36 +78,43 @@ def _annotations(entries: list[dict], images: dict, categories: dict, path: str)
     _refuse_twice(given, f'{path}: annotation id')
     free = 1 + max((value for value in given if _is(Integral, value)), default=0)
     for place, entry in enumerate(entries):
-        name = entry.get('id', f'in place {place + 1}')
-        key, category = entry.get('image_id'), entry.get('category_id')
+        name, key = entry.get('id', f'in place {place + 1}'), entry.get('image_id')
         if not _is(Integral, key) and not isinstance(key, str):
-            raise ValueError(f'{path}: annotation {name} has no image_id')
-        if key not in images:
+            fault(ValueError(f'{path}: annotation {name} has no image_id'))
+        elif key not in images:
             lost.append(name)
-            continue
-        where = f'{path}: annotation {name} of {images[key]["file_name"]}'
-        if not _is(Integral, category) or category not in categories:
-            raise ValueError(f'{where} has the unknown category {category}: the file defines {categories}')
-        box = entry.get('bbox')
-        if not isinstance(box, list) or len(box) != 4 or not all(_is(Real, value) for value in box):
-            raise ValueError(f'{where} has the bbox {box!r}: expected four numbers: x, y, width and height')
-        for part, value in (('id', free + place), ('area', box[2] * box[3]), ('iscrowd', 0)):
-            if entry.get(part) is None:
-                entry[part] = value
-                completed[part] += 1
-            elif part == 'area' and not (_is(Real, entry[part]) and entry[part] > 0):
-                raise ValueError(
-                    f'{where} has the area {entry[part]!r}: remove it to take that of the box, or correct it'
-                )
-            elif part == 'iscrowd' and entry[part] not in (0, 1):
-                raise ValueError(f'{where} has iscrowd {entry[part]!r}: write 0 or 1')
-        found[key].append({**entry, 'where': where})
+        else:
+            where = f'{path}: annotation {name} of {images[key]["file_name"]}'
+            try:
+                completed.update(_complete(entry, free + place, categories, where))
+            except ValueError as error:
+                fault(error)
+            else:
+                found[key].append({**entry, 'where': where})
     if lost:
         warn(f'{path}: {count(lost, "annotation", "annotations")} not used: of images that the file does not list')
     if completed:
         parts = ', '.join(f'{part} of {number}' for part, number in completed.items())
         warn(f'{path}: {parts} annotations completed here, which a metric that reads the file by itself will miss')
     return found
+
+
+def _complete(entry: dict, number: int, categories: dict[int, str], where: str) -> list[str]:
+    """Give an annotation what it lacks; the names of these parts."""
+    category, box, lacking = entry.get('category_id'), entry.get('bbox'), []
+    if not _is(Integral, category) or category not in categories:
+        raise ValueError(f'{where} has the unknown category {category}: the file defines {categories}')
+    if not isinstance(box, list) or len(box) != 4 or not all(_is(Real, value) for value in box):
+        raise ValueError(f'{where} has the bbox {box!r}: expected four numbers: x, y, width and height')
+    for part, value in (('id', number), ('area', box[2] * box[3]), ('iscrowd', 0)):
+        if entry.get(part) is None:
+            entry[part] = value
+            lacking.append(part)
+        elif part == 'area' and not (_is(Real, entry[part]) and entry[part] > 0):
+            raise ValueError(f'{where} has the area {entry[part]!r}: remove it to take that of the box, or correct it')
+        elif part == 'iscrowd' and entry[part] not in (0, 1):
+            raise ValueError(f'{where} has iscrowd {entry[part]!r}: write 0 or 1')
+    return lacking
 
 
 def _refuse_twice(values: list, what: str) -> None:

@@ -25,6 +25,7 @@ from .bbgt import bbgt_objects
 from .boxes import Boxed, check_box
 from .coco import read_coco
 from .coco_metric import BY_NAME
+from .faults import fault
 from .listing import count, find_samples, inform, list_folder, warn
 from .naming import IMAGES
 from .voc import read_voc, voc_objects, voc_size
@@ -73,7 +74,12 @@ class PairDetDataset(NamedClasses):
     def _load_each(self, raw: list[dict]) -> list[dict]:
         """Parse all samples; say which boxes were left out, and which classes have none."""
         self._left_out, self._ignored = Counter(), Counter()
-        items = [self.parse_data_info(entry) for entry in raw]
+        items = []
+        for entry in raw:
+            try:
+                items.append(self.parse_data_info(entry))
+            except (ValueError, FileNotFoundError) as error:
+                fault(error)
         used = Counter(instance['bbox_label'] for item in items for instance in item['instances'])
         total = used.total() + self._left_out.total()
         for why, number in self._left_out.items():

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from mmengine import fileio
 from mmengine.logging import print_log
 
+from .faults import fault, gathering
 from .naming import ANY, Naming, ending_of
 
 ROLES = {
@@ -69,11 +70,13 @@ def find_samples(
             if sample not in found:
                 of = ann_file or fileio.join_path(folders[leading], files[leading][sample])
                 wanted, endings = patterns[role].write(sample), ', '.join(patterns[role].endings)
-                raise FileNotFoundError(f'{folders[role]} holds no {wanted} ({endings}): the {ROLES[role]} of {of}')
+                told = f'{folders[role]} holds no {wanted} ({endings}): the {ROLES[role]} of {of}'
+                fault(FileNotFoundError(told))
     _account(folders, files, leading, set(ids), ann_file)
     return {
         sample: {role: fileio.join_path(folders[role], found[sample]) for role, found in files.items()}
         for sample in ids
+        if all(sample in found for found in files.values())
     }
 
 
@@ -116,9 +119,8 @@ def _files_by_id(
             if role is None:
                 unknown.append(name)
             elif sample in found[role]:
-                raise ValueError(
-                    f'{folder} holds {found[role][sample]} and {name}, two files of one id: leave one of them'
-                )
+                told = f'{folder} holds {found[role][sample]} and {name}, two files of one id: leave one of them'
+                fault(ValueError(told))
             else:
                 found[role][sample] = name
         if unknown:
@@ -167,9 +169,10 @@ def read_lines(path: str, backend_args: dict | None = None) -> list[str]:
 
 
 def count(names: Iterable, one: str, several: str) -> str:
-    """'2 files (a.png, b.png)': how many, and the first three."""
+    """'2 files (a.png, b.png)': how many, and the first three, or all where faults are gathered."""
     names = list(names)
-    shown = ', '.join(map(str, names[:3])) + (', ...' if len(names) > 3 else '')
+    shown = ', '.join(map(str, names if gathering() else names[:3]))
+    shown += ', ...' if len(names) > 3 and not gathering() else ''
     return f'{len(names)} {one if len(names) == 1 else several} ({shown})'
 
 
@@ -179,14 +182,17 @@ def inform(message: str) -> None:
 
 
 def warn(message: str) -> None:
-    """Log what is hardly meant."""
-    print_log(message, logger='current', level=logging.WARNING)
+    """Log what is hardly meant, or note it where faults are gathered."""
+    if gathering():
+        fault(message)
+    else:
+        print_log(message, logger='current', level=logging.WARNING)
 
 
 def _account(folders: Mapping, files: Mapping[str, dict], leading: str, used: set[str], ann_file: str) -> None:
     complete = set.intersection(*map(set, files.values()))
     for role, found in files.items():
-        lonely = [osp.basename(found[name]) for name in found if name not in complete]
+        lonely = [osp.basename(found[name]) for name in found if name not in complete | used]
         if lonely:
             others = ', '.join(osp.basename(folders[other]) for other in folders if other != role)
             # one folder may hold the annotations of all splits

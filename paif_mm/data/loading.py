@@ -28,8 +28,8 @@ ORIENTATION = 0x0112  # EXIF's tag
 class LoadPairFromFile(BaseTransform):
     """Load a registered pair as one image of four channels, so that every geometric transform moves both alike.
 
-    Required keys: ``img_path``; ``ir_path`` where the infrared image is a file of its own. Optional: ``height`` and
-    ``width``, what the annotations say (and ``ann_path``, where).
+    Required keys: ``img_path``; ``ir_path`` where the infrared image is a file of its own; or ``img``, a loaded pair
+    HxWx4. Optional: ``height`` and ``width``, what the annotations say (and ``ann_path``, where).
     Added keys: ``img`` (HxWx4; B,G,R,IR in [0, 255]; uint8, or float32 with ``ir_range``) and its shapes.
 
     Without ``ir_path`` the file must be MFNet's kind of PNG, RGBA with the infrared image in the fourth channel.
@@ -56,7 +56,9 @@ class LoadPairFromFile(BaseTransform):
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
-        if results.get('ir_path'):
+        if results.get('img') is not None:
+            image = self._take_loaded(results['img'], results.get('img_path') or 'the array')
+        elif results.get('ir_path'):
             image = self._load_two(results['img_path'], results['ir_path'])
         else:
             image = self._load_rgba(results['img_path'])
@@ -84,6 +86,11 @@ class LoadPairFromFile(BaseTransform):
         """Two images of one size as a pair HxWx4."""
         infrared = self._to_pixels(infrared, ir_path)
         return _join(visible.astype(infrared.dtype, copy=False), infrared)
+
+    def _take_loaded(self, image: np.ndarray, name: str) -> np.ndarray:
+        if image.ndim != 3 or image.shape[2] != 4:
+            raise ValueError(f'{name} is no pair: an array without a partner is HxWx4 (B,G,R,IR), not {image.shape}')
+        return self.joined(image[..., :3], image[..., 3], name)
 
     def _load_rgba(self, img_path: str) -> np.ndarray:
         image = self._read(img_path, cv2.IMREAD_UNCHANGED)
@@ -135,6 +142,25 @@ class LoadPairFromFile(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(ir_range={self.ir_range}, backend_args={self.backend_args})'
+
+
+@TRANSFORMS.register_module()
+class TakePair(BaseTransform):
+    """What a user gives to an inferencer, as what :class:`LoadPairFromFile` takes: the first of its pipeline.
+
+    A path of an RGBA file, two paths (visible, infrared), an array HxWx4 (B,G,R,IR), or a dict with ``img_path``, with
+    ``img_path`` and ``ir_path``, or with ``img``.
+    """
+
+    def transform(self, given: str | os.PathLike | tuple | np.ndarray | dict) -> dict:
+        results = given if isinstance(given, dict) else {'img' if isinstance(given, np.ndarray) else 'img_path': given}
+        results = {'sample_idx': 0, 'img_id': 0, 'seg_fields': [], 'reduce_zero_label': False, **results}
+        path = results.get('img_path')
+        if isinstance(path, tuple | list):
+            results['img_path'], results['ir_path'] = map(str, path)
+        elif path is not None:
+            results['img_path'] = str(path)
+        return results
 
 
 @TRANSFORMS.register_module()

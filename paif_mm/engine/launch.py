@@ -65,7 +65,7 @@ def read_config(path: str, options: Mapping | None = None) -> Config:
     """
     check_config_file(path)
     try:
-        config = Config.fromfile(path)
+        config = Config.fromfile(zoo.config_file(path))
     except Exception as error:  # whatever a config file does
         raise ConfigError(f"config {path} can't be read: {said(error)}") from error
     lines = unused_hooks(config)
@@ -96,6 +96,10 @@ def needed(config: Config, section: str, what: str) -> ConfigDict:
 
 def check_config_file(path: str) -> None:
     """Raise a ConfigError where a path is none of a config file."""
+    try:
+        path = zoo.config_file(path)
+    except FileNotFoundError as error:
+        raise ConfigError(str(error)) from None
     if osp.isdir(path):
         raise ConfigError(f'config {path} is a folder: give the file')
     if not osp.isfile(path):
@@ -129,7 +133,7 @@ def model_files(config: str, checkpoint: str | None = None) -> tuple[str, str]:
         raise ConfigError(f'checkpoint {checkpoint} is a folder: give the file')
     if not osp.isfile(checkpoint) and '://' not in checkpoint:
         raise ConfigError(f'checkpoint {checkpoint} does not exist')
-    return config, checkpoint
+    return zoo.config_file(config), checkpoint
 
 
 def inner_datasets(dataset: dict) -> list[dict]:

@@ -114,7 +114,7 @@ def prediction_panels(clean, attacked, fused, sample, dataset_meta, amplify: flo
             panels.append((name, paint_labels(labels, palette, size=clean.shape[1::-1])))
     below = attacked[..., :3] if fused is None else fused
     for name, key in (('prediction', 'pred_instances'), ('truth', 'gt_instances')):
-        if key in sample:
+        if key in sample and 'bboxes' in getattr(sample, key):  # mmdet packs them where nothing was loaded
             panels.append((name, _boxes_on(below, getattr(sample, key), scale, palette, dataset_meta.get('classes'))))
     return panels
 

@@ -5,6 +5,8 @@ import numpy as np
 
 CAPTION_HEIGHT = 18
 IGNORED = 128  # grey
+LINE = 12  # pixels of a line of a legend, at least
+FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.35)  # of a legend, with its size
 
 
 def draw_strip(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
@@ -47,14 +49,21 @@ def paint_boxes(image: np.ndarray, boxes, labels, palette, classes=None, scores=
 
 
 def draw_legend(classes, palette, height: int) -> np.ndarray:
-    """A column of class names beside their colours, uint8 BGR, ``height`` pixels high."""
-    legend = np.zeros((height, 110, 3), np.uint8)
-    step = height / len(classes)
-    for i, (name, colour) in enumerate(zip(classes, palette, strict=True)):
+    """Class names beside their colours, uint8 BGR, ``height`` pixels high, in as many columns as are legible."""
+    rows = max(1, min(len(classes), height // LINE))
+    step = min(height / rows, 2 * LINE)
+    columns = [list(zip(classes, palette, strict=True))[i : i + rows] for i in range(0, len(classes), rows)]
+    return np.concatenate([_legend_column(column, height, step) for column in columns], axis=1)
+
+
+def _legend_column(entries: list, height: int, step: float) -> np.ndarray:
+    widest = max(cv2.getTextSize(name, *FONT, 1)[0][0] for name, _ in entries)
+    column = np.zeros((height, 18 + widest + 6, 3), np.uint8)
+    for i, (name, colour) in enumerate(entries):
         top, bottom = int(i * step), int((i + 1) * step)
-        legend[top + 1 : bottom - 1, 2:14] = colour[::-1]
-        cv2.putText(legend, name, (18, bottom - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.35, (255,) * 3, 1, cv2.LINE_AA)
-    return legend
+        column[top + 1 : bottom - 1, 2:14] = colour[::-1]
+        cv2.putText(column, name, (18, (top + bottom) // 2 + 4), *FONT, (255,) * 3, 1, cv2.LINE_AA)
+    return column
 
 
 def _captioned(name: str, image: np.ndarray) -> np.ndarray:

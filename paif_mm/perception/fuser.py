@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paif_mm.compat import teach_inferencers
 from paif_mm.data.colour import bgr_to_luma, replace_luma, split_pair
 from paif_mm.registry import MODELS, build
 
@@ -52,6 +53,7 @@ class PairFuser:
 
     def hold(self, fusion: dict, stretch: bool = False, grey: bool = False) -> None:
         """Build the fusion network; called once, by ``__init__``."""
+        teach_inferencers()
         self.fusion = build(MODELS, fusion)
         self.stretch = stretch
         self.grey = grey
@@ -140,14 +142,18 @@ class PairFuser:
 
     def compose(self, index: list[int], pair: Tensor, clean: Tensor, luma: Tensor) -> FusedGroup:
         """Put a fused luminance (n, 1, H, W) in the place of the visible one; the result joins ``groups``."""
+        self.groups.append(FusedGroup(index, pair, clean, luma, self.image(pair, luma)))
+        return self.groups[-1]
+
+    def image(self, pair: Tensor, luma: Tensor) -> Tensor:
+        """The fused image (n, 3, H, W), B,G,R in [0, 1], of pairs (n, 4, H, W) and fused luminances (n, 1, H, W)."""
         visible = split_pair(pair)[1]
         luminance = luma.float()
         fused = luminance.clamp(0, 1).expand(-1, 3, -1, -1) if self.grey else replace_luma(visible, luminance)
         if self.stretch:
             low, high = fused.amin((1, 2, 3), keepdim=True), fused.amax((1, 2, 3), keepdim=True)
             fused = (fused - low) / (high - low).clamp_min(1e-6)
-        self.groups.append(FusedGroup(index, pair, clean, luma, fused))
-        return self.groups[-1]
+        return fused
 
 
 def luminances(pair: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,7 +183,7 @@ def require_fuser(model: nn.Module, who: str) -> PairFuser:
     if fuser is None:
         raise TypeError(
             f'{who} needs a fused model: wrap model.data_preprocessor, now {type(model.data_preprocessor).__name__}, '
-            'in a paif_mm.FusionDataPreprocessor (see "Drop-in use" in the README)'
+            'in a paif_mm.FusionDataPreprocessor (see docs/dropin.md)'
         )
     fuser.watch(model)
     return fuser

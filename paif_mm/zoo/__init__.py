@@ -19,6 +19,7 @@ from paif_mm.files import file_hash
 from paif_mm.spelling import choices
 
 SCHEME = 'paif_mm://'
+CONFIGS = 'paif_mm::'  # as OpenMMLab's 'mmseg::'
 FOLDER = Path(__file__).parent
 INDEX = FOLDER / 'model-index.yml'
 _INSTALLED = FOLDER.parent / '.mim'  # where a wheel has configs and tools, as OpenMMLab's have
@@ -41,6 +42,21 @@ class Model(NamedTuple):
     weights: Path
     sha256: str
     facts: dict
+
+
+def config_file(path: str) -> str:
+    """``paif_mm::FOLDER/NAME.py``, a config of the package, as its file; any other path as it is.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+    """
+    if not path.startswith(CONFIGS):
+        return path
+    configs, name = ROOT / 'configs', path.removeprefix(CONFIGS)
+    if not (configs / name).is_file():
+        known = (file.relative_to(configs).with_suffix('').as_posix() for file in configs.rglob('[!_]*/*.py'))
+        raise FileNotFoundError(f'there is no config {path}: {choices(name.removesuffix(".py"), known)}')
+    return str(configs / name)
 
 
 def models() -> dict[str, Model]:

@@ -12,7 +12,12 @@ from . import SCHEME, Model, find, models
 
 @reports_mistakes
 def main(args: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog='paif zoo', description='List the models of the package')
+    parser = argparse.ArgumentParser(
+        prog='paif zoo',
+        description='List the models of the package',
+        epilog='example:\n  paif zoo NAME',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('name', nargs='?', help='show all that is known of this one')
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error instead of its one line')
     name = parser.parse_args(args).name

@@ -1,6 +1,7 @@
 """Predictions on pairs without labels, as the test tool makes them with labels."""
 
 import json
+import time
 
 import cv2
 import numpy as np
@@ -12,6 +13,8 @@ from mmengine.config import Config
 
 from paif_mm.apis import PairInferencer
 from paif_mm.apis.command import predict
+from paif_mm.apis.results import ResultFiles
+from paif_mm.engine.strips import draw_legend
 
 CONFIG = str(REPO / 'configs' / 'quickstart' / 'segformer_general_synthetic.py')
 CLASSES = ('unlabeled', 'car', 'person', 'bike', 'curve', 'car_stop', 'guardrail', 'color_cone', 'bump')
@@ -123,6 +126,43 @@ def test_sizes_that_differ_are_aligned_when_asked(inferencer, pairs):
     with pytest.raises(ValueError, match='align="resize"'):
         inferencer((visible, infrared[::2, ::2]))
     assert inferencer((visible, infrared[::2, ::2]), align='resize')['predictions'][0].shape == (32, 48)
+
+
+def test_reading_the_model_and_writing_overlap(inferencer, pairs, tmp_path, monkeypatch):
+    """Three sleeps a pair, which take as long as the longest of them where they overlap, and thrice that where not."""
+
+    def slow(function):
+        return lambda *args: time.sleep(0.1) or function(*args)
+
+    monkeypatch.setattr(inferencer, 'pipeline', slow(inferencer.pipeline))
+    monkeypatch.setattr(inferencer.model, 'test_step', slow(inferencer.model.test_step))
+    monkeypatch.setattr(ResultFiles, 'add', slow(ResultFiles.add))
+    several = [tuple(folder / '0.png' for folder in pairs)] * 10
+    inferencer(several[:1])
+    start = time.perf_counter()
+    assert len(inferencer(several, out_dir=str(tmp_path / 'out'))['predictions']) == 10
+    assert 1.2 < time.perf_counter() - start < 2.4
+
+
+def test_what_can_not_be_written_ends_the_call(inferencer, pairs, tmp_path):
+    (tmp_path / 'out' / 'pred' / '1.png').mkdir(parents=True)
+    with pytest.raises(OSError, match='1.png can not be written'):
+        inferencer(pairs, out_dir=str(tmp_path / 'out'))
+    assert inferencer(pairs)['predictions'][0].shape == (32, 48)
+
+
+@pytest.mark.parametrize('height', [16, 32, 96, 480])
+def test_legends_hold_every_name_without_overlap(height):
+    colours = [[20 * i + 1, 255 - 20 * i, 0] for i in range(len(CLASSES))]
+    legend = draw_legend(CLASSES, colours, height)
+    assert len(legend) == height
+    rows = max(1, min(len(CLASSES), height // 12))
+    for index, colour in enumerate(colours):
+        ys, xs = np.nonzero((legend == colour[::-1]).all(-1))
+        assert len(ys) and ys.max() - ys.min() + 1 >= 8  # a patch that is seen, with room for its text beside it
+        assert xs.max() - xs.min() == 11
+        same = [other for other in range(len(CLASSES)) if other // rows == index // rows]
+        assert len(same) * (ys.max() - ys.min() + 1) <= height
 
 
 def test_a_video_gives_videos(inferencer, tmp_path):

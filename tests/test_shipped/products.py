@@ -1,16 +1,16 @@
 """One new product a task: name -> (a data set of one's own, in one base file own.py; the config that trains on it).
 
-``configs/_base_`` is the folder of the shipped bases. The segmentor's is what the README shows.
+``configs/_base_`` is the folder of the shipped bases. The segmentor's is what docs/configs.md shows.
 """
 
 import re
 
 from conftest import REPO
 
-README = (REPO / 'README.md').read_text().split('### How the configs are put together')[1]
+PAGE = (REPO / 'docs' / 'configs.md').read_text().split('## How the configs are put together')[1]
 
 PRODUCTS = {
-    'segformer_sat_own': tuple(re.findall(r'```python\n(.*?)```', README, re.DOTALL)[:2]),
+    'segformer_sat_own': tuple(re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)[:2]),
     'fcos_hds_own': (
         """
 _base_ = 'configs/_base_/datasets/synthetic_boxes.py'

@@ -1,4 +1,4 @@
-"""A released checkpoint, converted and tested by the commands of the README."""
+"""A released checkpoint, converted and tested by the commands of docs/configs.md."""
 
 import torch
 from test_fusion.fusion_nets import network

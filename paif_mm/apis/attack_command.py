@@ -1,0 +1,58 @@
+"""What ``paif attack`` does: an attacked pair as files, a strip of it, and numbers."""
+
+import sys
+from pathlib import Path
+
+from paif_mm.arguments import linf_radius, output_folder, seed
+from paif_mm.engine.launch import model_files, read_attack
+from paif_mm.mistakes import reports_mistakes
+
+from .attacking import attack_pairs
+from .command import inputs_of, parser_of, range_of
+from .inferencer import PairInferencer
+from .results import write_image
+
+
+@reports_mistakes
+def attack(words: list[str] | None = None) -> int:
+    """Exit code 1 where a pair could not be read; the others are attacked all the same."""
+    parser = parser_of(
+        'attack',
+        'Attack pairs without labels: away from what the model says of them untouched. Writes OUT/NAME.png (RGBA: the '
+        'visible image, infrared as fourth channel) and OUT/NAME_strip.png, and prints what changed.',
+        '--attack pgd40x3_eps4',
+    )
+    named = "name of configs/_base_/attacks, or a config (default: pgd5_eps8, the paper's)"
+    parser.add_argument('--attack', default='pgd5_eps8', help=named)
+    parser.add_argument('--eps', type=linf_radius, help='radius in its place, e.g. 4/255; steps become a quarter of it')
+    parser.add_argument('--modality', choices=['both', 'ir', 'vis'], help='what it may change, by --eps')
+    parser.add_argument('--seed', type=seed, default=0, help='of its random start (default: 0)')
+    args = parser.parse_args(words)
+    settings = with_radius(read_attack(args.attack), args.eps, args.modality)
+    inferencer = PairInferencer(*model_files(args.config, args.checkpoint), args.device, show_progress=False)
+    output_folder(args.out, '--out')
+    inputs, range_, out = inputs_of(args.visible, args.infrared), range_of(args.ir_range), Path(args.out)
+    for made in attack_pairs(inferencer, inputs, settings, args.seed, range_, args.align):
+        write_image(out / f'{made.name}.png', made.pair)
+        write_image(out / f'{made.name}_strip.png', made.strip)
+        print(f'{made.name}: {made.effect}\n  {made.audit}')
+    print(f'attacked pairs and strips are in {args.out}')
+    if inferencer.failures:
+        print(f'{len(inferencer.failures)} left out:', *inferencer.failures, sep='\n  ', file=sys.stderr)
+    return int(bool(inferencer.failures))
+
+
+def with_radius(attack: dict, eps: float | None, modality: str | None) -> dict:
+    """An attack's settings with another radius.
+
+    Raises:
+        SystemExit: a modality without a radius, or an attack without one.
+    """
+    if eps is None:
+        if modality:
+            raise SystemExit('--modality needs --eps, the radius of what is attacked')
+        return attack
+    if 'eps' not in attack:
+        raise SystemExit(f'--eps: the attack {attack["type"]} has no radius eps')
+    radius = eps if modality in (None, 'both') else {modality: eps, ({'ir', 'vis'} - {modality}).pop(): 0.0}
+    return {key: value for key, value in attack.items() if key != 'step_size'} | {'eps': radius}
