@@ -103,6 +103,10 @@ class DeployedDetector(DeployedModel):
         config = model.bbox_head.test_cfg
         self.pre, self.most = int(config.nms_pre), int(config.max_per_img)
         self.least, self.iou = float(config.score_thr), float(config.nms.iou_threshold)
+        smallest = config.get('min_bbox_size', -1)
+        if smallest > 0:
+            raise ValueError(f'min_bbox_size={smallest} counts pixels of files, whose scale no graph knows: set 0')
+        self.flat = smallest < 0  # whether boxes without an area count
 
     def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         fused, head = self.fused(pairs), self.model.bbox_head
@@ -115,6 +119,8 @@ class DeployedDetector(DeployedModel):
         corners = torch.stack([centres - distances[:, :2], centres + distances[:, 2:]], 1)  # (n, 2, 2)
         boxes = torch.stack([corners[..., 0].clamp(0, width), corners[..., 1].clamp(0, height)], 2).flatten(1)
         kept = ranks > self.least  # as in mmdet, before the centerness is counted in
+        if not self.flat:
+            kept = kept & (boxes[:, 2:] > boxes[:, :2]).all(1)  # else they lie beyond the image, in its padding
         boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
         apart = labels[:, None].to(boxes) * (height + width + 1)  # boxes of two classes never overlap
         best = nms(boxes + apart, scores, self.iou)[: self.most]

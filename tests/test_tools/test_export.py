@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import REPO
 from helpers import backbone_form, build_model, tiny_fcos, tiny_segformer
+from mmengine.config import Config
 from test_apis.test_inferencer import saved
 
 from paif_mm.apis import OnnxInferencer, PairInferencer
@@ -182,6 +183,35 @@ def test_onnx_files_predict_what_the_model_predicts(exported, synthetic_root, tm
             assert (one != other).mean() < 1e-3
     assert predict([config, '--onnx', str(path), '--visible', scenes, '--out', str(tmp_path / 'out')]) == 0
     assert len(list((tmp_path / 'out' / 'pred').iterdir())) == 12
+
+
+def test_smallest_boxes_in_pixels_of_files_are_refused():
+    model = model_of('detector')
+    model.bbox_head.test_cfg.min_bbox_size = 5
+    with pytest.raises(ValueError, match='min_bbox_size=5 counts pixels of files'):
+        deployed(model)
+
+
+@pytest.mark.slow
+def test_onnx_files_of_detectors_find_what_the_model_finds(synthetic_root, tmp_path):
+    """Also where the pipeline makes pairs of 85x128, whose padding has boxes beyond the image."""
+    onnx_packages()
+    source = REPO / 'configs' / 'quickstart' / 'fcos_general_synthetic.py'
+    config = Config.fromfile(source)
+    config.model.test_cfg.score_thr = 0.0
+    config.dump(tmp_path / 'config.py')
+    names = tuple(f'class {i}' for i in range(config.model.bbox_head.num_classes))
+    weights = saved(str(source), tmp_path / 'w.pth', names)
+    inferencer = PairInferencer(str(tmp_path / 'config.py'), weights, 'cpu', show_progress=False)
+    spread(inferencer.model.bbox_head)
+    meta = {'classes': list(names), 'palette': [[0, 0, 0]] * len(names)}
+    export(deployed(inferencer.model), tmp_path / 'm.onnx', 'onnx', (96, 128), meta)
+    onnx = OnnxInferencer(str(tmp_path / 'config.py'), str(tmp_path / 'm.onnx'), show_progress=False)
+    scenes = str(synthetic_root / 'images')
+    for one, other in zip(onnx(scenes)['predictions'], inferencer(scenes)['predictions'], strict=True):
+        assert len(one['scores']) == len(other['scores']) > 5
+        np.testing.assert_allclose(one['scores'], other['scores'], atol=1e-4)
+        np.testing.assert_allclose(one['bboxes'], other['bboxes'], atol=0.05)
 
 
 @pytest.mark.slow
