@@ -10,9 +10,9 @@ import paif_mm  # noqa: F401 (before any OpenMMLab model library)
 REPO = Path(__file__).resolve().parent.parent
 
 
-def environment(*folders) -> dict[str, str]:
-    """Variables of a process that tests start: this checkout and further folders, then all that this one imports."""
-    path = [*map(str, (REPO, *folders)), *filter(None, [os.environ.get('PYTHONPATH')])]
+def environment(*folders, checkout: bool = True) -> dict[str, str]:
+    """Variables of a process that tests start, which imports from this checkout, then folders, then as this one."""
+    path = [*map(str, [REPO] * checkout + [*folders]), *filter(None, [os.environ.get('PYTHONPATH')])]
     return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(path)}
 
 

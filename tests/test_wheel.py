@@ -1,6 +1,5 @@
 """What the wheel alone does, without a checkout beside it: configs, attacks and commands by name."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPO
+from conftest import REPO, environment
 from helpers import build_model
 from mmengine.config import Config
 
@@ -36,9 +35,9 @@ def installed(tmp_path_factory) -> Path:
 
 
 def paif(installed: Path, cwd: Path, *words) -> str:
-    environment = {**os.environ, 'PYTHONPATH': str(installed), 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
+    env = {**environment(installed, checkout=False), 'PYTHONWARNINGS': 'ignore'}
     command = [sys.executable, str(installed / 'bin' / 'paif'), *map(str, words)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -85,9 +84,9 @@ for name in names:
 attacks = [read_attack(path.stem) for path in (configs / '_base_' / 'attacks').glob('*.py')]
 print(len(names), len(attacks))
 """
-    environment = {**os.environ, 'PYTHONPATH': str(installed), 'PYTHONWARNINGS': 'ignore'}
+    env = {**environment(installed, checkout=False), 'PYTHONWARNINGS': 'ignore'}
     done = subprocess.run(
-        [sys.executable, '-c', script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, '-c', script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     names, attacks = map(int, done.stdout.split())

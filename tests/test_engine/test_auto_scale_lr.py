@@ -40,6 +40,7 @@ def test_both_rates_of_a_search_follow_it():
     )
 
 
+@pytest.mark.slow
 def test_the_flag_of_the_tool(synthetic_root, tmp_path):
     config = config_file(tmp_path, synthetic_root, 'general', iters=3)
     options = ('--cfg-options', 'train_dataloader.batch_size=6', 'default_hooks.logger.interval=1')

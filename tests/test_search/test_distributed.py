@@ -69,7 +69,7 @@ def search(worker, folder, bilevel: str, norms: str, launcher: str) -> None:
 @pytest.mark.parametrize(
     ('bilevel', 'norms'),
     [
-        ('best_response', 'frozen'),
+        pytest.param('best_response', 'frozen', marks=pytest.mark.slow),
         ('best_response', 'synchronised'),
         pytest.param('one_step', 'frozen', marks=pytest.mark.slow),
         pytest.param('one_step', 'synchronised', marks=pytest.mark.slow),

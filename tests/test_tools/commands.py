@@ -9,6 +9,9 @@ import time
 import torch
 from conftest import REPO, environment
 
+from paif_mm.data.datasets import MFNetDataset
+from paif_mm.engine.strips import draw_legend
+
 CONFIG = """
 _base_ = '{repo}/configs/quickstart/segformer_{kind}_synthetic.py'
 data_root = '{data}'
@@ -87,3 +90,8 @@ def signal_after(iteration: int, number: int, config, work_dir, *flags) -> int:
         time.sleep(0.02)
     process.send_signal(number)
     return process.wait()
+
+
+def legend_width(height: int, meta: dict = MFNetDataset.METAINFO) -> int:
+    """Of the classes' legend beside strips so high."""
+    return draw_legend(meta['classes'], meta['palette'], height).shape[1]

@@ -56,6 +56,7 @@ def require_all_pass(result: dict) -> None:
     assert result['figures']['attacked test']['loss_after'] != result['figures']['attacked test']['loss_before']
 
 
+@pytest.mark.slow
 def test_families_are_trained_attacked_and_told_of(tmp_path, capsys):
     results = tried(FAMILIES, tmp_path)
     for family in list(FAMILIES)[:-1]:

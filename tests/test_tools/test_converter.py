@@ -1,5 +1,6 @@
 """A released checkpoint, converted and tested by the commands of docs/configs.md."""
 
+import pytest
 import torch
 from test_fusion.fusion_nets import network
 from test_fusion.released_segformer import SegFormer
@@ -7,6 +8,7 @@ from test_fusion.test_paif_release import released_checkpoint
 from test_tools.test_end_to_end import latest_results, run
 
 
+@pytest.mark.slow
 def test_a_released_checkpoint_is_converted_and_tested(synthetic_root, tmp_path):
     """Full size, with the released names and random weights: every weight is used, no other is missing."""
     torch.manual_seed(0)

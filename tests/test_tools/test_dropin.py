@@ -52,6 +52,7 @@ def mmseg_itself_refuses_mmcv() -> bool:
     return hasattr(mmseg, 'mmcv_max_version') and digit_version(mmcv.__version__) >= mmseg.mmcv_max_version
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(mmseg_itself_refuses_mmcv(), reason='mmseg and its tools refuse this mmcv unless paif_mm is there')
 def test_a_foreign_project_trains_and_tests_it_with_mmsegs_own_tools(synthetic_root, tmp_path):
     project = tmp_path / 'project'

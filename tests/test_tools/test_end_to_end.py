@@ -8,7 +8,17 @@ import sys
 import pytest
 import torch
 from conftest import REPO
-from test_tools.commands import config_file, environment, kill_after, latest_results, launch, run, signal_after, weights
+from test_tools.commands import (
+    config_file,
+    environment,
+    kill_after,
+    latest_results,
+    launch,
+    legend_width,
+    run,
+    signal_after,
+    weights,
+)
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 
@@ -101,6 +111,7 @@ def test_a_run_that_is_told_to_stop_resumes_as_if_nothing_had_happened(trained, 
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
 
 
+@pytest.mark.slow
 def test_resuming_starts_from_the_given_weights_and_goes_on_from_the_own_ones(trained, tmp_path):
     """With ``load_from``, as for fine-tuning: mmengine would take up the other training's iteration and optimizer."""
     config, other, _ = trained
@@ -172,4 +183,4 @@ def test_browse_dataset_draws_pairs_with_labels(trained, tmp_path):
         assert f'3 strips written to {out}' in done.stdout
         pictures = sorted(out.glob('*.png'))
         assert len(pictures) == 3
-        assert png_size(pictures[0]) == (3 * size[0] + 110, size[1] + 18)
+        assert png_size(pictures[0]) == (3 * size[0] + legend_width(size[1] + 18), size[1] + 18)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import REPO
+from conftest import REPO, environment
 from helpers import backbone_form, build_model, tiny_fcos, tiny_segformer
 from mmengine.config import Config
 from test_apis.test_inferencer import saved
@@ -148,16 +148,15 @@ def exported(tmp_path_factory, synthetic_root):
     words = [str(SEGMENTOR), weights, '--shape', '64', '96', '--out', str(folder / 'm.onnx'), '--fp16', '--int8']
     root = ['--cfg-options', f'test_dataloader.dataset.data_root={synthetic_root}']
     command = [sys.executable, '-W', 'ignore', 'tools/export.py', *words, *root]
-    done = subprocess.run(command, cwd=REPO, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=REPO, env=with_packages(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return str(SEGMENTOR), weights, folder / 'm.onnx', done.stdout
 
 
-def environment() -> dict:
+def with_packages() -> dict:
     import onnxruntime
 
-    places = [str(REPO), *filter(None, [os.environ.get('PYTHONPATH')]), os.path.dirname(onnxruntime.__path__[0])]
-    return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(places)}
+    return environment(os.path.dirname(onnxruntime.__path__[0]))
 
 
 @pytest.mark.slow
@@ -224,7 +223,7 @@ def test_a_file_runs_without_torch_or_this_package(exported, synthetic_root, tmp
     names = [str(path), *(str(tmp_path / f'{name}.png') for name in ('rgb', 'ir', 'out'))]
     check = "assert not {'torch', 'paif_mm', 'mmengine'} & set(sys.modules)"
     script = f"import runpy, sys; sys.argv[1:] = {names}; runpy.run_path('demo/run_onnx.py'); {check}"
-    subprocess.run([sys.executable, '-c', script], cwd=REPO, env=environment(), check=True)
+    subprocess.run([sys.executable, '-c', script], cwd=REPO, env=with_packages(), check=True)
     model = PairInferencer(config, weights, 'cpu', show_progress=False)
     found = model(str(image))
     palette = np.array(model.model.dataset_meta['palette'])[:, ::-1]

@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import REPO
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 from test_fusion.fusion_nets import network
 from test_fusion.released_segformer import SegFormer
 from test_fusion.test_paif_release import released_checkpoint
@@ -106,10 +107,13 @@ ELSEWHERE = {
     'publish_model': {
         *('--name', '--title', '--data', '--licence', '--part', '--figures', '--out', '--cfg-options'),
     },
+    'robustness': {'--smallest-radius-by'},
+    'export': {'--format', '--part', '--shape', '--out', '--fp16', '--int8', '--limit', '--cfg-options'},
     'targeted': {'--out', '--pairs', '--eps', '--steps', '--limit', '--seed', '--cfg-options'},
     'learn_patch': {
         *('--out', '--modality', '--size', '--scale', '--printable', '--blocks', '--temperatures', '--camera'),
         *('--aim', '--universal', '--split', '--steps', '--batch-size', '--seed', '--cfg-options'),
+        *('--also', '--tested-on', '--each', '--limit'),
     },
 }
 PLAN = """
@@ -314,7 +318,8 @@ def test_labels_and_boxes_can_be_browsed(kind):
     out = kind.type('browse')
     strips = [cv2.imread(str(out / name)) for name in names(out)]
     assert len(strips) == 2
-    assert all(strip.shape[1] == 3 * 96 + 110 for strip in strips)
+    meta = DATASETS.build(Config.fromfile(kind.config).train_dataloader.dataset).metainfo
+    assert all(strip.shape[1] == 3 * 96 + commands.legend_width(82, meta) for strip in strips)
     changed = [(strip[18:, 96:192] != strip[18:, 192:288]).any(2).mean() for strip in strips]
     assert 0 < max(changed) < 1
 

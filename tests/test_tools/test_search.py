@@ -124,6 +124,7 @@ def test_a_missing_genotype_is_named(synthetic_root, tmp_path):
     assert "genotype 'no.json' is neither a file nor a name" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_search_the_same_architecture(searched, tmp_path):
     """Each rank sees other pairs; their alphas stay one."""
     config, work_dir, _ = searched
