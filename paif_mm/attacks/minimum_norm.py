@@ -100,9 +100,12 @@ def minimum_norm(
             for image, search in _both(images, searches)
         ]
         margins = _numbers(margins_fn(points))
-        weights = []
-        for d, search in _both([d.detach() for d in margins], searches):
-            weights.append(search.weights(d, search.see(search.delta, d), step / steps))
+        weights = [
+            torch.zeros_like(d)
+            if search.is_done()
+            else search.weights(d.detach(), search.see(search.delta, d.detach()), step / steps)
+            for d, search in _both(margins, searches)
+        ]
         if all(search.is_done() for search in searches):
             break
         total = sum((weight * d).sum() for weight, d in _both(weights, margins))
@@ -110,6 +113,8 @@ def minimum_norm(
         if total.requires_grad:  # else the model cut its images off, or nothing is labelled
             gradients = torch.autograd.grad(total, points, allow_unused=True, materialize_grads=True)
         for gradient, search in _both(gradients, searches):
+            if search.is_done():  # whatever its neighbours in the batch still need
+                continue
             search.move(torch.nan_to_num(gradient[channels], nan=0.0, posinf=0.0, neginf=0.0), step / steps)
     with torch.no_grad():
         _shorten(margins_fn, images, searches, channels)

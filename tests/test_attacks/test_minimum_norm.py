@@ -132,11 +132,31 @@ def test_dag_steps_along_the_gradient_of_the_pixels_that_are_right(linear):
     found, _ = dag(linear.margins, linear.images, 1.0, 1, 7.0)  # the step is seen by nobody: nothing is found, but ...
     assert all(torch.equal(a, b) for a, b in zip(found, linear.images, strict=True)), '... at the clean images'
     found, _ = dag(linear.margins, linear.images, 1.0, 2, 7.0)
+    stepped = 0
     for image, clean, label in zip(found, linear.images, linear.labels, strict=True):
         slope = (linear.weight[1 - label] - linear.weight[label]).permute(2, 0, 1)
         step = 7.0 * slope / slope.abs().max()
         if (linear.logits(clean + step).argmax(0) != label).any():  # else the clean image is as good
             torch.testing.assert_close(image - clean, step, atol=1e-3, rtol=1e-4)
+            stepped += 1
+    assert stepped
+
+
+def test_dag_leaves_an_image_alone_once_it_has_fallen():
+    """Though its neighbour in the batch needs ten times as many steps."""
+    places = []
+
+    def margins(images: list[torch.Tensor]) -> list[torch.Tensor]:
+        places.append(images[0].item())
+        return [(limit - image).flatten() for limit, image in zip((100.0, 200.0), images, strict=True)]
+
+    images = [torch.full((1, 1, 1), 90.0)] * 2
+    found, norms = dag(margins, images, 1.0, 50, 3.0)
+    steps = places[:38]  # until the neighbour has fallen, too; the line search follows
+    assert [place for place in steps if place <= 100] == [90, 93, 96, 99]
+    assert set(steps[4:]) == {102}
+    torch.testing.assert_close(norms, torch.tensor([10.0, 110.0]), atol=0.1, rtol=0)
+    assert found[0] > 100
 
 
 SEARCHES = {
