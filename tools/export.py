@@ -16,7 +16,6 @@ from paif_mm.apis.exporting import (
     ENDINGS,
     WORST,
     errors,
-    evenly_chosen,
     export,
     mean_iou,
     require_onnx,
@@ -27,6 +26,7 @@ from paif_mm.apis.exporting import (
 from paif_mm.arguments import Parser, output_folder, positive
 from paif_mm.engine.launch import load_model, model_files, read_config, unaugmented
 from paif_mm.mistakes import reports_mistakes
+from paif_mm.robustness.evaluate import evenly
 
 
 def parse_args() -> argparse.Namespace:
@@ -101,7 +101,7 @@ def check(module, run, shape: tuple[int, int]) -> None:
 def compare(config, path: Path, run, kinds: list[str], limit: int) -> None:
     """Write smaller files, and print what they cost in mIoU."""
     dataset = unaugmented(config, 'test')
-    samples = [dataset[place] for place in evenly_chosen(len(dataset), limit)]
+    samples = [dataset[place] for place in evenly(len(dataset), limit)]
     classes = len(dataset.metainfo['classes'])
     whole = mean_iou(run, samples, classes)
     print(f'mIoU on {len(samples)} pairs of the test set: {whole:.2f}')

@@ -94,6 +94,7 @@ def minimum_norm(
         The images found, and the norms (N,) of their perturbations in units of ``images``; where none was found, the
         image with most wrong pixels, and infinity.
     """
+    done = [False] * len(searches)  # asked once a step: on a GPU it waits
     for step in range(steps):
         points = [
             _placed(image, channels, search.placed(search.delta)).requires_grad_()
@@ -102,20 +103,20 @@ def minimum_norm(
         margins = _numbers(margins_fn(points))
         weights = [
             torch.zeros_like(d)
-            if search.is_done()
+            if over
             else search.weights(d.detach(), search.see(search.delta, d.detach()), step / steps)
-            for d, search in _both(margins, searches)
+            for d, search, over in zip(margins, searches, done, strict=True)
         ]
-        if all(search.is_done() for search in searches):
+        done = [over or search.is_done() for search, over in _both(searches, done)]
+        if all(done):
             break
         total = sum((weight * d).sum() for weight, d in _both(weights, margins))
         gradients = [torch.zeros_like(point) for point in points]
         if total.requires_grad:  # else the model cut its images off, or nothing is labelled
             gradients = torch.autograd.grad(total, points, allow_unused=True, materialize_grads=True)
-        for gradient, search in _both(gradients, searches):
-            if search.is_done():  # whatever its neighbours in the batch still need
-                continue
-            search.move(torch.nan_to_num(gradient[channels], nan=0.0, posinf=0.0, neginf=0.0), step / steps)
+        for gradient, search, over in zip(gradients, searches, done, strict=True):
+            if not over:  # whatever its neighbours in the batch still need
+                search.move(torch.nan_to_num(gradient[channels], nan=0.0, posinf=0.0, neginf=0.0), step / steps)
     with torch.no_grad():
         _shorten(margins_fn, images, searches, channels)
     return [

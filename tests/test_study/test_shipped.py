@@ -16,6 +16,7 @@ from paif_mm.study.plan import all_jobs, resolve
 from paif_mm.study.reading import read_plan
 
 PLANS = sorted((REPO / 'configs/study').glob('*.yaml'))
+OTHERS = sorted(path for path in (REPO / 'configs').glob('*/*.yaml') if path.parent.name != 'study')
 SCALES = ('half', 'full')
 CONTENT = {path.stem: {row['name']: row for row in yaml.safe_load(path.read_text())['rows']} for path in PLANS}
 
@@ -178,6 +179,16 @@ def test_recipes_at_equal_time_differ_in_the_recipe_and_its_iterations_alone(tmp
         attacking = config.custom_hooks[1]
         assert attacking.get('attack', attacking).eps == 4 / 255
     assert len({(str(job.config.model), str(job.config.train_dataloader)) for job in jobs}) == 1
+
+
+@pytest.mark.parametrize('path', OTHERS, ids=lambda path: path.stem)
+def test_other_plans_train_each_row_as_long_as_its_schedule_says(path, tmp_path):
+    plan = read_plan(path, tmp_path)
+    configs = {row.name: row.jobs[0].config for row in plan.rows}
+    assert len({str(config.to_dict()) for config in configs.values()}) == len(configs) > 3, 'rows differ'
+    for name, config in configs.items():
+        ends = {config.train_cfg.max_iters, config.train_cfg.val_interval, config.param_scheduler[-1].end}
+        assert len(ends) == 1, name
 
 
 def fusion_of(job):
