@@ -15,6 +15,7 @@ model.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from fnmatch import fnmatch
 from functools import partial
 
@@ -23,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paif_mm.losses.hook import fusion_loss_inputs
+from paif_mm.losses.logits import around_losses, plain_heads
 from paif_mm.perception import require_fuser
 from paif_mm.randomness import OwnDraws, fixed_draws
 from paif_mm.registry import MODELS, OBJECTIVES, build
@@ -95,10 +97,12 @@ class TaskLoss:
 
     A segmentor whose decode head is trained with cross-entropy is attacked per pixel, in one pass for the whole
     batch: the head's own loss modules (class weights included) on its logits, averaged over the pixels that are not
-    ignored. Any other model is asked for its loss dict image by image, summed as in training; that includes detectors,
-    whose losses are normalised by the objects of a batch, and whose images are padded together. The model is then in
-    training mode as far as its loss needs it (see :func:`~.frozen.loss_mode`). What it draws at random (proposals of
-    two-stage detectors, noise of denoising queries) is always the same, so that the loss is a function of the image.
+    ignored. With other terms beside it (Dice, Lovasz, auxiliary heads), images of one size are passed together, too,
+    and the heads are asked for the loss of each. Any other model is asked for its loss dict image by image, summed as
+    in training; that includes detectors, whose losses are normalised by the objects of a batch, and whose images are
+    padded together. The model is then in training mode as far as its loss needs it (see
+    :func:`~.frozen.loss_mode`). What it draws at random (proposals of two-stage detectors, noise of denoising queries)
+    is always the same, so that the loss is a function of the image.
 
     Args:
         terms (Sequence[str] | None): take only these entries of the loss dict, e.g. ``('loss_cls',)``,
@@ -113,6 +117,8 @@ class TaskLoss:
         require_annotations(data_samples)
         if self.terms is None and _trained_per_pixel(model):
             return pixel_losses(model, inputs, data_samples, training)
+        if len({image.shape for image in inputs}) == 1 and _lost_by_plain_heads(model):
+            return sum(self._chosen(losses_of_each(model, inputs, data_samples, training)).values())
         losses = []
         for image, sample in zip(inputs, data_samples, strict=True):
             found = own_losses(model, image, sample, training)
@@ -120,9 +126,9 @@ class TaskLoss:
         return torch.stack(losses)
 
     def _chosen(self, losses: dict) -> dict:
-        if self.terms is None:
-            return losses
         known = [name for name in losses if 'loss' in name]
+        if self.terms is None:
+            return {name: losses[name] for name in known}
         missing = [term for term in self.terms if not any(fnmatch(name, term) for name in known)]
         if missing:
             raise ValueError(
@@ -273,9 +279,26 @@ def own_losses(model: nn.Module, image: Tensor, sample, training: bool) -> dict:
 
     Of the model itself: what hooks of a training run add to its losses, as the fusion loss, is left out.
     """
-    sample = sample.clone() if training else as_the_network_sees(sample)
-    with loss_mode(model), fixed_draws(image.device):
-        data = _preprocessed(model, {'inputs': [image], 'data_samples': [sample]}, training)
+    return _losses_of_batch(model, [image], [sample], training)
+
+
+def losses_of_each(model: nn.Module, images: Sequence[Tensor], samples: Sequence, training: bool) -> dict:
+    """The same of N images of one size, (N,) of each loss, in one pass of a segmentor with plain heads."""
+
+    def one_by_one(losses_of, logits: Tensor, samples: list) -> dict:
+        found = [losses_of(z[None], [sample]) for z, sample in zip(logits, samples, strict=True)]
+        return {name: torch.stack([losses[name].mean() for losses in found]) for name in found[0]}
+
+    with ExitStack() as seams:
+        for head in plain_heads(model):
+            seams.callback(around_losses(head, one_by_one).remove)
+        return _losses_of_batch(model, images, samples, training)
+
+
+def _losses_of_batch(model: nn.Module, images: Sequence[Tensor], samples: Sequence, training: bool) -> dict:
+    samples = [sample.clone() if training else as_the_network_sees(sample) for sample in samples]
+    with loss_mode(model), fixed_draws(images[0].device):
+        data = _preprocessed(model, {'inputs': list(images), 'data_samples': samples}, training)
         return model.forward(**data, mode='loss')
 
 
@@ -377,6 +400,15 @@ def _trained_per_pixel(model: nn.Module) -> bool:
         and all(isinstance(loss, CrossEntropyLoss) and not loss.use_sigmoid for loss in _losses_of(head))
         and not any(loss.use_mask for loss in _losses_of(head))
     )
+
+
+def _lost_by_plain_heads(model: nn.Module) -> bool:
+    """Whether a segmentor's losses are those that its heads make of their logits, and nothing else."""
+    if plain_heads(model) is None:
+        return False
+    from mmseg.models.segmentors import EncoderDecoder
+
+    return isinstance(model, EncoderDecoder) and type(model).loss is EncoderDecoder.loss
 
 
 def _losses_of(head) -> list[nn.Module]:

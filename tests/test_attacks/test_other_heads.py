@@ -79,6 +79,63 @@ def test_a_sliding_window_is_attacked_window_by_window():
     assert (slid - whole).abs().max() > 1e-3
 
 
+def with_more_losses(**changes) -> ConfigDict:
+    """A segmentor with Dice or Lovasz beside its cross-entropy, a choice of pixels, and two auxiliary heads."""
+    config = tiny_segformer()
+    cross_entropy = {'type': 'CrossEntropyLoss', 'class_weight': [0.5] + [2.0] * (CLASSES - 1)}
+    lovasz = {'type': 'LovaszLoss', 'reduction': 'none', 'loss_weight': 0.5}
+    config.decode_head.loss_decode = [cross_entropy, {'type': 'DiceLoss'}, lovasz]
+    config.auxiliary_head = [fcn(in_index=2), fcn(sampler={'type': 'OHEMPixelSampler', 'thresh': 0.7, 'min_kept': 50})]
+    config.update(changes)
+    return config
+
+
+@pytest.mark.parametrize('training', [True, False], ids=['training', 'test'])
+@pytest.mark.parametrize('terms', [None, ('decode.loss_lovasz', 'aux_*.loss_ce')], ids=['all terms', 'some'])
+def test_losses_of_any_kind_take_one_pass_for_images_of_one_size(training, terms):
+    """One by one, batches of one image, is what mmseg itself says."""
+    model = build_model(with_more_losses()).eval()
+    batch = pair_batch([SIZE] * 3)
+    inputs = [image.float().requires_grad_() for image in batch['inputs']]
+    passes = []
+    model.backbone.register_forward_hook(lambda *_: passes.append(1))
+    task = TaskLoss(terms)
+    with frozen(model):
+        together = task(model, inputs, batch['data_samples'], inputs, training)
+        assert len(passes) == 1
+        alone = [
+            task(model, [image], [sample], [image], training)
+            for image, sample in zip(inputs, batch['data_samples'], strict=True)
+        ]
+        own = model.forward(
+            **model.data_preprocessor({'inputs': inputs[:1], 'data_samples': batch['data_samples'][:1]}, True),
+            mode='loss',
+        )
+    torch.testing.assert_close(together, torch.cat(alone))
+    assert together.unique().numel() == 3
+    if terms is None:
+        torch.testing.assert_close(together[0], model.parse_losses(own)[0])
+    torch.testing.assert_close(
+        torch.autograd.grad(together.sum(), inputs), torch.autograd.grad(torch.cat(alone).sum(), inputs)
+    )
+    assert not any('loss_by_feat' in vars(module) for module in model.modules())
+
+
+def test_a_segmentor_with_a_loss_of_its_own_is_asked_image_by_image():
+    model = build_model(with_more_losses()).eval()
+
+    class More(type(model)):
+        def loss(self, inputs, data_samples):
+            return {**super().loss(inputs, data_samples), 'loss_of_its_own': inputs.square().mean()}
+
+    model.__class__ = More
+    batch = pair_batch([SIZE] * 2)
+    inputs = [image.float() for image in batch['inputs']]
+    with frozen(model), torch.no_grad():
+        found = TaskLoss(('loss_of_its_own',))(model, inputs, batch['data_samples'], inputs, True)
+    assert found[0] != found[1]
+
+
 def test_a_two_stage_detector_has_one_loss_for_one_image():
     """Its sampler draws proposals at random, here always the same ones, and leaves torch's generator alone."""
     from conftest import REPO
