@@ -12,6 +12,7 @@ from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -42,6 +43,7 @@ DATASETS = _child(MMENGINE_DATASETS, 'data')
 MODELS = _child(MMENGINE_MODELS, 'fusion', 'perception', 'perception.released_head', 'losses')
 HOOKS = _child(MMENGINE_HOOKS, 'losses', 'attacks', 'engine', 'search', 'meta_init', 'evaluation')
 LOOPS = _child(MMENGINE_LOOPS, 'search')
+OPTIM_WRAPPERS = _child(MMENGINE_OPTIM_WRAPPERS, 'engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'search')
 METRICS = _child(MMENGINE_METRICS, 'evaluation')
 

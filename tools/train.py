@@ -11,12 +11,14 @@ from paif_mm.engine.launch import add_common_arguments, load_config
 from paif_mm.engine.runner import QuietRunner
 from paif_mm.mistakes import reports_mistakes
 
+MIXED = ('OptimWrapper', 'AmpOptimWrapper', 'paif_mm.BFloat16OptimWrapper')
+
 
 def parse_args() -> argparse.Namespace:
     parser = Parser(description='Train a model on infrared-visible pairs')
     parser.add_argument('config', help='config file')
     parser.add_argument('--resume', action='store_true', help='go on from the latest checkpoint in the work dir')
-    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
+    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision: float16 on a GPU, bfloat16 on a CPU')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
@@ -39,13 +41,16 @@ def main() -> None:
 
 
 def enable_amp(config) -> None:
-    if not torch.cuda.is_available():
-        raise SystemExit('--amp needs a GPU: mmengine has no mixed precision on a CPU')
     wrapper = config.optim_wrapper.get('weights', config.optim_wrapper)  # of a search: the weights' own
-    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+    if wrapper.get('type', 'OptimWrapper') not in MIXED:
         raise SystemExit(f'--amp needs optim_wrapper.type OptimWrapper, not {wrapper.type}')
-    wrapper.type = 'AmpOptimWrapper'
-    wrapper.setdefault('loss_scale', 'dynamic')
+    if not torch.cuda.is_available():  # for which mmengine has no mixed precision
+        for key in ('dtype', 'loss_scale', 'use_fsdp'):
+            wrapper.pop(key, None)
+        wrapper.type = 'paif_mm.BFloat16OptimWrapper'
+    elif wrapper.get('type') != 'paif_mm.BFloat16OptimWrapper':
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
 
 
 def enable_auto_scale_lr(config) -> None:

@@ -7,4 +7,4 @@ _base_.model.backbone.init_cfg = None
 _base_.optim_wrapper.optimizer.lr = 5e-4
 _base_.param_scheduler[0].end = _base_.param_scheduler[1].begin = 50
 _base_.param_scheduler[1].end = _base_.train_cfg.max_iters = _base_.train_cfg.val_interval = 600
-load_from = 'work_dirs/segformer_pretrain_msrs/iter_2200.pth'
+load_from = 'work_dirs/segformer_pretrain_msrs/iter_3300.pth'

@@ -12,4 +12,4 @@ _base_.optim_wrapper.weights.optimizer.lr = 5e-4
 _base_.train_cfg.warmup_iters = _base_.custom_hooks[1].begin = 200
 _base_.param_scheduler.weights[1].end = _base_.train_cfg.max_iters = _base_.train_cfg.val_interval = 1100
 default_hooks = dict(checkpoint=dict(interval=200))
-load_from = 'work_dirs/segformer_pretrain_msrs/iter_2200.pth'
+load_from = 'work_dirs/segformer_pretrain_msrs/iter_3300.pth'

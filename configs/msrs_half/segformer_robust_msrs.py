@@ -8,4 +8,4 @@ _base_.adversarial_training.ramp.eps = 100
 _base_.moving_average.momentum = 0.01
 _base_.optim_wrapper.optimizer.lr = 5e-4
 custom_hooks = [_base_.moving_average, _base_.adversarial_training]
-load_from = 'work_dirs/segformer_pretrain_msrs/iter_2200.pth'
+load_from = 'work_dirs/segformer_pretrain_msrs/iter_3300.pth'

@@ -1,7 +1,8 @@
-"""Training and testing around mmengine's Runner: exact resuming, readable console, pictures."""
+"""Training and testing around mmengine's Runner: exact resuming, readable console, pictures, bfloat16."""
 
 from .checkpoint_hook import ResumableCheckpointHook
+from .mixed_precision import BFloat16OptimWrapper
 from .prediction_hook import PredictionFilesHook
 from .strip_hook import PairVisualizationHook
 
-__all__ = ['PairVisualizationHook', 'PredictionFilesHook', 'ResumableCheckpointHook']
+__all__ = ['BFloat16OptimWrapper', 'PairVisualizationHook', 'PredictionFilesHook', 'ResumableCheckpointHook']

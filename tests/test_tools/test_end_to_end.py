@@ -20,7 +20,6 @@ from test_tools.commands import (
     weights,
 )
 
-no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 
 
 @pytest.fixture(scope='module')
@@ -162,7 +161,6 @@ def test_amp_trains(trained, tmp_path):
     [
         (['test.py', 'nowhere.py', 'x.pth'], 'config nowhere.py does not exist'),
         (['train.py', 'nowhere.py'], 'config nowhere.py does not exist'),
-        pytest.param(['train.py', '{config}', '--amp'], '--amp needs a GPU', marks=no_gpu),
         (['test.py', '{config}', 'x.pth'], 'checkpoint x.pth does not exist'),
         (['test.py', '{config}', 'x.pth', '--attack', 'pgd5_eps4', '--tta'], '--tta and --attack exclude each other'),
         (['test.py', '{config}', '{run}/iter_6.pth', '--attack', 'pgd7'], 'attack pgd7 does not exist: .*pgd5_eps4'),

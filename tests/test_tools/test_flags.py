@@ -235,10 +235,13 @@ def test_a_training_is_taken_up_where_it_is(kind):
     assert f'Load checkpoint from {out}/iter_2.pth' in log
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
-def test_mixed_precision_is_refused_without_a_gpu(kind):
-    with pytest.raises(SystemExit, match='--amp needs a GPU'):
-        kind.type('amp')
+def test_mixed_precision_trains_weights_of_fp32(kind):
+    out = kind.type('amp')
+    wrapper = Config.fromfile(out / kind.config.name).optim_wrapper
+    assert wrapper.type == ('AmpOptimWrapper' if torch.cuda.is_available() else 'paif_mm.BFloat16OptimWrapper')
+    state = torch.load(out / 'iter_2.pth', weights_only=False)['state_dict']
+    assert all(value.isfinite().all() for value in state.values())
+    assert not any(value.dtype in (torch.float16, torch.bfloat16) for value in state.values())
 
 
 def test_predictions_pictures_and_figures_of_each_test_are_apart(kind, scenes):
