@@ -199,6 +199,23 @@ def test_mmseg_and_mmdet_accept_mmcv_2_2():
     assert run_python(code).endswith('2.2.0')
 
 
+@pytest.mark.parametrize(
+    ('there', 'expected'), [('', 'False'), ('def apply_chunking_to_forward(): pass', 'True')], ids=['too new', 'fits']
+)
+def test_a_transformers_that_is_too_new_for_mmpretrain_does_not_matter(tmp_path, there, expected):
+    package = tmp_path / 'transformers'
+    package.mkdir()
+    (package / '__init__.py').touch()
+    (package / 'modeling_utils.py').write_text(there)
+    info = tmp_path / 'transformers-5.24.0.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: transformers\nVersion: 5.24.0\n')
+    code = f'import sys; sys.path.insert(0, {str(tmp_path)!r}); import paif_mm, mmpretrain.utils.dependency as d\n'
+    code += 'print(d.WITH_MULTIMODAL)\n'
+    code += '' if there else 'import mmseg.models, mmdet.models, mmpretrain.models, mmpretrain.datasets\n'
+    assert run_python(code) == expected
+
+
 @fallback
 @pytest.mark.gpu
 def test_the_fallback_gives_the_same_on_a_gpu():

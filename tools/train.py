@@ -18,7 +18,9 @@ def parse_args() -> argparse.Namespace:
     parser = Parser(description='Train a model on infrared-visible pairs')
     parser.add_argument('config', help='config file')
     parser.add_argument('--resume', action='store_true', help='go on from the latest checkpoint in the work dir')
-    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision: float16 on a GPU, bfloat16 on a CPU')
+    parser.add_argument(
+        '--amp', action='store_true', help='train with automatic mixed precision: float16 on a GPU, bfloat16 on a CPU'
+    )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',

@@ -5,21 +5,19 @@ IndexError on a CPU, a device-side assertion on a GPU. Here the sum of the weigh
 """
 
 import functools
-import importlib.abc
 import sys
 
 import torch
 from torch import Tensor
 
+from .on_import import mend_on_import
+
 MODULE = 'mmseg.models.losses.cross_entropy_loss'
 
 
 def install_ignored_labels() -> None:
-    """Mend mmseg's module now, or as soon as it is imported: importing mmseg takes seconds. Idempotent."""
-    if MODULE in sys.modules:
-        _mend(sys.modules[MODULE])
-    elif not any(isinstance(finder, _Mender) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Mender())
+    """Mend mmseg's module. Idempotent."""
+    mend_on_import(MODULE, _mend)
 
 
 def weight_sum(class_weight: Tensor, label: Tensor, ignore_index: int, avg_non_ignore: bool) -> Tensor:
@@ -61,23 +59,3 @@ def _mend(module) -> None:
     losses = sys.modules.get(MODULE.rpartition('.')[0])
     if getattr(losses, 'cross_entropy', None) is former:
         losses.cross_entropy = cross_entropy
-
-
-class _Mender(importlib.abc.MetaPathFinder):
-    """Lets the usual finders find the module, and mends it once it is loaded."""
-
-    def find_spec(self, name, path, target=None):
-        if name != MODULE:
-            return None
-        sys.meta_path.remove(self)
-        specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if hasattr(finder, 'find_spec'))
-        spec = next((found for found in specs if found is not None), None)
-        if spec is not None:
-            load = spec.loader.exec_module
-
-            def load_and_mend(module):
-                load(module)
-                _mend(module)
-
-            spec.loader.exec_module = load_and_mend
-        return spec

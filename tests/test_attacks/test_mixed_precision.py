@@ -87,7 +87,9 @@ def train(work_dir, wrapper: str, config, data, hooks) -> tuple:
 )
 def test_training_passes_are_in_bf16_and_attacks_in_fp32(tmp_path, config, hooks):
     data = boxes if config is tiny_fcos else loader
-    plain, mixed = (train(tmp_path, name, config(), data(), hooks) for name in ('OptimWrapper', 'paif_mm.BFloat16OptimWrapper'))
+    plain, mixed = (
+        train(tmp_path, name, config(), data(), hooks) for name in ('OptimWrapper', 'paif_mm.BFloat16OptimWrapper')
+    )
     assert plain[1].dtypes == {torch.float32}
     assert torch.bfloat16 in mixed[1].dtypes
     assert torch.equal(plain[1].inputs[0], mixed[1].inputs[0]), 'the first attack, of the same weights'

@@ -21,7 +21,6 @@ from test_tools.commands import (
 )
 
 
-
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory, synthetic_root):
     """A config and the work dir of an uninterrupted adversarial training of 6 iterations."""
