@@ -102,8 +102,12 @@ def _summary(report: Mapping) -> Section:
             lines.append(f'At {eps * 255:.4g}/255{where} {" and ".join(parts)}: {_is_left(worst or weak, report)}.')
     lines += [_trouble_line(report), _constant_answer(report)]
     masking = report['masking']
-    bad = [f['check'] for f in masking['findings'] if f['verdict'] in ('failed', 'suspect')]
-    verdict = f'Gradient masking: {masking["verdict"]}' + (f' ({", ".join(bad)}).' if bad else '.')
+    bad = {
+        verdict: ', '.join(f['check'] for f in masking['findings'] if f['verdict'] == verdict)
+        for verdict in ('failed', 'suspect')
+    }
+    said = [f'{verdict} ({names})' for verdict, names in bad.items() if names] or [masking['verdict']]
+    verdict = f'Gradient masking: {", ".join(said)}.'
     if masking['verdict'] == 'failed':
         verdict += ' What attacks with gradients leave is then an upper limit, and no defence is shown.'
     lines.append(verdict)
