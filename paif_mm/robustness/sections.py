@@ -277,15 +277,18 @@ def _splits(report: Mapping) -> Section | None:
     return Section('One budget, split between the modalities', text, ['attack', *threats, 'both'], rows, 'splits')
 
 
+def _chosen_for(report: Mapping) -> str:
+    return f'Worst cases are those of {report["score"]}: of a part, another attack may leave less.'
+
+
 def _classes(report: Mapping) -> Section:
     kind = {'mIoU': 'IoU', 'AP50': 'AP50'}[report['score']]
     rows = [
         [title(row), *(number(row['figures']['all'][f'{kind}/{name}']) for name in report['classes'])]
         for row in main_rows(report)
     ]
-    return Section(
-        'Classes', f'{kind} in percent; "-" where a class does not occur.', ['attack', *report['classes']], rows
-    )
+    text = f'{kind} in percent; "-" where a class does not occur. {_chosen_for(report)}'
+    return Section('Classes', text, ['attack', *report['classes']], rows)
 
 
 def _lighting(report: Mapping) -> Section | None:
@@ -316,7 +319,7 @@ def _sizes(report: Mapping) -> Section:
         'AP50': 'AP50 in percent.',
     }[report['score']]
     sizes = "Sizes are COCO's, by pixels (of boxes: by their area): small below 32x32 of the file, large from 96x96."
-    return Section('Sizes of objects', f'{text} {sizes}', ['attack', *SIZES], rows)
+    return Section('Sizes of objects', f'{text} {sizes} {_chosen_for(report)}', ['attack', *SIZES], rows)
 
 
 def _corruptions(report: Mapping) -> Section | None:
