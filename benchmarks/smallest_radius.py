@@ -2,7 +2,8 @@
 
 Looks for the least L-inf change that makes 90 and 99 % of the pixels of a trained segmentor's test images wrong, by our
 ALMA prox, PDPGD and DAG and by those of the authors' library (``pip install adv-lib``), in equally many steps. A result
-counts where so many pixels are wrong when the model is asked again. Ends with one JSON line.
+counts where so many pixels are wrong when the model is asked again. Prints each radius as it is found, then one line of
+JSON.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from paif_mm.attacks.objectives import pixel_logits
 from paif_mm.engine.launch import load_model
 from paif_mm.robustness.evaluate import Bench, evenly
 
-SHARES = (0.9, 0.99)
+ATTACKS = ('ALMA prox', 'PDPGD', 'DAG')
 GAMMA = 0.5 / 255  # length of DAG's steps, the paper's
 
 
@@ -42,6 +43,8 @@ def main() -> None:
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('--images', type=int, default=8, help='of the test set, evenly spaced (default: 8)')
     parser.add_argument('--steps', type=int, default=150)
+    parser.add_argument('--shares', type=float, nargs='+', default=[0.9, 0.99], help='of the pixels (default: .9 .99)')
+    parser.add_argument('--attacks', nargs='+', choices=ATTACKS, default=ATTACKS, help='default: all')
     args = parser.parse_args()
     from adv_lib.attacks import segmentation as published
 
@@ -56,13 +59,18 @@ def main() -> None:
         segmentor = Segmentor(bench.model, batch)
         label = batch['data_samples'][0].gt_sem_seg.data
         asked = {'masks': label < bench.classes, 'labels': torch.where(label < bench.classes, label, 0)}
-        for share in SHARES:
+        for share in args.shares:
             for name, attack in attacks(published, share, args.steps).items():
+                if name.split(',')[0] not in args.attacks:
+                    continue
                 start = clock()
                 with frozen(bench.model):
                     images = attack(bench.model, batch, segmentor, clean, asked)
-                seconds[name] = seconds.get(name, 0.0) + clock() - start
-                found.setdefault((share, name), []).append(radius(bench.model, batch, images.detach(), clean, share))
+                spent = clock() - start
+                seconds[name] = seconds.get(name, 0.0) + spent
+                reached = radius(bench.model, batch, images.detach(), clean, share)
+                found.setdefault((share, name), []).append(reached)
+                print(f'image {i}, {share:.0%}, {name}: {reached:.3f}, {spent:.0f} s', flush=True)
     print(f'{args.steps} steps on {len(bench.images)} images, {bench.device}; radii /255')
     for (share, name), radii in found.items():
         reached = sum(math.isfinite(value) for value in radii)

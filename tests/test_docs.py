@@ -31,6 +31,13 @@ def test_no_link_is_broken(page):
         assert not anchor or anchor in anchors(path.read_text()), f'{page.name} links {target}'
 
 
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_the_tests_that_a_page_names_exist(page):
+    for file, name in re.findall(r'(test_\w+\.py)::(test_\w+)', page.read_text()):
+        defined = [path for path in (REPO / 'tests').rglob(file) if f'\ndef {name}(' in path.read_text()]
+        assert defined, f'{page.name} names {file}::{name}'
+
+
 def test_every_page_is_on_the_site():
     nav = yaml.safe_load((REPO / 'mkdocs.yml').read_text())['nav']
     assert sorted(name for entry in nav for name in entry.values()) == sorted(path.name for path in PAGES[2:])

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from paif_mm.evaluation.score import AveragePrecision, MeanIoU
 
 from .blocks import Blocks
+from .cases import MINIMUM
 from .report import leading
 from .sections import Section, interval, title
+from .smallest_radius import quantile, search_title
 from .statistics import Bootstrap
 
 
@@ -31,13 +33,14 @@ def compare(reports: Mapping[str, Mapping], records: Mapping[str, Mapping]) -> l
         ):
             if not same:
                 raise ValueError(f"{name} and {first} can't be compared: they were tested on other {what}")
-    shared = [row['key'] for row in reference['rows'] if all(_find(r, row['key']) for r in reports.values())]
+    kept = [{row['key'] for row in report['rows'] if row['kind'] != MINIMUM} for report in reports.values()]
+    shared = [row['key'] for row in reference['rows'] if all(row['key'] in keys for keys in kept)]
     rows = {key: {name: _find(report, key) for name, report in reports.items()} for key in shared}
-    left_out = sorted({row['key'] for report in reports.values() for row in report['rows']} - set(shared))
+    left_out = sorted(set().union(*kept) - set(shared))
     unequal = [key for key, found in rows.items() if not _same_attacks(reports, found)]
     sections = [_figures(reports, rows, left_out, unequal)]
     sections.append(_differences(reports, {key: found for key, found in rows.items() if key not in unequal}, records))
-    return [*sections, *_trouble(reports), _masking(reports)]
+    return [*sections, *_smallest(reports), *_trouble(reports), _masking(reports)]
 
 
 def _figures(reports: Mapping, rows: Mapping, left_out: list[str], unequal: list[str]) -> Section:
@@ -123,6 +126,28 @@ def _score(row: Mapping, report: Mapping, records: Mapping, reference: Mapping):
         for scene, (key, image) in zip(report['data']['scenes'], _places(row, report), strict=True)
     }
     return kinds[report['score']]([by_scene[scene] for scene in reference['data']['scenes']], report['classes'])
+
+
+def _smallest(reports: Mapping) -> list[Section]:
+    """Where half of each model's images have fallen, by the searches that all reports have with the same settings."""
+    tables = {
+        name: {one['key']: one for one in report.get('smallest_radius') or ()} for name, report in reports.items()
+    }
+    shared = [
+        key
+        for key in next(iter(tables.values()))
+        if all(key in table for table in tables.values())
+        and _same_attacks(reports, {name: _find(report, key) for name, report in reports.items()})
+    ]
+    if not shared:
+        return []
+    rows = [
+        [search_title(next(iter(tables.values()))[key]), *(quantile(table[key], 0.5) for table in tables.values())]
+        for key in shared
+    ]
+    text = "The least change found that makes a share of an image's labelled pixels wrong: the radius at which half of "
+    text += 'the images have fallen, so that more is better; "inf": fewer than half have.'
+    return [Section('Smallest radius', text, ['pixels', *tables], rows)]
 
 
 def _trouble(reports: Mapping) -> list[Section]:

@@ -73,6 +73,7 @@ def draw_smallest_radius(report: Mapping) -> str:
                 axis.step([0.0, *fallen], shares, where='post', label=label)
             axis.set_title('smallest radius')
             _finish(axis, 'L-inf, /255' if norm == 'linf' else 'L2, [0, 1] units', 'images that have fallen, %')
+            axis.set_ylim(-2, 102)
         return _svg(figure)
 
 

@@ -30,6 +30,7 @@ from .evaluate import Bench
 
 PASSED, SUSPECT, FAILED, SKIPPED = VERDICTS = ('passed', 'suspect', 'failed', 'not run')
 REACTS = 0.12  # share of a reaction from which pixel values without a gradient are said to have one
+LARGE_STEPS = 50  # of Auto-PGD at the very large radius
 BROKEN = 0.01  # share of gradients that may fail to be finite
 SMALLEST_RADIUS = 'smallest radius against the suite'  # of :mod:`.smallest_radius`: says nothing of gradients
 
@@ -374,11 +375,14 @@ def more_effort(probe: Probe) -> Finding:
 
 
 def large_radius(probe: Probe) -> Finding:
-    """At half of the whole range, any pair can become grey: nothing ought to be left."""
+    """At half of the whole range, any pair can become grey: nothing ought to be left.
+
+    Whatever steps the suite takes, as too few leave something of any model.
+    """
     clean = probe.worth([probe.pixels(batch) for batch in probe.batches])
     if clean <= 0:
         return Finding('very large radius', SKIPPED, f'{probe.noun} is 0 without an attack: nothing can be lost')
-    attack = probe.attack('APGD', 128 / 255, steps=min(probe.steps, 50), objective=probe.strongest)
+    attack = probe.attack('APGD', 128 / 255, steps=LARGE_STEPS, objective=probe.strongest)
     left = probe.worth(probe.attacked(attack, 'large'))
     share = left / clean
     verdict = PASSED if share <= 0.1 else SUSPECT if share <= 0.3 else FAILED  # about chance, or well above it

@@ -20,7 +20,7 @@ from .report import VERSION, main_threat, radii
 from .sections import Section, attacks, sections
 
 REPORT = 'report.json'
-NUMBER = re.compile(r'(≤ )?-?[\d,.]+( \[.*\]|%)?$|-?$')  # what a cell of figures holds
+NUMBER = re.compile(r'(≤ )?-?[\d,.]+( \[.*\]|%)?$|-?$|inf$')  # what a cell of figures holds
 WIDEST = 1800  # pixels of a strip in a page
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #1d2433 }

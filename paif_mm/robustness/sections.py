@@ -102,8 +102,12 @@ def _summary(report: Mapping) -> Section:
             lines.append(f'At {eps * 255:.4g}/255{where} {" and ".join(parts)}: {_is_left(worst or weak, report)}.')
     lines += [_trouble_line(report), _constant_answer(report)]
     masking = report['masking']
-    bad = [f['check'] for f in masking['findings'] if f['verdict'] in ('failed', 'suspect')]
-    verdict = f'Gradient masking: {masking["verdict"]}' + (f' ({", ".join(bad)}).' if bad else '.')
+    bad = {
+        verdict: ', '.join(f['check'] for f in masking['findings'] if f['verdict'] == verdict)
+        for verdict in ('failed', 'suspect')
+    }
+    said = [f'{verdict} ({names})' for verdict, names in bad.items() if names] or [masking['verdict']]
+    verdict = f'Gradient masking: {", ".join(said)}.'
     if masking['verdict'] == 'failed':
         verdict += ' What attacks with gradients leave is then an upper limit, and no defence is shown.'
     lines.append(verdict)
@@ -273,15 +277,18 @@ def _splits(report: Mapping) -> Section | None:
     return Section('One budget, split between the modalities', text, ['attack', *threats, 'both'], rows, 'splits')
 
 
+def _chosen_for(report: Mapping) -> str:
+    return f'Worst cases are those of {report["score"]}: of a part, another attack may leave less.'
+
+
 def _classes(report: Mapping) -> Section:
     kind = {'mIoU': 'IoU', 'AP50': 'AP50'}[report['score']]
     rows = [
         [title(row), *(number(row['figures']['all'][f'{kind}/{name}']) for name in report['classes'])]
         for row in main_rows(report)
     ]
-    return Section(
-        'Classes', f'{kind} in percent; "-" where a class does not occur.', ['attack', *report['classes']], rows
-    )
+    text = f'{kind} in percent; "-" where a class does not occur. {_chosen_for(report)}'
+    return Section('Classes', text, ['attack', *report['classes']], rows)
 
 
 def _lighting(report: Mapping) -> Section | None:
@@ -312,7 +319,7 @@ def _sizes(report: Mapping) -> Section:
         'AP50': 'AP50 in percent.',
     }[report['score']]
     sizes = "Sizes are COCO's, by pixels (of boxes: by their area): small below 32x32 of the file, large from 96x96."
-    return Section('Sizes of objects', f'{text} {sizes}', ['attack', *SIZES], rows)
+    return Section('Sizes of objects', f'{text} {sizes} {_chosen_for(report)}', ['attack', *SIZES], rows)
 
 
 def _corruptions(report: Mapping) -> Section | None:

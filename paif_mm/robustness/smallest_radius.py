@@ -159,19 +159,27 @@ def fallen_at(one: Mapping) -> np.ndarray:
     return np.array([np.inf if radius is None else radius for radius, left in known if left is not None])
 
 
+def search_title(one: Mapping) -> str:
+    """Of a search, with the unit of its radii."""
+    unit = {'linf': 'L-inf, /255', 'l2': 'L2, [0, 1] units'}[one['norm']]
+    return f'{one["share"] * 100:g} % wrong, {unit}{set_apart(one)}'
+
+
+def quantile(one: Mapping, share: float) -> str:
+    """The radius at which so large a share of the images has fallen, in that unit."""
+    scale = 255 if one['norm'] == 'linf' else 1
+    return f'{np.quantile(fallen_at(one), share, method="inverted_cdf") * scale:.3g}'
+
+
 def smallest_radius_table(found: Sequence[Mapping]) -> dict:
     """Title, text, head and rows of the section."""
     rows = []
     for one in found:
         radii = fallen_at(one)
-        scale = 255 if one['norm'] == 'linf' else 1
-        values = [np.quantile(radii, q, method='inverted_cdf') * scale for q in (0, 0.25, 0.5, 0.75)]
         within = [
             f'{np.mean(radii * 255 <= level * (1 + SLACK)):.0%}' if one['norm'] == 'linf' else '' for level in LEVELS
         ]
-        name = {'linf': 'L-inf, /255', 'l2': 'L2, [0, 1] units'}[one['norm']]
-        name += set_apart(one)
-        rows.append([f'{one["share"] * 100:g} % wrong, {name}', *(f'{v:.3g}' for v in values), *within])
+        rows.append([search_title(one), *(quantile(one, q) for q in (0, 0.25, 0.5, 0.75)), *within])
     head = ['pixels', 'first image', 'a quarter', 'median', 'three quarters', *(f'at {r}/255' for r in LEVELS)]
     text = (
         'The least change found (by ALMA prox, Rony et al. 2023, where no other attack is named) that makes a share of '

@@ -357,6 +357,13 @@ def test_a_radius_that_leaves_accuracy_is_caught(honest):
     assert f'{found.figures["attacked"]:.3f} of {found.figures["clean"]:.3f} is left at 128/255' in found.evidence
 
 
+def test_the_large_radius_is_attacked_in_earnest_whatever_steps_the_suite_takes(honest):
+    """Eight steps left 70 % of one real image, and an honest model was accused."""
+    few, many = (finding(honest, 'very large radius', steps=steps) for steps in (1, 100))
+    assert few == many
+    assert few.evidence.endswith('after 50 steps of Auto-PGD')
+
+
 def test_too_few_steps_are_caught(honest):
     found = finding(honest, 'more steps and restarts', steps=3)
     assert found.verdict == 'suspect'

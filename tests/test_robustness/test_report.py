@@ -213,11 +213,15 @@ def test_the_published_protocol_is_named_beside_its_own_attacks(tmp_path):
 
 def test_a_failed_masking_verdict_is_part_of_the_first_words(tmp_path):
     report = reported(tmp_path, make_suite('paper', 'mIoU', (4 / 255,)), at_random(0))
-    finding = {**Finding('repeatability', 'failed', 'they differ').to_dict(), 'images': 4}
-    report['masking'] = {'verdict': 'failed', 'findings': [finding]}
-    assert 'Gradient masking: failed (repeatability). What attacks with gradients leave is then an upper' in words(
-        report
-    )
+    verdicts = {'repeatability': 'failed', 'more steps and restarts': 'suspect', 'input gradients': 'passed'}
+    findings = [{**Finding(*both, 'evidence').to_dict(), 'images': 4} for both in verdicts.items()]
+    report['masking'] = {'verdict': 'failed', 'findings': findings}
+    said = 'Gradient masking: failed (repeatability), suspect (more steps and restarts). What attacks with gradients'
+    assert said in words(report)
+    report['masking'] = {'verdict': 'suspect', 'findings': findings[1:]}
+    assert 'Gradient masking: suspect (more steps and restarts).' in words(report)
+    report['masking'] = {'verdict': 'passed', 'findings': findings[2:]}
+    assert 'Gradient masking: passed.' in words(report)
 
 
 def test_the_papers_rows_stand_beside_its_own_data_alone(tmp_path):

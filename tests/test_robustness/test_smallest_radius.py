@@ -8,9 +8,11 @@ from test_robustness.benches import Scenes, bench, trained
 
 from paif_mm.evaluation.score import MeanIoU
 from paif_mm.robustness.cases import CLEAN, Case, config_case
+from paif_mm.robustness.comparison import _smallest
 from paif_mm.robustness.curves import draw_smallest_radius
 from paif_mm.robustness.diagnostics import Finding, overall
 from paif_mm.robustness.evaluate import evaluate
+from paif_mm.robustness.pages import page
 from paif_mm.robustness.records import Records
 from paif_mm.robustness.smallest_radius import (
     check_against_suite,
@@ -169,6 +171,23 @@ def test_table_and_picture_show_where_images_fall(found):
     drawn = draw_smallest_radius({'smallest_radius': found[0]})
     assert '99 % of the pixels wrong' in drawn
     assert draw_smallest_radius({}) == ''
+
+
+def test_models_are_compared_by_the_radius_at_which_half_of_their_images_fall():
+    """And not by what is left at radii that differ from model to model; nor where one search took more steps."""
+
+    def report(radii: list, steps: int) -> dict:
+        attack = {'type': 'ALMAProx', 'share': 0.99, 'norm': 'linf', 'steps': steps}
+        found = {'key': 'alma99_linf', 'attack': 'ALMAProx', 'norm': 'linf', 'threat': 'both', 'share': 0.99}
+        found |= {'radius': [r and r / 255 for r in radii], 'accuracy': [0.01 if r else 0.5 for r in radii]}
+        return {'smallest_radius': [found], 'rows': [{'key': 'alma99_linf', 'kind': 'minimum', 'attack': attack}]}
+
+    a, b, unequal = report([1, 2, 4, 8], 50), report([3, None, None, None], 50), report([1, 1, 1, 1], 500)
+    (section,) = _smallest({'a': a, 'b': b})
+    assert section.head == ['pixels', 'a', 'b']
+    assert section.rows == [['99 % wrong, L-inf, /255', '2', 'inf']]
+    assert '<td class="number">inf</td>' in page('models', [section], {})
+    assert _smallest({'a': a, 'b': unequal}) == _smallest({'a': a, 'b': {'rows': []}}) == []
 
 
 def test_a_weak_suite_is_found_out_on_a_segmentor(tmp_path):
