@@ -49,6 +49,7 @@ setup(
         'mminstall': requirements('mminstall'),
         'openmmlab': requirements('openmmlab'),
         'onedl': requirements('onedl'),
+        'demo': requirements('demo'),
         'export': requirements('export'),
         'tests': requirements('tests'),
         'weights': requirements('weights'),

@@ -43,6 +43,7 @@ OWN = {
     'predict': 'segment, detect or classify own pairs',
     'fuse': 'fuse own pairs',
     'attack': 'attack one pair, and show what it does',
+    'demo': 'serve a page to predict and attack pairs on',
     'data': 'check a data set: every file, all that is wrong',
     'zoo': 'list the models of the package',
 }
@@ -73,6 +74,10 @@ def main() -> int:
         from .apis.attack_command import attack
 
         return attack(args)
+    if name == 'demo':
+        from .apis.demo_command import demo
+
+        return demo(args)
     if name == 'data':
         from .apis.data_command import data
 
