@@ -55,17 +55,20 @@ def demo(words: list[str] | None = None) -> int:
         if args.visible:
             examples += own_examples(Path(folder) / 'own', args.visible, args.infrared)
         page = build_page(models, examples, Path(folder), args.side)
-        _, address, _ = page.launch(
-            server_name=args.host,
-            server_port=args.port,
-            theme=THEME,
-            max_file_size=LARGEST,
-            share=False,
-            ssr_mode=False,
-            footer_links=[],
-            quiet=True,
-            prevent_thread_lock=True,
-        )
+        try:
+            _, address, _ = page.launch(
+                server_name=args.host,
+                server_port=args.port,
+                theme=THEME,
+                max_file_size=LARGEST,
+                share=False,
+                ssr_mode=False,
+                footer_links=[],
+                quiet=True,
+                prevent_thread_lock=True,
+            )
+        except OSError as error:  # gradio's own, without a word of the system
+            raise SystemExit(f'--host {args.host}, --port {args.port}: {error}') from None
         print(f'the page is at {address} until Ctrl-C', flush=True)
         page.block_thread()
     return 0

@@ -1,6 +1,7 @@
 """What the page of ``paif demo`` shows, without the page."""
 
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -110,7 +111,7 @@ def test_examples_are_copies(example, tmp_path):
     day, night = synthetic_examples(tmp_path / 'synthetic', count=2)
     assert cv2.imread(day[0]).mean() > 2 * cv2.imread(night[0]).mean()
     (copy,) = own_examples(tmp_path / 'own', *example)
-    assert [open(one, 'rb').read() for one in copy] == [open(one, 'rb').read() for one in example]
+    assert [Path(one).read_bytes() for one in copy] == [Path(one).read_bytes() for one in example]
     assert all(one.startswith(str(tmp_path / 'own')) for one in copy)
     assert own_examples(tmp_path / 'alone', day[0], None)[0][1] is None
     video = cv2.VideoWriter(str(tmp_path / 'a.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 5, (32, 32))
