@@ -1,5 +1,6 @@
 """The command ``paif``: pairs in, pictures out, and the tools by short names."""
 
+import os
 import runpy
 import sys
 
@@ -34,6 +35,12 @@ TOOLS = {
         'CONFIG CHECKPOINT work_dirs/bank --num 100',
     ),
     'study': ('study.py', 'train, test and attack the rows of a plan', 'PLAN.yaml --work-dir work_dirs/study --jobs 2'),
+    'synthetic': (
+        'make_synthetic.py',
+        'draw synthetic street scenes with labels',
+        'data/synthetic --train 400 --val 60',
+    ),
+    'genotype': ('show_genotype.py', 'show what a search found', 'work_dirs/search/genotype.json'),
     'export': ('export.py', 'write a model as ONNX, TorchScript or torch.export', 'CONFIG CHECKPOINT --format onnx'),
     'browse': ('browse_dataset.py', 'draw the pairs that training sees', f'{SAT} --show-number 20'),
     'config': ('print_config.py', 'print a config in whole', SAT),
@@ -55,6 +62,7 @@ def main() -> int:
     if name in ('-h', '--help'):
         print(usage())
         return 0
+    sys.path.append(os.getcwd())  # where custom_imports of configs are looked for, as python -m does
     if name in TOOLS:
         file, _, example = TOOLS[name]
         path = zoo.ROOT / 'tools' / file
