@@ -51,6 +51,7 @@ setup(
         'onedl': requirements('onedl'),
         'demo': requirements('demo'),
         'export': requirements('export'),
+        'screens': requirements('screens'),
         'tests': requirements('tests'),
         'weights': requirements('weights'),
     },

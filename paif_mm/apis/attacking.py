@@ -12,7 +12,7 @@ from paif_mm.arguments import fraction
 from paif_mm.attacks import Attack, Audit
 from paif_mm.attacks.attack import MODALITIES
 from paif_mm.attacks.bank import round_into_ball
-from paif_mm.engine.strip_hook import prediction_panels
+from paif_mm.engine.strip_hook import LEGEND, prediction_panels
 from paif_mm.engine.strips import draw_strip
 from paif_mm.evaluation.outcomes import HALLUCINATED, OUTCOMES, object_outcomes
 from paif_mm.registry import ATTACKS, build
@@ -91,9 +91,9 @@ def attack_pair(inferencer: PairInferencer, attack: Attack, name: str, data: dic
     losses = (attack.losses(model, images, result, batch) for images in (result.clean, result.images))
     audit.update(result, attack, *losses)
     arrays = [image.permute(1, 2, 0).float().numpy() for image in (clean, rounded)]
-    panels = prediction_panels(arrays[0], arrays[0], fused_before, before, meta)
+    panels = [one for one in prediction_panels(arrays[0], arrays[0], fused_before, before, meta) if one[0] != LEGEND]
     more = prediction_panels(*arrays, fused_after, after, meta)[2:]
-    panels += [(title if ',' in title else f'{title}, attacked', image) for title, image in more]
+    panels += [(title if ',' in title or title == LEGEND else f'{title}, attacked', image) for title, image in more]
     pair = rounded.permute(1, 2, 0).numpy()
     return Attacked(name, pair, before, after, audit, effect_of(before, after, meta['classes']), draw_strip(panels))
 

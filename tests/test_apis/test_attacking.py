@@ -6,6 +6,7 @@ import pytest
 from conftest import REPO
 from mmengine.config import Config
 from test_apis.test_inferencer import saved
+from test_tools.commands import legend_width
 
 from paif_mm.apis import PairInferencer, attack_pairs
 from paif_mm.apis.attack_command import attack
@@ -41,8 +42,8 @@ def test_the_pair_stays_in_the_ball_and_the_prediction_leaves(weights, scene):
     assert changed > 0.02
     assert f'{changed:.1%} of the pixels' in made.effect
     height, width = clean.shape[:2]
-    # clean: infrared, visible, fused, prediction; attacked: these and the changes of both
-    assert made.strip.shape == (height + 18, 10 * width, 3)
+    # clean: infrared, visible, fused, prediction; attacked: these and the changes of both; and one legend
+    assert made.strip.shape == (height + 18, 10 * width + legend_width(height, inferencer.model.dataset_meta), 3)
     (again,) = attack_pairs(inferencer, scene, PGD)
     np.testing.assert_array_equal(again.pair, made.pair)
 

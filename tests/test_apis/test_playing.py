@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import REPO
 from test_apis.test_inferencer import saved
+from test_tools.commands import legend_width
 
 from paif_mm.apis import PairInferencer
 from paif_mm.apis.playing import (
@@ -62,7 +63,7 @@ def test_attacks_are_shown_step_by_step(inferencer, example, monkeypatch):
     for step in (*steps, end):
         np.testing.assert_array_equal(step.panels[1], clean[1])  # visible
         assert 0 < np.abs(step.panels[0].astype(int) - clean[0]).max() <= 6
-    assert end.strip.shape == (48 + 18, 10 * 64, 3)
+    assert end.strip.shape == (48 + 18, 10 * 64 + legend_width(48, inferencer.model.dataset_meta), 3)
     before, after = re.match(r'loss ([\d.]+) → ([\d.]+)\n[\d.]+% of the pixels', end.told).groups()
     assert float(before) < float(after)
 

@@ -82,7 +82,7 @@ def test_clean_and_attacked_tests_share_a_table(trained, tmp_path):
     for folder, panels in (('clean', 5), ('pgd5_eps8', 9)):
         strips = sorted((tmp_path / 'strips' / folder).glob('*.png'))
         assert len(strips) == 4
-        assert png_size(strips[0]) == (panels * 96, 64 + 18)
+        assert png_size(strips[0]) == (panels * 96 + legend_width(64), 64 + 18)
 
 
 def png_size(path) -> tuple[int, int]:
