@@ -53,6 +53,7 @@ OWN = {
     'demo': 'serve a page to predict and attack pairs on',
     'data': 'check a data set: every file, all that is wrong',
     'zoo': 'list the models of the package',
+    'mim': 'run a tool of mmseg, mmdet or mmpretrain on configs of pairs, without a compiled mmcv',
 }
 
 
@@ -95,6 +96,10 @@ def main() -> int:
 
         listing(args)
         return 0
+    if name == 'mim':
+        from .compat.tools import mim
+
+        return mim(args)
     print(f'paif has no command {name}: {choices(name, [*OWN, *TOOLS])}', file=sys.stderr)
     return 2
 
