@@ -33,6 +33,10 @@ class Parser(argparse.ArgumentParser):
             help='override settings of the config: xxx=yyy, nested keys with dots, lists as key="[a,b]" or key=a,b',
         )
 
+    def add_wide(self) -> None:
+        """For tools whose tables are :func:`~.tables.fitted`."""
+        self.add_argument('--wide', action='store_true', help='whole tables, also those of more than 120 columns')
+
     def add_launcher(self) -> None:
         self.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
         self.add_argument('--local_rank', '--local-rank', type=int, default=0)  # torch.distributed.launch passes it

@@ -1,5 +1,6 @@
 """The command ``paif``: pairs in, pictures out, and the tools by short names."""
 
+import os
 import runpy
 import sys
 
@@ -34,6 +35,12 @@ TOOLS = {
         'CONFIG CHECKPOINT work_dirs/bank --num 100',
     ),
     'study': ('study.py', 'train, test and attack the rows of a plan', 'PLAN.yaml --work-dir work_dirs/study --jobs 2'),
+    'synthetic': (
+        'make_synthetic.py',
+        'draw synthetic street scenes with labels',
+        'data/synthetic --train 400 --val 60',
+    ),
+    'genotype': ('show_genotype.py', 'show what a search found', 'work_dirs/search/genotype.json'),
     'export': ('export.py', 'write a model as ONNX, TorchScript or torch.export', 'CONFIG CHECKPOINT --format onnx'),
     'browse': ('browse_dataset.py', 'draw the pairs that training sees', f'{SAT} --show-number 20'),
     'config': ('print_config.py', 'print a config in whole', SAT),
@@ -43,8 +50,10 @@ OWN = {
     'predict': 'segment, detect or classify own pairs',
     'fuse': 'fuse own pairs',
     'attack': 'attack one pair, and show what it does',
+    'demo': 'serve a page to predict and attack pairs on',
     'data': 'check a data set: every file, all that is wrong',
     'zoo': 'list the models of the package',
+    'mim': 'run a tool of mmseg, mmdet or mmpretrain on configs of pairs, without a compiled mmcv',
 }
 
 
@@ -54,6 +63,7 @@ def main() -> int:
     if name in ('-h', '--help'):
         print(usage())
         return 0
+    sys.path.append(os.getcwd())  # where custom_imports of configs are looked for, as python -m does
     if name in TOOLS:
         file, _, example = TOOLS[name]
         path = zoo.ROOT / 'tools' / file
@@ -73,6 +83,10 @@ def main() -> int:
         from .apis.attack_command import attack
 
         return attack(args)
+    if name == 'demo':
+        from .apis.demo_command import demo
+
+        return demo(args)
     if name == 'data':
         from .apis.data_command import data
 
@@ -82,6 +96,10 @@ def main() -> int:
 
         listing(args)
         return 0
+    if name == 'mim':
+        from .compat.tools import mim
+
+        return mim(args)
     print(f'paif has no command {name}: {choices(name, [*OWN, *TOOLS])}', file=sys.stderr)
     return 2
 

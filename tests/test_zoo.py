@@ -14,6 +14,7 @@ from mmengine.runner import CheckpointLoader
 from test_tools.commands import run
 
 from paif_mm import zoo
+from paif_mm.data.synthetic import make_synthetic
 from paif_mm.engine.launch import ConfigError, model_files, read_config
 from paif_mm.files import file_hash
 
@@ -118,11 +119,26 @@ def test_a_shipped_model_answers_as_when_it_was_published(name):
         assert values == pytest.approx(expected[kind], abs=0.3), kind
 
 
+WHOLE = [name for name, model in SHIPPED.items() if model.config]
+SYNTHETIC = [name for name in WHOLE if name.endswith('_synthetic')]
+
+
 @pytest.mark.realdata
-@pytest.mark.parametrize('name', [name for name, model in SHIPPED.items() if model.config])
-def test_a_shipped_model_reaches_its_figures(name, real_data, monkeypatch):
+@pytest.mark.parametrize('name', sorted({*WHOLE} - {*SYNTHETIC}))
+def test_a_model_of_real_pairs_reaches_its_figures(name, real_data, monkeypatch):
     monkeypatch.setenv('PAIF_MM_DATA', str(real_data))
+    reaches_its_figures(name, trained_by(name)[0])
+
+
+@pytest.mark.parametrize('name', SYNTHETIC)
+def test_a_model_of_synthetic_scenes_reaches_its_figures(name, tmp_path):
     config, _ = trained_by(name)
+    make_synthetic(tmp_path / 'scenes', train=1, val=60, size=(96, 128), progress=False)
+    config.test_dataloader.dataset.data_root = str(tmp_path / 'scenes')
+    reaches_its_figures(name, config)
+
+
+def reaches_its_figures(name: str, config: Config) -> None:
     state = torch.load(SHIPPED[name].weights, weights_only=True)['state_dict']
     (found,) = publish_model.tested(config, [state], publish_model.HANDFUL)
     assert found == pytest.approx(SHIPPED[name].facts['Checks']['Eight pairs of the test set'], abs=0.3)

@@ -12,6 +12,7 @@ from paif_mm.robustness.comparison import compare
 from paif_mm.robustness.curves import draw_comparison
 from paif_mm.robustness.pages import csv_of, folder_of, markdown, page, read_report, report_names
 from paif_mm.robustness.records import read_records
+from paif_mm.tables import fitted
 
 TITLE = 'Robustness compared'
 
@@ -21,6 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('reports', nargs='+', help='folders or report.json files; the first one is the reference')
     parser.add_argument('--names', nargs='+', help="the models' names (default: the reports' folders)")
     parser.add_argument('--out', default='work_dirs/comparison', help='folder for comparison.{html,md,csv}')
+    parser.add_wide()
     return parser.parse_args()
 
 
@@ -37,7 +39,7 @@ def main() -> None:
         if part.rows:
             table = PrettyTable(part.head, align='l')
             table.add_rows(part.rows)
-            print(table)
+            print(fitted(table, args.wide))
     out = Path(args.out)
     drawn = {'comparison': draw_comparison(reports)}
     write_bytes(out / 'comparison.html', page(TITLE, parts, drawn).encode())

@@ -10,6 +10,7 @@ from paif_mm.files import write_bytes
 from paif_mm.mistakes import reports_mistakes
 from paif_mm.robustness.leaderboard import draw, leaderboard
 from paif_mm.robustness.pages import markdown, page, read_report, report_names
+from paif_mm.tables import fitted
 
 TITLE = 'Robustness leaderboard'
 
@@ -19,6 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('reports', nargs='+', help='folders or report.json files, made with the same settings')
     parser.add_argument('--names', nargs='+', help="the models' names (default: the reports' folders)")
     parser.add_argument('--out', default='work_dirs/leaderboard', help='folder for leaderboard.{html,md}')
+    parser.add_wide()
     return parser.parse_args()
 
 
@@ -31,7 +33,7 @@ def main() -> None:
     parts = leaderboard(reports)
     table = PrettyTable(parts[0].head, align='l')
     table.add_rows(parts[0].rows)
-    print(f'{parts[0].text}\n{table}\n{parts[-1].text}')
+    print(f'{parts[0].text}\n{fitted(table, args.wide)}\n{parts[-1].text}')
     out = Path(args.out)
     write_bytes(out / 'leaderboard.html', page(TITLE, parts, {'picture': draw(reports)}).encode())
     write_bytes(out / 'leaderboard.md', markdown(TITLE, [parts[0], parts[-1]]).encode())

@@ -5,15 +5,19 @@ from paif_mm.data.synthetic import make_synthetic
 from paif_mm.mistakes import reports_mistakes
 
 
-@reports_mistakes
-def main() -> None:
+def parse_args():
     parser = Parser(description='Make synthetic infrared-visible street scenes with labels')
     parser.add_argument('out', help='folder to fill; the same call again continues or reuses it')
     parser.add_argument('--train', type=positive, default=400, help='training pairs (default: 400)')
     parser.add_argument('--val', type=positive, default=100, help='validation pairs (default: 100)')
     parser.add_argument('--size', type=size, default=(120, 160), help='HEIGHTxWIDTH in pixels (default: 120x160)')
     parser.add_argument('--seed', type=seed, default=0)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+@reports_mistakes
+def main() -> None:
+    args = parse_args()
     output_folder(args.out, 'OUT')
     made = make_synthetic(args.out, args.train, args.val, args.size, args.seed)
     news = f'{made} made now' if made else 'all there already: nothing to do'

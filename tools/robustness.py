@@ -55,6 +55,7 @@ from paif_mm.robustness.report import VERSION, make_report
 from paif_mm.robustness.sections import sections
 from paif_mm.robustness.smallest_radius import SEARCHES, check_against_suite, smallest_radii, smallest_radius_cases
 from paif_mm.robustness.statistics import Bootstrap, chosen_blocks
+from paif_mm.tables import fitted
 
 PATIENCE = timedelta(days=7)  # for the process that has the most images
 QUERIES = 300  # of Square, in the diagnostics
@@ -138,6 +139,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--strips', type=count, default=2, help='images to draw (default: 2)')
     parser.add_config_options()
     parser.add_launcher()
+    parser.add_wide()
     return parser.parse_args(args)
 
 
@@ -368,7 +370,7 @@ def report(args, bench: Bench, cases: list[Case], records: Records, facts: dict,
             if section.rows:
                 table = PrettyTable(section.head, align='l', max_width=60)
                 table.add_rows(section.rows)
-                print(table)
+                print(fitted(table, args.wide))
     print(f'\nreport written to {Path(args.out) / "report.html"} (also .json, .csv, .md)')
 
 

@@ -11,7 +11,7 @@ from paif_mm.arguments import Parser, output_folder, radius
 from paif_mm.attacks import AdversarialAttackHook
 from paif_mm.attacks.adaptive import adapted, read_adaptive
 from paif_mm.attacks.frozen import unwrap
-from paif_mm.engine import PairVisualizationHook, PredictionFilesHook
+from paif_mm.engine import PairVisualizationHook, PredictionFilesHook, TestProgressHook
 from paif_mm.engine.launch import (
     add_common_arguments,
     apply_tta,
@@ -51,6 +51,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--allow-partial', action='store_true', help='test even if weights are missing, left over or of other shapes'
     )
+    parser.add_wide()
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -85,6 +86,7 @@ def main() -> None:
             hook.attack.check_model(unwrap(runner.model))
         except TypeError as error:
             raise SystemExit(f'{name}: {error}') from error
+    runner.register_hook(TestProgressHook())
     if args.fused_quality:
         runner.register_hook(FusedImageQualityHook())
     if args.out:
@@ -97,7 +99,7 @@ def main() -> None:
         objects[name] = object_outcomes(runner)
         runner.hooks.remove(hook)
     if is_main_process():
-        report(runner, args.checkpoint, attacks, results, objects)
+        report(runner, args, attacks, results, objects)
 
 
 def draw_predictions(config, args) -> None:
@@ -122,7 +124,7 @@ def draw_predictions(config, args) -> None:
 def test_once(runner, name: str) -> dict:
     """Run the test loop; pictures and predictions go to folders called ``name``."""
     for hook in runner.hooks:
-        if isinstance(hook, PairVisualizationHook | PredictionFilesHook):
+        if isinstance(hook, PairVisualizationHook | PredictionFilesHook | TestProgressHook):
             hook.run = name
     return runner.test()
 
@@ -133,8 +135,8 @@ def object_outcomes(runner) -> dict | None:
     return metrics[0].per_image if metrics else None
 
 
-def report(runner, checkpoint: str, attacks: dict, results: dict, objects: dict) -> None:
-    runner.logger.info('\n' + attack_table(results))
+def report(runner, args: argparse.Namespace, attacks: dict, results: dict, objects: dict) -> None:
+    runner.logger.info('\n' + attack_table(results, args.wide))
     measured = objects['clean'] is not None and attacks
     if measured:
         runner.logger.info('\n' + outcome_table(objects))
@@ -146,7 +148,7 @@ def report(runner, checkpoint: str, attacks: dict, results: dict, objects: dict)
     if measured:
         for name in attacks:
             rows[name]['objects'] = changes(objects['clean'], objects[name])
-    mmengine.dump({'checkpoint': checkpoint, 'results': rows}, path, indent=2)
+    mmengine.dump({'checkpoint': args.checkpoint, 'results': rows}, path, indent=2)
     runner.logger.info(f'results written to {path}')
 
 

@@ -7,7 +7,7 @@ from paif_mm.arguments import linf_radius, output_folder, seed
 from paif_mm.engine.launch import model_files, read_attack
 from paif_mm.mistakes import reports_mistakes
 
-from .attacking import attack_pairs
+from .attacking import attack_pairs, with_radius
 from .command import inputs_of, parser_of, range_of
 from .inferencer import PairInferencer
 from .results import write_image
@@ -24,11 +24,15 @@ def attack(words: list[str] | None = None) -> int:
     )
     named = "name of configs/_base_/attacks, or a config (default: pgd5_eps8, the paper's)"
     parser.add_argument('--attack', default='pgd5_eps8', help=named)
-    parser.add_argument('--eps', type=linf_radius, help='radius in its place, e.g. 4/255; steps become a quarter of it')
+    parser.add_argument('--eps', type=linf_radius, help='radius in its place, e.g. 4/255; steps grow with it')
     parser.add_argument('--modality', choices=['both', 'ir', 'vis'], help='what it may change, by --eps')
     parser.add_argument('--seed', type=seed, default=0, help='of its random start (default: 0)')
     args = parser.parse_args(words)
-    settings = with_radius(read_attack(args.attack), args.eps, args.modality)
+    settings = read_attack(args.attack)
+    if args.eps is not None:
+        settings = with_radius(settings, args.eps, args.modality or 'both')
+    elif args.modality:
+        raise SystemExit('--modality needs --eps, the radius of what is attacked')
     inferencer = PairInferencer(*model_files(args.config, args.checkpoint), args.device, show_progress=False)
     output_folder(args.out, '--out')
     inputs, range_, out = inputs_of(args.visible, args.infrared), range_of(args.ir_range), Path(args.out)
@@ -40,19 +44,3 @@ def attack(words: list[str] | None = None) -> int:
     if inferencer.failures:
         print(f'{len(inferencer.failures)} left out:', *inferencer.failures, sep='\n  ', file=sys.stderr)
     return int(bool(inferencer.failures))
-
-
-def with_radius(attack: dict, eps: float | None, modality: str | None) -> dict:
-    """An attack's settings with another radius.
-
-    Raises:
-        SystemExit: a modality without a radius, or an attack without one.
-    """
-    if eps is None:
-        if modality:
-            raise SystemExit('--modality needs --eps, the radius of what is attacked')
-        return attack
-    if 'eps' not in attack:
-        raise SystemExit(f'--eps: the attack {attack["type"]} has no radius eps')
-    radius = eps if modality in (None, 'both') else {modality: eps, ({'ir', 'vis'} - {modality}).pop(): 0.0}
-    return {key: value for key, value in attack.items() if key != 'step_size'} | {'eps': radius}

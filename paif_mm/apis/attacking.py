@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from mmengine.structures import InstanceData
 
+from paif_mm.arguments import fraction
 from paif_mm.attacks import Attack, Audit
+from paif_mm.attacks.attack import MODALITIES
 from paif_mm.attacks.bank import round_into_ball
-from paif_mm.engine.strip_hook import prediction_panels
+from paif_mm.engine.strip_hook import LEGEND, prediction_panels
 from paif_mm.engine.strips import draw_strip
 from paif_mm.evaluation.outcomes import HALLUCINATED, OUTCOMES, object_outcomes
 from paif_mm.registry import ATTACKS, build
@@ -71,31 +73,55 @@ def attack_pairs(
                 raise
             inferencer.failures.append(str(error))
             continue
-        yield _attacked(inferencer, attack, pair.name, data, torch.Generator().manual_seed(seed))
+        yield attack_pair(inferencer, attack, pair.name, data, seed)
 
 
-def _attacked(inferencer: PairInferencer, attack: Attack, name: str, data: dict, rng: torch.Generator) -> Attacked:
-    model, meta = inferencer.model, inferencer.model.dataset_meta
+def attack_pair(inferencer: PairInferencer, attack: Attack, name: str, data: dict, seed: int = 0) -> Attacked:
+    """Attack one pair, ``data`` as it comes out of the inferencer's pipeline."""
+    model, meta, rng = inferencer.model, inferencer.model.dataset_meta, torch.Generator().manual_seed(seed)
     clean = data['inputs'].round().clamp(0, 255).byte() if data['inputs'].is_floating_point() else data['inputs']
-    before, fused_before = _predicted(inferencer, clean, data['data_samples'])
+    before, fused_before = predict_pair(inferencer, clean, data['data_samples'])
     batch = {'inputs': [clean], 'data_samples': [_believed(before, data['data_samples'])]}
     result = attack(model, batch, rng=[rng])
     rounded = round_into_ball(result.images[0], clean, attack.budgets(4), attack.norm)
-    after, fused_after = _predicted(inferencer, rounded, data['data_samples'])
+    after, fused_after = predict_pair(inferencer, rounded, data['data_samples'])
 
     result.images = [rounded.to(result.clean[0])]
     audit = Audit()
     losses = (attack.losses(model, images, result, batch) for images in (result.clean, result.images))
     audit.update(result, attack, *losses)
     arrays = [image.permute(1, 2, 0).float().numpy() for image in (clean, rounded)]
-    panels = prediction_panels(arrays[0], arrays[0], fused_before, before, meta)
+    panels = [one for one in prediction_panels(arrays[0], arrays[0], fused_before, before, meta) if one[0] != LEGEND]
     more = prediction_panels(*arrays, fused_after, after, meta)[2:]
-    panels += [(title if ',' in title else f'{title}, attacked', image) for title, image in more]
+    panels += [(title if ',' in title or title == LEGEND else f'{title}, attacked', image) for title, image in more]
     pair = rounded.permute(1, 2, 0).numpy()
     return Attacked(name, pair, before, after, audit, effect_of(before, after, meta['classes']), draw_strip(panels))
 
 
-def _predicted(inferencer: PairInferencer, pair: torch.Tensor, sample) -> tuple[object, np.ndarray]:
+def with_radius(attack: Mapping, eps: float, modality: str = 'both') -> dict:
+    """An attack's settings with another radius, in [0, 1], for ``'ir'``, ``'vis'`` or both; its steps grow with it.
+
+    Raises:
+        ValueError: the attack has no radius.
+    """
+    if 'eps' not in attack:
+        raise ValueError(f'the attack {attack["type"]} has no radius eps')
+
+    def of(value: float):
+        return value if modality == 'both' else {name: value if name == modality else 0.0 for name in MODALITIES}
+
+    was = _largest(attack['eps'])
+    if 'step_size' not in attack or not was:
+        return {**attack, 'eps': of(eps)}
+    return {**attack, 'eps': of(eps), 'step_size': of(_largest(attack['step_size']) * eps / was)}
+
+
+def _largest(setting) -> float:
+    """Of a number or text, or of one per modality."""
+    return max(map(fraction, setting.values() if isinstance(setting, Mapping) else [setting]))
+
+
+def predict_pair(inferencer: PairInferencer, pair: torch.Tensor, sample) -> tuple[object, np.ndarray]:
     """The model's data sample of a pair (4, H, W), and the fused image HxWx3 in [0, 255]."""
     with torch.no_grad():
         (found,) = inferencer.model.test_step({'inputs': [pair], 'data_samples': [sample.clone()]})

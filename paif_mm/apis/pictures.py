@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from paif_mm.engine.strips import draw_legend, paint_boxes, paint_labels
+from paif_mm.engine.strips import draw_legend, overlay_labels, paint_boxes
 
 LINE = 14  # pixels of a line of the legend
 
@@ -16,8 +16,10 @@ def colour_image(image: Tensor) -> np.ndarray:
     return (image.detach().float() * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
 
 
-def picture_of(fused: np.ndarray, sample, meta: Mapping, opacity: float, least_score: float) -> np.ndarray:
-    """A prediction on the fused image, with a legend: classes' colours, boxes, or the most likely classes.
+def picture_of(
+    fused: np.ndarray, sample, meta: Mapping, opacity: float = 0.5, least_score: float = 0.3, legend: bool = True
+) -> np.ndarray:
+    """A prediction on the fused image: classes' colours, boxes, or the most likely classes.
 
     Args:
         fused: uint8 HxWx3 (B,G,R).
@@ -25,10 +27,13 @@ def picture_of(fused: np.ndarray, sample, meta: Mapping, opacity: float, least_s
         meta: ``classes`` and ``palette``.
         opacity: of classes' colours, in [0, 1]; the first class, where it is the background, is not painted.
         least_score: of a box that is drawn.
+        legend: of the colours, on the right of a segmentation.
     """
     classes, palette = meta['classes'], meta.get('palette') or [(255, 255, 255)] * len(meta['classes'])
     if 'pred_sem_seg' in sample:
-        return _labels(fused, sample.pred_sem_seg.data.squeeze(0).cpu().numpy(), classes, palette, opacity)
+        labels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+        picture = overlay_labels(fused, labels, palette, classes, opacity)
+        return np.concatenate([picture, draw_legend(classes, palette, len(fused))], axis=1) if legend else picture
     if 'pred_instances' in sample:
         found = sample.pred_instances.cpu()
         found = found[found.scores >= least_score]
@@ -39,10 +44,3 @@ def picture_of(fused: np.ndarray, sample, meta: Mapping, opacity: float, least_s
         text = f'{classes[index]} {100 * scores[index]:.0f}'
         cv2.putText(picture, text, (4, LINE * (line + 1)), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255,) * 3, 1, cv2.LINE_AA)
     return picture
-
-
-def _labels(fused, labels, classes, palette, opacity) -> np.ndarray:
-    painted = cv2.addWeighted(fused, 1 - opacity, paint_labels(labels, palette), opacity, 0)
-    if classes[0] in ('unlabeled', 'unlabelled', 'background'):
-        painted = np.where((labels == 0)[..., None], fused, painted)
-    return np.concatenate([painted, draw_legend(classes, palette, len(fused))], axis=1)

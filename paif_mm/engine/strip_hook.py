@@ -1,42 +1,58 @@
 """Pictures of what a fused model sees and says."""
 
 import os.path as osp
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 import torch
+from mmengine.dist import is_main_process
 from mmengine.fileio import join_path, put
 from mmengine.hooks import Hook
+from mmengine.visualization import LocalVisBackend
 
 from paif_mm.registry import HOOKS
 
 from .names import names_of
-from .strips import draw_strip, modality_panels, paint_boxes, paint_labels
+from .strips import draw_legend, draw_strip, modality_panels, overlay_labels, paint_boxes
 from .views import plain_view, tested_model
 
 SHOWN = 0.3  # least score of a drawn detection
+LEGEND = 'classes'  # the panel of the colours
 
 
 @HOOKS.register_module()
 class PairVisualizationHook(Hook):
-    """Writes a strip per image: infrared | visible | fused | prediction | truth.
+    """Writes a strip per image: infrared | visible | fused | prediction | truth | legend.
 
-    Segmentations are painted; detections of a score of at least .3 and the true boxes are drawn on the fused image (on
+    Classes are painted over the fused image, detections of a score of at least .3 and the true boxes drawn on it (over
     the visible one, where nothing is fused). An attacked image gets the attacked infrared and visible images and their
     amplified perturbations as well (grey is no change). Under test-time augmentation the pair is that of the plain
     view. The strips go to ``<out_dir>/<run>/<image>.png``, with ``run`` as the test tool names it ('clean', the
     attack's name), or 'test', or 'val' and the iteration.
+
+    The first strips of every validation and test also go to what shows pictures of trainings (``vis_backends`` beside
+    the local one: ``TensorboardVisBackend``, ``WandbVisBackend``, ...), where each image has one tag over all steps.
 
     Args:
         draw (bool): whether to write at all; mmseg's ``--show-dir`` switches it on. Default: False.
         interval (int): every how many batches. Default: 1.
         out_dir (str | None): folder. Default: ``<work_dir>/<timestamp>/strips``.
         amplify (float | None): factor on the perturbation. Default: as much as the visible range allows.
+        logged (int): how many images of a validation or test go to such backends, drawn or not. Default: 4.
     """
 
     priority = 'LOW'
 
-    def __init__(self, draw: bool = False, interval: int = 1, out_dir: str | None = None, amplify: float | None = None):
+    def __init__(
+        self,
+        draw: bool = False,
+        interval: int = 1,
+        out_dir: str | None = None,
+        amplify: float | None = None,
+        logged: int = 4,
+    ):
+        self.logged = logged
         self.draw = draw
         self.interval = interval
         self.out_dir = out_dir
@@ -44,29 +60,44 @@ class PairVisualizationHook(Hook):
         self.run: str | None = None
 
     def before_val_epoch(self, runner) -> None:
-        self._name(runner.val_loop)
+        self._begin(runner, runner.val_loop)
 
     def before_test_epoch(self, runner) -> None:
-        self._name(runner.test_loop)
+        self._begin(runner, runner.test_loop)
 
-    def _name(self, loop) -> None:
-        if self.draw:
+    def _begin(self, runner, loop) -> None:
+        backends = runner.visualizer._vis_backends.values() if is_main_process() else ()
+        self.screens = [one for one in backends if not isinstance(one, LocalVisBackend)]
+        self.left = self.logged if self.screens else 0
+        if self.draw or self.left:
             self.names = names_of(loop.dataloader.dataset)
 
     def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        self._write(runner, batch_idx, data_batch, outputs, f'val_{runner.iter}')
+        self._show(runner, batch_idx, data_batch, outputs, 'val', f'val_{runner.iter}')
 
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        self._write(runner, batch_idx, data_batch, outputs, 'test')
+        self._show(runner, batch_idx, data_batch, outputs, 'test', 'test')
 
-    def _write(self, runner, batch_idx: int, data_batch: dict, outputs, phase: str) -> None:
-        if not self.draw or not self.every_n_inner_iters(batch_idx, self.interval):
+    def _show(self, runner, batch_idx: int, data_batch: dict, outputs, phase: str, folder: str) -> None:
+        written = self.draw and self.every_n_inner_iters(batch_idx, self.interval)
+        if not written and not self.left:
             return
+        out_dir = self.out_dir or osp.join(runner.log_dir, 'strips')
+        for name, strip in self._strips(runner, data_batch, outputs):
+            if written:
+                content = cv2.imencode('.png', strip)[1].tobytes()
+                put(content, join_path(out_dir, self.run or folder, f'{name}.png'))
+            if self.left:
+                self.left -= 1
+                for screen in self.screens:
+                    screen.add_image(f'{self.run or phase}/{name}', strip[..., ::-1], step=runner.iter)
+
+    def _strips(self, runner, data_batch: dict, outputs) -> Iterator[tuple[str, np.ndarray]]:
+        """Names and strips (B,G,R) of the images of a batch."""
         batch, fuser = plain_view(tested_model(runner), data_batch)
         fused = {}
         for group in fuser.groups if fuser else ():
             fused.update(zip(group.index, group.fused, strict=True))
-        out_dir = self.out_dir or osp.join(runner.log_dir, 'strips')
         clean = batch.get('clean_inputs', batch['inputs'])
         for i, sample in enumerate(outputs):
             panels = prediction_panels(
@@ -78,8 +109,7 @@ class PairVisualizationHook(Hook):
                 self.amplify,
                 batch['data_samples'][i].metainfo.get('scale_factor'),
             )
-            strip = cv2.imencode('.png', draw_strip(panels))[1].tobytes()
-            put(strip, join_path(out_dir, self.run or phase, f'{self.names[sample.img_path]}.png'))
+            yield self.names[sample.img_path], draw_strip(panels)
 
 
 def prediction_panels(clean, attacked, fused, sample, dataset_meta, amplify: float | None = None, scale=None) -> list:
@@ -89,7 +119,7 @@ def prediction_panels(clean, attacked, fused, sample, dataset_meta, amplify: flo
         clean, attacked (ndarray): pairs HxWx4 (B,G,R,IR) or images HxWx3, float in [0, 255]; equal without attack.
         fused (ndarray | None): HxWx3.
         sample: a data sample; what it has of ``pred_sem_seg``, ``gt_sem_seg``, ``pred_instances`` and ``gt_instances``
-            is drawn.
+            is drawn on the fused image, or on the visible one.
         dataset_meta (dict): ``palette`` (RGB), without which nothing is drawn, and ``classes``.
         amplify (float | None): factor on the perturbation; by default its largest value becomes full contrast.
         scale (tuple[float, float], optional): width and height of ``clean`` in those of the file, whose pixels boxes
@@ -108,14 +138,16 @@ def prediction_panels(clean, attacked, fused, sample, dataset_meta, amplify: flo
     palette = dataset_meta.get('palette')
     if palette is None:
         return panels
-    for name, key in (('prediction', 'pred_sem_seg'), ('truth', 'gt_sem_seg')):
-        if key in sample:
-            labels = getattr(sample, key).data.squeeze(0).cpu().numpy()
-            panels.append((name, paint_labels(labels, palette, size=clean.shape[1::-1])))
-    below = attacked[..., :3] if fused is None else fused
+    below, classes = attacked[..., :3] if fused is None else fused, dataset_meta.get('classes')
+    painted = [one for one in (('prediction', 'pred_sem_seg'), ('truth', 'gt_sem_seg')) if one[1] in sample]
+    for name, key in painted:
+        labels = getattr(sample, key).data.squeeze(0).cpu().numpy()
+        panels.append((name, overlay_labels(below, labels, palette, classes)))
     for name, key in (('prediction', 'pred_instances'), ('truth', 'gt_instances')):
         if key in sample and 'bboxes' in getattr(sample, key):  # mmdet packs them where nothing was loaded
-            panels.append((name, _boxes_on(below, getattr(sample, key), scale, palette, dataset_meta.get('classes'))))
+            panels.append((name, _boxes_on(below, getattr(sample, key), scale, palette, classes)))
+    if painted and classes:
+        panels.append((LEGEND, draw_legend(classes, palette, len(clean))))
     return panels
 
 

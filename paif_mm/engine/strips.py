@@ -5,6 +5,7 @@ import numpy as np
 
 CAPTION_HEIGHT = 18
 IGNORED = 128  # grey
+BACKGROUND = ('unlabeled', 'unlabelled', 'background')
 LINE = 12  # pixels of a line of a legend, at least
 FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.35)  # of a legend, with its size
 
@@ -34,6 +35,17 @@ def paint_labels(labels: np.ndarray, palette, size: tuple[int, int] | None = Non
     colours[: len(palette)] = np.asarray(palette, np.uint8)[:, ::-1]
     picture = colours[labels.astype(np.uint8)]
     return picture if size is None else cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
+
+
+def overlay_labels(image: np.ndarray, labels: np.ndarray, palette, classes=None, opacity: float = 0.5) -> np.ndarray:
+    """A class map over an image HxWx3 (B,G,R) of any size, uint8; the first class is not painted where it is none."""
+    height, width = image.shape[:2]
+    labels = cv2.resize(labels.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    painted = cv2.addWeighted(image, 1 - opacity, paint_labels(labels, palette), opacity, 0)
+    if classes and classes[0] in BACKGROUND:
+        painted = np.where((labels == 0)[..., None], image, painted)
+    return painted
 
 
 def paint_boxes(image: np.ndarray, boxes, labels, palette, classes=None, scores=None) -> np.ndarray:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from prettytable import PrettyTable
 
+from paif_mm.tables import fitted
+
 from .outcomes import HALLUCINATED, OUTCOMES, changes
 
 #: How the metrics are called in the table's head, where their own names do not say what they count.
@@ -13,11 +15,12 @@ NAMES = {'mIoU': 'mIoU (mmseg)', 'mIoU_paper': 'mIoU (paper)', 'pascal_voc/AP50'
 SHARES, LEFT_OUT = ('coco/', 'pascal_voc/'), ('objects/', 'pascal_voc/mAP')
 
 
-def attack_table(results: dict) -> str:
+def attack_table(results: dict, wide: bool = False) -> str:
     """Draw the results of several tests of one model, in percent.
 
     Args:
         results (dict): test name -> (metrics, :class:`paif_mm.attacks.Audit` or None), the clean test first.
+        wide (bool): see :func:`~paif_mm.tables.fitted`.
 
     Returns:
         str: one row per test; per-class values last; what was realised of each attack; the conventions below.
@@ -31,7 +34,7 @@ def attack_table(results: dict) -> str:
         table.add_row([test, *(_number(name, metrics.get(name, 0.0)) for name in names), *_realised(audit)])
     table.align = 'r'
     table.align['test'] = 'l'
-    lines = [table.get_string()]
+    lines = [fitted(table, wide)]
     if 'mIoU_paper' in names:
         lines.append(
             'in percent; mIoU (mmseg): mean over the classes that occur, pixels of 255 ignored; '

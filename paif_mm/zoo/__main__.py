@@ -6,6 +6,7 @@ import mmengine
 from prettytable import PrettyTable
 
 from paif_mm.mistakes import reports_mistakes
+from paif_mm.tables import fitted
 
 from . import SCHEME, Model, find, models
 
@@ -30,7 +31,7 @@ def main(args: list[str] | None = None) -> None:
     table = PrettyTable(['name', 'figures', 'MB', 'config'], align='l')
     for model in models().values():
         table.add_row([f'{SCHEME}{model.name}', figures(model), f'{size(model):.1f}', model.facts.get('Config', '')])
-    print(table)
+    print(fitted(table))
 
 
 def figures(model: Model) -> str:

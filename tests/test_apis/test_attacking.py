@@ -6,10 +6,11 @@ import pytest
 from conftest import REPO
 from mmengine.config import Config
 from test_apis.test_inferencer import saved
+from test_tools.commands import legend_width
 
 from paif_mm.apis import PairInferencer, attack_pairs
-from paif_mm.apis.attack_command import attack, with_radius
-from paif_mm.apis.attacking import effect_of
+from paif_mm.apis.attack_command import attack
+from paif_mm.apis.attacking import effect_of, with_radius
 
 SEGMENTOR = str(REPO / 'configs' / 'quickstart' / 'segformer_general_synthetic.py')
 DETECTOR = str(REPO / 'configs' / 'quickstart' / 'fcos_general_synthetic.py')
@@ -41,8 +42,8 @@ def test_the_pair_stays_in_the_ball_and_the_prediction_leaves(weights, scene):
     assert changed > 0.02
     assert f'{changed:.1%} of the pixels' in made.effect
     height, width = clean.shape[:2]
-    # clean: infrared, visible, fused, prediction; attacked: these and the changes of both
-    assert made.strip.shape == (height + 18, 10 * width, 3)
+    # clean: infrared, visible, fused, prediction; attacked: these and the changes of both; and one legend
+    assert made.strip.shape == (height + 18, 10 * width + legend_width(height, inferencer.model.dataset_meta), 3)
     (again,) = attack_pairs(inferencer, scene, PGD)
     np.testing.assert_array_equal(again.pair, made.pair)
 
@@ -52,6 +53,17 @@ def test_one_modality_alone_is_attacked(weights, scene):
     (made,) = attack_pairs(inferencer, scene, with_radius(PGD, 4 / 255, 'ir'))
     delta = np.abs(made.pair.astype(int) - cv2.imread(scene, cv2.IMREAD_UNCHANGED))
     assert delta[..., :3].max() == 0 and delta[..., 3].max() == 4
+
+
+def test_steps_grow_with_another_radius():
+    fgsm = {'type': 'PGD', 'eps': '4/255', 'step_size': 4 / 255, 'steps': 1}
+    assert with_radius(fgsm, 8 / 255) == {**fgsm, 'eps': 8 / 255, 'step_size': pytest.approx(8 / 255)}
+    one = with_radius({**fgsm, 'eps': {'ir': 4 / 255, 'vis': 0}, 'step_size': 1 / 255}, 2 / 255, 'vis')
+    assert one['eps'] == {'vis': 2 / 255, 'ir': 0}
+    assert one['step_size'] == {'vis': pytest.approx(0.5 / 255), 'ir': 0}
+    assert with_radius({'type': 'APGD', 'eps': 0.1}, 0.2, 'ir') == {'type': 'APGD', 'eps': {'vis': 0, 'ir': 0.2}}
+    with pytest.raises(ValueError, match='the attack ALMAProx has no radius eps'):
+        with_radius({'type': 'ALMAProx'}, 0.1)
 
 
 def test_a_detector_loses_objects(tmp_path, scene):

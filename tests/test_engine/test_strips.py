@@ -4,7 +4,7 @@ import numpy as np
 from helpers import pair_batch
 
 from paif_mm.engine.strip_hook import prediction_panels
-from paif_mm.engine.strips import CAPTION_HEIGHT, draw_legend, draw_strip, paint_labels
+from paif_mm.engine.strips import CAPTION_HEIGHT, draw_legend, draw_strip, overlay_labels, paint_labels
 
 PALETTE = [[0, 0, 0], [64, 0, 128]]
 
@@ -20,6 +20,28 @@ def test_a_strip_is_as_wide_as_its_panels():
     assert strip.shape == (10 + CAPTION_HEIGHT, 70, 3)
     assert (strip[CAPTION_HEIGHT:, :40] == 255).all(), 'values beyond the range are clipped'
     assert draw_legend(['x', 'y'], PALETTE, 40).shape[0] == 40
+
+
+def test_overlays_leave_the_background_and_mix_the_rest_half_and_half():
+    image = np.full((1, 2, 3), 100.4)
+    palette = [[0, 0, 0], [200, 0, 50]]
+    assert overlay_labels(image, np.array([[0, 1]]), palette, ('unlabeled', 'car')).tolist() == [
+        [[100, 100, 100], [75, 50, 150]]  # BGR
+    ]
+    assert overlay_labels(image, np.array([[0, 1]]), palette, ('road', 'car'))[0, 0].tolist() == [50, 50, 50]
+    assert overlay_labels(np.zeros((4, 6, 3)), np.array([[0, 1]]), palette)[:, 3:].all(axis=(0, 1)).tolist() == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_segmentations_have_a_legend_beside_them():
+    sample = pair_batch([(24, 30)])['data_samples'][0]
+    clean, meta = np.zeros((24, 30, 4)), {'palette': PALETTE * 5, 'classes': tuple('abcdefghij')}
+    *_, (name, legend) = prediction_panels(clean, clean, None, sample, meta)
+    assert name == 'classes'
+    np.testing.assert_array_equal(legend, draw_legend(meta['classes'], meta['palette'], 24))
 
 
 def panels(attacked, **kwargs):
