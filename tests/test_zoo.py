@@ -156,3 +156,14 @@ def test_the_models_are_listed():
     assert all(f'paif_mm://{name}' in done.stdout for name in SHIPPED)
     wrong = subprocess.run([sys.executable, '-m', 'paif_mm.zoo', 'nothing'], capture_output=True, text=True, cwd=REPO)
     assert wrong.returncode == 1 and 'there is no model nothing' in wrong.stderr
+
+
+def test_the_pages_tell_the_figures_of_the_models():
+    page, readme = (REPO / 'docs' / 'zoo.md').read_text(), (REPO / 'README.md').read_text()
+    for name, model in SHIPPED.items():
+        (row,) = (line.split(' | ') for line in page.splitlines() if line.startswith(f'| `{name}` '))
+        figure = model.facts['Results'][0]['Metrics']['mIoU']
+        assert f'{figure:.2f}' in row, name
+        assert f'{model.weights.stat().st_size / 1e6:.1f}' in row[-1], name
+    figure = SHIPPED['segformer_mobilenet-v2_msrs'].facts['Results'][0]['Metrics']['mIoU']
+    assert f'mean IoU {figure:.1f} %' in ' '.join(readme.split())
