@@ -89,7 +89,7 @@ def test_the_strong_suite_is_three_losses_under_one_schedule(score):
 @pytest.mark.parametrize('score', SCORES)
 @pytest.mark.parametrize('name', ['strong', 'full'])
 def test_every_threat_and_norm_gets_the_whole_ensemble(name, score):
-    """On pairs: both modalities, either, three splits more; Square knows no L2; attacks on the fusion need both whole."""
+    """On pairs: both modalities, either, three splits; Square knows no L2; attacks on the fusion need both whole."""
     groups = {}
     for case in make_suite(name, score, (4 / 255,), ('both', 'ir', 'vis', 'split'), l2_eps=(1.0,)):
         if case.group is not None:
