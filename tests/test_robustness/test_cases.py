@@ -86,6 +86,29 @@ def test_the_strong_suite_is_three_losses_under_one_schedule(score):
     assert len(set(objectives)) == 3
 
 
+@pytest.mark.parametrize('score', SCORES)
+@pytest.mark.parametrize('name', ['strong', 'full'])
+def test_every_threat_and_norm_gets_the_whole_ensemble(name, score):
+    """On pairs: both modalities, either, three splits; Square knows no L2; attacks on the fusion need both whole."""
+    groups = {}
+    for case in make_suite(name, score, (4 / 255,), ('both', 'ir', 'vis', 'split'), l2_eps=(1.0,)):
+        if case.group is not None:
+            groups.setdefault((case.norm, case.threat), set()).add(case.name)
+    assert len(groups) == (2 if name == 'full' else 1) * 6
+    ensemble = groups['linf', 'ir']
+    assert {case.name for case in suite('strong', score)} - {'clean'} <= ensemble
+    for (norm, threat), names in groups.items():
+        names -= {'fusion20', 'weakest', 'hidden', 'disagree20'} if (norm, threat) == ('linf', 'both') else set()
+        assert names == ensemble - ({'square'} if norm == 'l2' else set()), (norm, threat)
+
+
+@pytest.mark.parametrize('score', SCORES)
+def test_square_asks_for_the_strongest_loss(score):
+    cases = {case.key: case for case in make_suite('full', score, (4 / 255,))}
+    ensemble = {'mIoU': 'apgd_js-4', 'AP50': 'apgd_total-4'}[score]
+    assert cases['square-4'].attack['objective'] == cases[ensemble].attack['objective']
+
+
 def test_steps_and_queries_are_settings():
     cases = {case.key: case for case in suite('full', steps=7, queries=30)}
     assert {case.attack['steps'] for case in cases.values() if case.name.startswith('apgd')} == {7}

@@ -94,6 +94,19 @@ def test_a_suite_that_knew_passes(found):
     assert (finding.verdict, finding.figures['missed']) == ('passed', {})
 
 
+def test_a_search_that_needs_more_than_the_suite_is_told_and_is_no_fault_of_the_suite(found):
+    """c falls at 20/255 by the search that makes 90 % wrong, and not at all by the other; the suite does it at 4."""
+    found[2].add('apgd-4', 'c', record(5))
+    found[2].add('apgd-4', 'a', record(1))
+    finding = check_against_suite(found[0], *found[1:], IMAGES, MeanIoU)
+    assert (finding.verdict, finding.figures['behind']) == ('passed', 1)
+    assert finding.evidence.endswith('; 1 times the suite did as much within a smaller radius than the search found')
+    found[2].add('apgd-4', 'c', record(1))
+    found[2].add('apgd-4', 'b', record(1))
+    behind = check_against_suite(found[0], *found[1:], IMAGES, MeanIoU).figures['behind']
+    assert behind == 3, 'c by both searches, b by the one that makes 99 % wrong, at 5/255'
+
+
 def test_nothing_is_said_where_nothing_was_compared(found):
     """Not of a suite without attacks, nor at a radius below that of any image, nor on another modality."""
     smallest, cases, records = found
