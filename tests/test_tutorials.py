@@ -84,7 +84,7 @@ RESULTS = {
     'adversarial_training': ['work_dirs/test_adaptive/*/results.json', 'work_dirs/adaptive/theta_prime.pth'],
     'attack': ['work_dirs/doubt/*/results.json', 'work_dirs/corners/*/results.json'],
     'export': ['model.onnx', 'model.pt', 'out/pred/*.png', 'fused.png'],
-    'fusion_network': ['work_dirs/my_fusion_config/iter_20.pth', 'fused/00000D.png'],
+    'fusion_network': ['work_dirs/my_fusion_config/iter_20.pth', 'fused/val00000D.png'],
     'report': ['reports/plain/report.html', 'reports/both/*.html'],
     'search_space': ['work_dirs/my_search/architecture.png', 'work_dirs/my_retraining/iter_20.pth'],
     'several_processes': ['work_dirs/two/iter_10.pth', 'work_dirs/two_tested/*/results.json'],
