@@ -14,8 +14,8 @@ a part of the model only; ``check_model(model)`` raises TypeError, before any im
 model.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
 from functools import partial
 
@@ -97,12 +97,14 @@ class TaskLoss:
 
     A segmentor whose decode head is trained with cross-entropy is attacked per pixel, in one pass for the whole
     batch: the head's own loss modules (class weights included) on its logits, averaged over the pixels that are not
-    ignored. With other terms beside it (Dice, Lovasz, auxiliary heads), images of one size are passed together, too,
-    and the heads are asked for the loss of each. Any other model is asked for its loss dict image by image, summed as
-    in training; that includes detectors, whose losses are normalised by the objects of a batch, and whose images are
-    padded together. The model is then in training mode as far as its loss needs it (see
-    :func:`~.frozen.loss_mode`). What it draws at random (proposals of two-stage detectors, noise of denoising queries)
-    is always the same, so that the loss is a function of the image.
+    ignored. With other terms beside it (Dice, Lovasz), images of one size are passed together, too, and the head is
+    asked for the loss of each. Auxiliary heads, which predict nothing, are left out unless ``terms`` names them.
+
+    Any other model is asked for its loss dict image by image, summed as in training; that includes detectors, whose
+    losses are normalised by the objects of a batch, and whose images are padded together. The model is then in
+    training mode as far as its loss needs it (see :func:`~.frozen.loss_mode`). What it draws at random after its
+    features (proposals of two-stage detectors, noise of denoising queries) is always the same, so that the loss is a
+    function of the image; what it draws before them is a defence's, and differs from pass to pass.
 
     Args:
         terms (Sequence[str] | None): take only these entries of the loss dict, e.g. ``('loss_cls',)``,
@@ -117,18 +119,21 @@ class TaskLoss:
         require_annotations(data_samples)
         if self.terms is None and _trained_per_pixel(model):
             return pixel_losses(model, inputs, data_samples, training)
-        if len({image.shape for image in inputs}) == 1 and _lost_by_plain_heads(model):
-            return sum(self._chosen(losses_of_each(model, inputs, data_samples, training)).values())
+        if _lost_by_plain_heads(model):
+            sizes = {image.shape for image in inputs}
+            batches = [slice(None)] if len(sizes) == 1 else [slice(i, i + 1) for i in range(len(inputs))]
+            found = [losses_of_each(model, inputs[part], data_samples[part], training) for part in batches]
+            return torch.cat([sum(self._chosen(losses, predicting='decode.').values()) for losses in found])
         losses = []
         for image, sample in zip(inputs, data_samples, strict=True):
             found = own_losses(model, image, sample, training)
             losses.append(model.parse_losses(self._chosen(found))[0])
         return torch.stack(losses)
 
-    def _chosen(self, losses: dict) -> dict:
+    def _chosen(self, losses: dict, predicting: str = '') -> dict:
         known = [name for name in losses if 'loss' in name]
         if self.terms is None:
-            return {name: losses[name] for name in known}
+            return {name: losses[name] for name in known if name.startswith(predicting)}
         missing = [term for term in self.terms if not any(fnmatch(name, term) for name in known)]
         if missing:
             raise ValueError(
@@ -279,26 +284,54 @@ def own_losses(model: nn.Module, image: Tensor, sample, training: bool) -> dict:
 
     Of the model itself: what hooks of a training run add to its losses, as the fusion loss, is left out.
     """
-    return _losses_of_batch(model, [image], [sample], training)
+    sample = sample.clone() if training else as_the_network_sees(sample)
+    with loss_mode(model), _fixed_after_features(model, image.device):
+        data = _preprocessed(model, {'inputs': [image], 'data_samples': [sample]}, training)
+        return model.forward(**data, mode='loss')
+
+
+@contextmanager
+def _fixed_after_features(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Within, what the model draws once it has its features is the same every time, and no draw of the outside."""
+    extract_feat, before = model.extract_feat, vars(model).get('extract_feat')
+    with ExitStack() as fixed:
+
+        def extract(*args, **settings):
+            features = extract_feat(*args, **settings)
+            fixed.pop_all().close()  # of a model that extracts more than once
+            fixed.enter_context(fixed_draws(device))
+            return features
+
+        model.extract_feat = extract
+        try:
+            yield
+        finally:
+            del model.extract_feat
+            if before is not None:
+                model.extract_feat = before
 
 
 def losses_of_each(model: nn.Module, images: Sequence[Tensor], samples: Sequence, training: bool) -> dict:
-    """The same of N images of one size, (N,) of each loss, in one pass of a segmentor with plain heads."""
+    """The losses of N images of one size, (N,) of each, in one pass of a segmentor whose heads make them of logits.
+
+    They are of what the model predicts: without what a test's preprocessor pads, and in the windows of a sliding test,
+    which auxiliary heads don't have.
+    """
 
     def one_by_one(losses_of, logits: Tensor, samples: list) -> dict:
-        found = [losses_of(z[None], [sample]) for z, sample in zip(logits, samples, strict=True)]
+        logits = [z[None] if training else _crop_padding(z[None], s) for z, s in zip(logits, samples, strict=True)]
+        found = [losses_of(z, [sample]) for z, sample in zip(logits, samples, strict=True)]
         return {name: torch.stack([losses[name].mean() for losses in found]) for name in found[0]}
 
-    with ExitStack() as seams:
+    samples = [sample.clone() for sample in samples]
+    data = model.data_preprocessor({'inputs': list(images), 'data_samples': samples}, training)
+    if not _is_one_pass(model, training):
+        logits = model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']])
+        losses = one_by_one(model.decode_head.loss_by_feat, logits, data['data_samples'])
+        return {f'decode.{name}': value for name, value in losses.items()}
+    with ExitStack() as seams, loss_mode(model):
         for head in plain_heads(model):
             seams.callback(around_losses(head, one_by_one).remove)
-        return _losses_of_batch(model, images, samples, training)
-
-
-def _losses_of_batch(model: nn.Module, images: Sequence[Tensor], samples: Sequence, training: bool) -> dict:
-    samples = [sample.clone() if training else as_the_network_sees(sample) for sample in samples]
-    with loss_mode(model), fixed_draws(images[0].device):
-        data = _preprocessed(model, {'inputs': list(images), 'data_samples': samples}, training)
         return model.forward(**data, mode='loss')
 
 
@@ -434,7 +467,7 @@ def pixel_logits(model: nn.Module, inputs: list[Tensor], data_samples: list, tra
         threshold = torch.as_tensor(model.decode_head.threshold)
         logits = torch.cat([torch.zeros_like(logits), logits - threshold.logit()], 1)
     if not training:
-        logits = _crop_padding(logits, data)
+        logits = _crop_padding(logits, data['data_samples'][0])
     labels = [sample.gt_sem_seg.data.to(logits.device) for sample in data['data_samples']]  # (1, H, W) each
     if len({label.shape for label in labels}) == 1:
         groups = [(logits, torch.cat(labels))]
@@ -453,12 +486,12 @@ def _is_one_pass(model: nn.Module, training: bool) -> bool:
     return plain and (training or model.test_cfg.get('mode', 'whole') == 'whole')
 
 
-def _crop_padding(logits: Tensor, data: dict) -> Tensor:
+def _crop_padding(logits: Tensor, sample) -> Tensor:
     """Drop what a test-time preprocessor padded (``img_padding_size``: left, right, top, bottom), if anything."""
-    left, right, top, bottom = data['data_samples'][0].metainfo.get('img_padding_size', (0, 0, 0, 0))
+    left, right, top, bottom = sample.metainfo.get('img_padding_size', (0, 0, 0, 0))
     if not (left or right or top or bottom):
         return logits
-    height, width = data['inputs'].shape[-2:]
+    height, width = sample.metainfo['pad_shape'][-2:]
     logits = F.interpolate(logits, (height, width), mode='bilinear', align_corners=False)
     return logits[..., top : height - bottom, left : width - right]
 

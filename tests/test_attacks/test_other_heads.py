@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import CLASSES, box_batch, build_model, pair_batch, tiny_segformer
+from helpers import CLASSES, box_batch, build_model, pair_batch, tiny_fcos, tiny_segformer
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 
@@ -113,12 +113,79 @@ def test_losses_of_any_kind_take_one_pass_for_images_of_one_size(training, terms
         )
     torch.testing.assert_close(together, torch.cat(alone))
     assert together.unique().numel() == 3
-    if terms is None:
-        torch.testing.assert_close(together[0], model.parse_losses(own)[0])
+    if terms is None:  # auxiliary heads predict nothing
+        decoded = {name: value for name, value in own.items() if name.startswith('decode')}
+        torch.testing.assert_close(together[0], model.parse_losses(decoded)[0])
     torch.testing.assert_close(
         torch.autograd.grad(together.sum(), inputs), torch.autograd.grad(torch.cat(alone).sum(), inputs)
     )
     assert not any('loss_by_feat' in vars(module) for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    'test',
+    [{}, {'size_divisor': 32}, {'size': (64, 80)}, {'mode': 'slide', 'crop_size': (32, 32), 'stride': (16, 16)}],
+    ids=['plain', 'divisor', 'size', 'windows'],
+)
+def test_a_loss_beside_cross_entropy_is_of_what_the_model_predicts_too(test):
+    """Beside a Dice loss of weight 0, it is the cross-entropy that has a way of its own; on padded and slid tests."""
+    losses, gradients = [], []
+    for more in ([], [{'type': 'DiceLoss', 'loss_weight': 0.0}]):
+        config = tiny_segformer()
+        config.decode_head.loss_decode = [{'type': 'CrossEntropyLoss', 'avg_non_ignore': True}, *more]
+        if 'mode' in test:
+            config.test_cfg = test
+        elif test:
+            config.data_preprocessor.task.test_cfg = test
+        torch.manual_seed(0)
+        model = build_model(config).eval()
+        batch = pair_batch([(36, 44)] * 2, ignored=False)
+        inputs = [image.float().requires_grad_() for image in batch['inputs']]
+        with frozen(model):
+            losses.append(TaskLoss()(model, inputs, batch['data_samples'], inputs, training=False))
+            gradients.append(torch.autograd.grad(losses[-1].sum(), inputs))
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*gradients)
+
+
+class Noise(torch.nn.Module):
+    """A random defence before a preprocessor, whose draws the class remembers: a model's attributes are put back."""
+
+    draws = ()
+
+    def __init__(self, preprocessor):
+        super().__init__()
+        self.preprocessor = preprocessor
+        Noise.draws = []
+
+    def forward(self, data, training=False):
+        noise = [torch.randn(image.shape) for image in data['inputs']]
+        Noise.draws.append(noise[0].sum().item())
+        noisy = [image.float() + 9 * one for image, one in zip(data['inputs'], noise, strict=True)]
+        return self.preprocessor({**data, 'inputs': noisy}, training)
+
+
+@pytest.mark.parametrize('samples', [1, 4])
+@pytest.mark.parametrize(
+    ('config', 'objective'),
+    [
+        (tiny_segformer, {'type': 'TaskLoss'}),
+        (tiny_segformer, {'type': 'TaskLoss', 'terms': ['decode.loss_ce']}),
+        (with_more_losses, {'type': 'TaskLoss'}),
+        (tiny_fcos, {'type': 'TaskLoss'}),
+        (tiny_fcos, {'type': 'TOG', 'aim': 'vanishing'}),
+    ],
+    ids=['cross-entropy', 'terms', 'more losses', 'detector', 'TOG'],
+)
+def test_every_pass_sees_another_draw_of_a_random_defence(config, objective, samples):
+    model = build_model(config()).eval()
+    model.data_preprocessor = Noise(model.data_preprocessor).eval()
+    batch = box_batch([SIZE]) if config is tiny_fcos else pair_batch([SIZE])
+    before = torch.get_rng_state()
+    attack = PGD(8 / 255, steps=2, keep='last', random_start=False, eot_samples=samples, objective=objective)
+    attack(model, batch)
+    assert len(set(Noise.draws)) == len(Noise.draws) >= 2 * samples
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_segmentor_with_a_loss_of_its_own_is_asked_image_by_image():
