@@ -1,6 +1,7 @@
 """Fixtures of all tests."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,19 @@ def environment(*folders, checkout: bool = True) -> dict[str, str]:
     """Variables of a process that tests start, which imports from this checkout, then folders, then as this one."""
     path = [*map(str, [REPO] * checkout + [*folders]), *filter(None, [os.environ.get('PYTHONPATH')])]
     return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(path)}
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers():
+    """As they were, after each test: tools run in this process set some, which pools of later tests would inherit."""
+    numbers = [
+        signal.SIGINT,
+        *(getattr(signal, name) for name in ('SIGTERM', 'SIGHUP', 'SIGUSR1') if hasattr(signal, name)),
+    ]
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope='session')

@@ -44,7 +44,14 @@ def address(tmp_path_factory):
     for path in weights:
         command += ['--model', CONFIG, path]
     log = open(folder / 'log.txt', 'w')  # noqa: SIM115
-    process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=log, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored, where tests run in the background
+    )
     try:
         yield address_in(folder / 'log.txt', process)
     finally:
