@@ -258,9 +258,10 @@ def gradient_direction(probe: Probe) -> Finding:
     Short ones, at all; and ones of the length of an attack's, much of it: what shatters gradients over a level or two
     (a ripple, rounding with a slope) is followed by short steps alone. One channel, one modality and all together, as
     each may be shattered by itself, or behind a sum of all. The median image counts, and so does a tenth of the images
-    by itself: a defence may act on some alone. Where an attacker differentiates something else in the place of a step
-    function, short steps need not change anything: the longer ones count alone. What the model draws is the same at all
-    points.
+    by itself: a defence may act on some alone. Not so of detectors in two stages: which proposals their loss is of
+    changes with any step, so that the loss of single images jumps honestly. Where an attacker differentiates something
+    else in the place of a step function, short steps need not change anything: the longer ones count alone. What the
+    model draws is the same at all points.
     """
     longer = [min(level, 255 * probe.eps) for level in (1.0, 2.0)]
     shorter = [] if probe.surrogates else [0.05, 0.25]
@@ -278,7 +279,8 @@ def gradient_direction(probe: Probe) -> Finding:
     broken = [any(_breaks(*pair) for pair in one.values()) for one in kept]
     clear = any(_breaks(*pair, times=2) for one in kept for pair in one.values())
     share = float(np.mean(broken))
-    failed = _breaks(near[short], far[long]) or (share >= FEW and clear)
+    jumps = hasattr(probe.bench.model, 'roi_head')  # two stages
+    failed = _breaks(near[short], far[long]) or (share >= FEW and clear and not jumps)
     suspect = not 0.5 <= near[short] <= 2 or far[long] < 0.3 or share > 0
     first = shorter or longer
     evidence = (

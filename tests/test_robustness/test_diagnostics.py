@@ -293,6 +293,24 @@ def test_shattering_of_some_images_is_caught(honest):
     assert EVERY['gradient direction'](few).verdict == 'passed', 'the others are honest'
 
 
+class MoreBoxes(Boxes):
+    batch = box_batch([(32, 40)] * 3)
+
+
+def test_shattering_of_some_images_is_caught_of_detectors_in_one_stage():
+    """Losses of single images jump where another proposal is sampled: in two stages it is no proof."""
+    model = sure_detector()
+    brightest = max(image[3].float().mean() for image in MoreBoxes.batch['inputs'])
+    found = []
+    for change in (lambda x: x, lambda x: ripple(x) if x[3].mean() > brightest - 1e-3 else x):
+        probe = Probe(Bench(defended(model, one_by_one(change)), MoreBoxes(), range(3)), [0, 1, 2], EPS, threat='ir')
+        found.append(EVERY['gradient direction'](probe))
+    probe.bench.model.roi_head = nn.Identity()
+    found.append(EVERY['gradient direction'](probe))
+    assert [it.verdict for it in found] == ['passed', 'failed', 'suspect']
+    assert [it.figures['broken'] for it in found] == [0, 1 / 3, 1 / 3]
+
+
 def test_large_leads_without_gradients_count_on_some_images_alone(honest):
     """A lead of 10 points on 1 of 8, although attacks with gradients are far ahead in the mean; not so of boxes."""
     probe = Probe(bench(honest, Scenes(8)), list(range(8)), EPS)
