@@ -12,14 +12,13 @@ from paif_mm.data.colour import INFRARED, VISIBLE, bgr_to_luma
 from paif_mm.fusion.average import AverageFusion
 from paif_mm.losses.fusion import image_similarity
 from paif_mm.perception import PairFuser, require_fuser
-from paif_mm.randomness import kept_draws
 from paif_mm.registry import ATTACKS, OBJECTIVES, build
 from paif_mm.spelling import choices
 
 from .attack import APGD, MODALITIES, AttackResult
 from .frozen import frozen, memory_of, unwrap
-from .functional import Budget, Generators, Losses, complete
-from .objectives import check_model, pixel_logits, require_annotations, require_segmentor
+from .functional import Budget, Generators, Losses, Worst, complete, look
+from .objectives import Questions, check_model, pixel_logits, require_annotations, require_segmentor
 from .pixel_losses import right
 
 
@@ -240,18 +239,12 @@ class WeakestModality(APGD):
     ) -> AttackResult:
         """See :meth:`~.attack.Attack.__call__`."""
         model = unwrap(model)
-        kept, worst = None, None
-        for name in MODALITIES:
-            found = self._on(name)(model, data_batch, index, training, rng)
-            harm = self._harm(model, found, data_batch, training)
-            if kept is None:
-                kept, worst = found, harm
-                continue
-            worse = harm > worst
-            images = [torch.where(yes, a, b) for yes, a, b in zip(worse, found.images, kept.images, strict=True)]
-            blind = None if kept.blind is None else kept.blind | found.blind
-            kept, worst = AttackResult(kept.index, images, kept.clean, None, blind), torch.maximum(harm, worst)
-        return kept
+        results = [self._on(name)(model, data_batch, index, training, rng) for name in MODALITIES]
+        worst = Worst(results[0].clean)
+        for found in results:
+            worst.update(found.images, self._losses(model, found, data_batch, training))
+        blind = None if results[0].blind is None else torch.stack([found.blind for found in results]).any(0)
+        return AttackResult(results[0].index, worst.images, results[0].clean, None, blind)
 
     def _on(self, modality: str) -> APGD:
         """The attack on one modality, as strong as this one is now: a training may let radius and steps grow."""
@@ -259,11 +252,12 @@ class WeakestModality(APGD):
         attack.eps, attack.step_size, attack.steps = {modality: self.eps}, {modality: self.step_size}, self.steps
         return attack
 
-    def _harm(self, model, found: AttackResult, data_batch: dict, training: bool) -> Tensor:
+    def _losses(self, model, found: AttackResult, data_batch: dict, training: bool) -> Losses:
+        """Of one modality's result, by the same draws of the model as of the other's."""
         samples = [data_batch['data_samples'][i].to(found.images[0].device) for i in found.index]
-        with frozen(model), torch.no_grad(), kept_draws(found.images[0].device):
-            losses = complete(self.objective(model, found.images, samples, found.clean, training))
-        return losses.harm
+        with frozen(model):
+            ask = Questions(self.objective, model, samples, found.clean, training, self.eot_samples)
+            return look(ask, found.images)
 
     def budgets(self, channels: int) -> list[Budget]:
         """Of each modality, of which one is used at a time."""

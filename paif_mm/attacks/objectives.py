@@ -69,7 +69,7 @@ class Questions:
     def of(self, places: Sequence[int]) -> 'Questions':
         """The same of some of the images alone, settled where they are; what it learns, and draws, is its own."""
         samples, clean = ([kind[i] for i in places] for kind in (self.data_samples, self.clean))
-        questions = Questions(self.objective, self.model, samples, clean, self.training)
+        questions = Questions(self.objective, self.model, samples, clean, self.training, self.eot_samples)
         questions.settled = [self.settled[i] for i in places]
         return questions
 

@@ -114,6 +114,10 @@ class UniversalPerturbation(_Learned):
         return (image + self.delta.to(image)).clamp(0, 255)
 
     def budgets(self, channels: int) -> list[Budget]:
+        """Of the modality alone that it changes, where it leaves the other one of a pair as it is."""
+        for part in (INFRARED, VISIBLE) if channels == len(self.delta) == 4 else ():
+            if self.delta[part].any() and torch.count_nonzero(self.delta) == torch.count_nonzero(self.delta[part]):
+                return [Budget(part, 255 * self.eps, 0.0)]
         return [Budget(slice(0, channels), 255 * self.eps, 0.0)]
 
 

@@ -12,7 +12,7 @@ from paif_mm.data.colour import VISIBLE
 from paif_mm.perception import find_fuser
 from paif_mm.registry import ATTACKS, build
 
-from .attack import Attack, AttackResult
+from .attack import MODALITIES, Attack, AttackResult
 from .bank import MANIFEST, AttackBank
 from .frozen import unwrap
 from .functional import Budget
@@ -146,7 +146,10 @@ class BankAttack(Attack):
             )
 
     def budgets(self, channels: int) -> list[Budget]:
-        return [Budget(slice(0, channels), self.bank.levels[self.level] * 255, 0.0)]
+        radii = self.bank.manifest['levels'][self.level].get('modalities')  # of what was attacked one by one
+        if radii is None:
+            return [Budget(slice(0, channels), self.bank.levels[self.level] * 255, 0.0)]
+        return [Budget(MODALITIES[name], eps * 255, 0.0) for name, eps in radii.items()]
 
 
 def open_bank(folder: str) -> AttackBank:

@@ -24,7 +24,7 @@ from paif_mm.perception import find_fuser
 from paif_mm.randomness import fixed_draws, kept_draws
 from paif_mm.registry import ATTACKS, build
 
-from .cases import Case
+from .cases import Case, budget
 from .records import Records
 
 FORWARD = 1 / 3  # of a forward and backward pass: what looking at a result costs
@@ -199,10 +199,16 @@ def finish_adversarial(bench: Bench, cases: Sequence[Case], folder: Path) -> Non
         osp.splitext(name)[0]: osp.basename(bench.dataset.get_data_info(i)['img_path'])
         for i, name in bench.names.items()
     }
-    levels = {case.key: {'eps': case.eps} for case in cases if case.group and case.norm == 'linf'}
+    levels = {case.key: _level(case) for case in cases if case.group and case.norm == 'linf'}
     files = [f'{level}/{name}.png' for level in (CLEAN, *levels) for name in pairs]
     hashes = {name: file_hash(folder / name) for name in files}
     write_json(folder / MANIFEST, {'settings': {'version': VERSION}, 'levels': levels, 'pairs': pairs, 'files': hashes})
+
+
+def _level(case: Case) -> dict:
+    """Radius of a bank's level; of each modality, too, where these differ."""
+    radii = budget(case.eps, case.threat)
+    return {'eps': case.eps, **({'modalities': radii} if isinstance(radii, dict) else {})}
 
 
 def image_names(dataset, images: Sequence[int]) -> list[str]:

@@ -9,7 +9,10 @@ from helpers import build_model, pair_batch, tiny_fcos, tiny_segformer
 from test_robustness.benches import Scenes, bench, trained
 
 from paif_mm.attacks import PGD, Disagreement, HiddenInFused, PassedOn, PixelLoss, WeakestModality, frozen
+from paif_mm.attacks.attack import MODALITIES, AttackResult
+from paif_mm.attacks.functional import Losses, look
 from paif_mm.attacks.fusion_attacks import fused_images, passing_on
+from paif_mm.attacks.objectives import Questions
 from paif_mm.attacks.ramps import Ramps
 from paif_mm.data.colour import bgr_to_luma
 from paif_mm.fusion.average import AverageFusion
@@ -113,14 +116,55 @@ def test_the_modality_that_does_more_harm_is_chosen(model, batch, ir_weight, cho
 
 
 def test_the_choice_is_made_for_each_pair(model, batch, monkeypatch):
-    monkeypatch.setattr(WeakestModality, '_harm', lambda self, model, found, *_: next(harms))
-    harms = iter([torch.tensor([0.5, 0.1]), torch.tensor([0.2, 0.3])])  # of vis, then of ir
+    assert kept(monkeypatch, model, batch, [0.5, 0.1], [0.2, 0.3]) == ['vis', 'ir']
+
+
+def kept(monkeypatch, model, batch, *harms) -> list:
+    """What is changed in each pair where these are the harms done by either modality."""
+    told = iter([Losses(torch.zeros(2), torch.tensor(harm)) for harm in harms])  # of vis, then of ir
+    monkeypatch.setattr(WeakestModality, '_losses', lambda *_: next(told))
     found = WeakestModality(EPS, steps=1)(model, batch, rng=generators())
-    changed = [
-        [bool((image[part] != clean[part]).any()) for part in (slice(0, 3), slice(3, 4))]
+    return [
+        '+'.join(name for name, part in MODALITIES.items() if (image[part] != clean[part]).any())
         for image, clean in zip(found.images, found.clean, strict=True)
     ]
-    assert changed == [[True, False], [False, True]]
+
+
+@pytest.mark.parametrize('first', [True, False])
+def test_a_harm_that_is_no_number_is_never_chosen_over_one(model, batch, monkeypatch, first):
+    broken, finite = [math.nan, math.nan], [0.1, -math.inf]
+    harms = (broken, finite) if first else (finite, broken)
+    assert kept(monkeypatch, model, batch, *harms) == ['ir' if first else 'vis'] * 2
+
+
+class Drawn:
+    """A loss that is a number drawn at random."""
+
+    def __call__(self, model, inputs, data_samples, clean, training, progress=1.0):
+        return torch.rand(len(inputs))
+
+
+@pytest.mark.parametrize('samples', [1, 3])
+def test_the_choice_is_by_the_mean_over_draws(model, batch, samples):
+    attack = WeakestModality(EPS, eot_samples=samples)
+    attack.objective = Drawn()
+    found = AttackResult([0, 1], floats(batch), floats(batch), None)
+    state = torch.get_rng_state()
+    told = [attack._losses(model, found, batch, False).harm for _ in MODALITIES]
+    assert torch.equal(torch.get_rng_state(), state)
+    generator = torch.Generator().manual_seed(0)
+    mean = sum(torch.rand(2, generator=generator) for _ in range(samples)) / samples
+    for harm in told:  # either modality meets the same draws
+        torch.testing.assert_close(harm, mean)
+
+
+def test_a_part_of_the_questions_is_asked_as_often(model, batch):
+    questions = Questions(Drawn(), model, batch['data_samples'], floats(batch), False, eot_samples=5)
+    part = questions.of([1])
+    assert part.eot_samples == 5
+    generator = torch.Generator().manual_seed(0)
+    mean = sum(torch.rand(1, generator=generator) for _ in range(5)) / 5
+    torch.testing.assert_close(look(part, part.clean).loss, mean)
 
 
 class Steps:

@@ -3,10 +3,13 @@
 import re
 from itertools import product
 
+import numpy as np
 import pytest
 from conftest import REPO
+from test_robustness.benches import Scenes, bench, untrained
 
 from paif_mm.attacks import APGD, PGD, Corruption, Square
+from paif_mm.attacks.transfer import open_bank
 from paif_mm.registry import ATTACKS, build
 from paif_mm.robustness.cases import (
     CLEAN,
@@ -20,8 +23,11 @@ from paif_mm.robustness.cases import (
     corruption_cases,
     corruption_names,
     make_suite,
+    nested,
     transfer_cases,
 )
+from paif_mm.robustness.evaluate import evaluate, finish_adversarial
+from paif_mm.robustness.records import Records
 from paif_mm.robustness.smallest_radius import smallest_radius_cases
 
 SCORES = list(DEFAULT_EPS)
@@ -250,3 +256,36 @@ def test_a_case_is_written_down_with_its_key():
         'passes': 1.0,
         'key': 'pgd5-4',
     }
+
+
+@pytest.mark.parametrize(
+    ('changed', 'threats'), [((3,), {'both', 'ir'}), ((0, 2), {'both', 'vis'}), ((1, 3), {'both'})]
+)
+def test_a_universal_perturbation_of_one_modality_is_in_its_worst_case(tmp_path, changed, threats):
+    """Read off the file: whatever it was learned on."""
+    delta = np.zeros((4, 8, 8), np.float32)
+    delta[list(changed)] = 4
+    np.save(tmp_path / 'u.npy', delta)
+    case = config_case('universal', {'type': 'UniversalPerturbation', 'file': str(tmp_path / 'u.npy'), 'eps': 4 / 255})
+    assert case.threat == (threats - {'both'} or {'both'}).pop()
+    found = nested([*make_suite('strong', 'mIoU', (4 / 255,), ('both', 'ir', 'vis')), case], 4, 64)
+    assert {threat for (*_, threat), keys in found.items() if case.key in keys} == threats
+
+
+def test_levels_of_a_saved_bank_are_in_the_worst_case_of_their_modality(tmp_path):
+    it = bench(untrained(), Scenes(2))
+    cases = make_suite('paper', 'mIoU', (4 / 255,), ('both', 'ir', 'vis', 'split'))
+    records = Records(tmp_path, {})
+    evaluate(it, cases, records, quality=False, save_adv=True, progress=False)
+    records.close()
+    finish_adversarial(it, cases, tmp_path)
+    folder = str(tmp_path / 'adv')
+    saved = bank_cases(folder, open_bank(folder).levels)
+    found = nested([*cases, *saved], 4, 48 * 64)
+    for case, level in zip([case for case in cases if case.group], saved, strict=True):
+        assert level.ball(4).contains(case.ball(4), 1)
+        assert {group for group, keys in found.items() if case.key in keys} == {
+            group for group, keys in found.items() if level.key in keys
+        }
+    evaluate(it, saved, records := Records(tmp_path / 'shown', {}), quality=False, progress=False)
+    records.close()
