@@ -21,8 +21,7 @@ from paif_mm.perception import require_fuser
 from paif_mm.registry import MODELS, build
 from paif_mm.weights import load_weights
 
-from .pairs import source_of
-from .reading import PairReader, loader_of
+from .reading import loader_of, open_pairs
 from .results import write_image
 
 HALO = 48  # pixels around a tile, which what lies beyond changes by less than a grey level, see tests
@@ -99,9 +98,8 @@ class FusionInferencer:
             raise ValueError(f'bits must be 8 or 16, not {bits}')
         if tile is not None and tile < 1:
             raise ValueError(f'tile must be a number of pixels, not {tile}')
-        source = source_of(inputs)
+        source, reader = open_pairs(inputs, self._loader, ir_range, align, [out_dir] if out_dir else [])
         self.failures = list(source.left_out)
-        reader = PairReader(self._loader, ir_range, align)
         if out_dir:
             Path(out_dir).mkdir(parents=True, exist_ok=True)
         bar = ProgressBar(source.total) if self.show_progress and (source.total or 0) > 1 else None

@@ -22,10 +22,10 @@ from paif_mm.engine.launch import model_files, needed, read_config
 from paif_mm.perception import require_fuser
 from paif_mm.weights import load_weights
 
-from .pairs import Source, source_of
+from .pairs import Source
 from .pictures import colour_image, picture_of
-from .reading import PairReader, loader_of
-from .results import ResultFiles, plain_result
+from .reading import PairReader, loader_of, open_pairs
+from .results import ResultFiles, plain_result, written_folders
 
 LOADING = 'Load'  # how transforms are called whose work is done when a pair arrives
 
@@ -146,11 +146,11 @@ class PairInferencer(BaseInferencer):
         Raises:
             ValueError, FileNotFoundError: the pair can not be read, where one alone was given; otherwise it is named
                 in ``failures``, and the others go on.
+            ValueError: results would be written into a folder that holds the pairs.
             OSError: nothing can be written.
         """
-        source = source_of(inputs)
+        source, reader = open_pairs(inputs, self._loader, ir_range, align, written_folders(out_dir))
         self.failures = list(source.left_out)
-        reader = PairReader(self._loader, ir_range, align)
         draw = draw or show or bool(out_dir)
         with ResultFiles(out_dir, self.model.dataset_meta, source.fps) as files, ThreadPoolExecutor(1) as pool:
 

@@ -1,6 +1,6 @@
 """Whatever holds pairs, as a stream of them: two images, two folders, two videos, two cameras, RGBA files, arrays."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -39,6 +39,7 @@ class Source(NamedTuple):
         left_out: files that are no pairs, and why.
         fps: frames per second of a video; None for images.
         single: whether one pair was given rather than many, so that a fault of it is a fault of the call.
+        files: those that hold the pairs, as far as they are known before the pairs come (of a generator, none).
     """
 
     pairs: Iterable[Pair]
@@ -46,6 +47,7 @@ class Source(NamedTuple):
     left_out: list[str]
     fps: float | None = None
     single: bool = False
+    files: Sequence[str] = ()
 
 
 def source_of(inputs) -> Source:
@@ -75,7 +77,10 @@ def source_of(inputs) -> Source:
     if isinstance(inputs, np.ndarray):
         return Source([Pair('000000', inputs, None)], 1, [], single=True)
     if isinstance(inputs, Iterable):
-        return Source(_each(inputs), len(inputs) if hasattr(inputs, '__len__') else None, [])
+        if not isinstance(inputs, Sequence):
+            return Source(_each(inputs), len(inputs) if hasattr(inputs, '__len__') else None, [])
+        pairs = list(_each(inputs))
+        return Source(pairs, len(pairs), [], files=[path for pair in pairs for path in files_of(pair)])
     raise TypeError(f'pairs are given as (visible, infrared), see PairInferencer, not as {type(inputs).__name__}')
 
 
@@ -91,8 +96,13 @@ def _two(visible, infrared) -> Source:
         return _folders(*given)
     if kind in ('video', 'camera'):
         return _frames(*given)
-    name = Path(given[0]).stem if kind == 'image file' else '000000'
-    return Source([Pair(name, *given)], 1, [], single=True)
+    pair = Pair(Path(given[0]).stem if kind == 'image file' else '000000', *given)
+    return Source([pair], 1, [], single=True, files=files_of(pair))
+
+
+def files_of(pair: Pair) -> list[str]:
+    """The files that a pair is read from."""
+    return [one for one in (pair.visible, pair.infrared) if isinstance(one, str)]
 
 
 def _kind(given) -> str:
@@ -122,10 +132,11 @@ def _said(given) -> str:
 def _rgba(path: Path) -> Source:
     if path.is_dir():
         files = _by_stem(str(path))
-        return Source((Pair(name, file, None) for name, file in files.items()), len(files), [])
+        pairs = (Pair(name, file, None) for name, file in files.items())
+        return Source(pairs, len(files), [], files=[*files.values()])
     if not path.exists():
         raise FileNotFoundError(f'{path} does not exist')
-    return Source([Pair(path.stem, str(path), None)], 1, [], single=True)
+    return Source([Pair(path.stem, str(path), None)], 1, [], single=True, files=[str(path)])
 
 
 def _folders(visible: str, infrared: str) -> Source:
@@ -135,7 +146,8 @@ def _folders(visible: str, infrared: str) -> Source:
         raise ValueError(f'no file of {visible} has a partner of its name in {infrared}')
     left_out = [f'{path} has no partner in {infrared}' for name, path in first.items() if name not in second]
     left_out += [f'{path} has no partner in {visible}' for name, path in second.items() if name not in first]
-    return Source((Pair(name, first[name], second[name]) for name in names), len(names), left_out)
+    pairs = (Pair(name, first[name], second[name]) for name in names)
+    return Source(pairs, len(names), left_out, files=[*first.values(), *second.values()])
 
 
 def _by_stem(folder: str) -> dict[str, str]:
@@ -171,7 +183,8 @@ def _each(inputs: Iterable) -> Iterator[Pair]:
         if kinds == {str} and Path(halves[0]).is_dir():
             raise TypeError(f'item {index} is a folder, {halves[0]}: give folders by themselves, not in a list')
         name = Path(halves[0]).stem if kinds == {str} else f'{index:06d}'
-        name = f'{name}_{index:06d}' if name in seen else name  # files of one name in several folders
+        while name in seen:  # files of one name in several folders
+            name = f'{name}_{index:06d}'
         seen.add(name)
         yield Pair(name, *halves)
 
@@ -184,7 +197,8 @@ def _frames(visible: str | int, infrared: str | int) -> Source:
     left_out = []
     if known and totals[0] != totals[1]:
         left_out = [f'{visible} has {totals[0]} frames, {infrared} {totals[1]}: the longer one was cut']
-    return Source(_read_frames(visible, infrared), min(totals) if known else None, left_out, fps)
+    files = [path for path in (visible, infrared) if isinstance(path, str)]
+    return Source(_read_frames(visible, infrared), min(totals) if known else None, left_out, fps, files=files)
 
 
 def _read_frames(visible: str | int, infrared: str | int) -> Iterator[Pair]:

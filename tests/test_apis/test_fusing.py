@@ -7,9 +7,11 @@ import torch
 from conftest import REPO
 from helpers import build_model
 from mmengine.config import Config
+from test_apis.test_inferencer import saved
 
 from paif_mm.apis import FusionInferencer
-from paif_mm.apis.command import fuse
+from paif_mm.apis.attack_command import attack
+from paif_mm.apis.command import fuse, predict
 from paif_mm.fusion import FusionNet
 
 CONFIG = str(REPO / 'configs' / 'quickstart' / 'segformer_general_synthetic.py')
@@ -86,3 +88,18 @@ def test_the_command_fuses_folders(tmp_path, capsys):
     assert '2 pairs' in capsys.readouterr().out
     written = cv2.imread(str(tmp_path / 'out' / '0.png'), cv2.IMREAD_UNCHANGED)
     assert written.shape == (20, 24) and written.dtype == np.uint16
+
+
+def test_own_images_are_not_overwritten(tmp_path, pair, monkeypatch):
+    saved(CONFIG, tmp_path / 'w.pth')
+    monkeypatch.chdir(tmp_path)
+    for name, image in zip(('vis', 'ir'), pair, strict=True):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(f'{name}/0.png', image)
+    words = [CONFIG, 'w.pth', '--visible', 'vis', '--infrared', 'ir', '--device', 'cpu']
+    for run, out in ((fuse, 'vis'), (fuse, 'ir'), (attack, 'vis'), (attack, 'ir'), (predict, 'vis'), (predict, '.')):
+        with pytest.raises(SystemExit, match='written beside .*0.png, which is an input'):
+            run([*words, '--out', out])
+    for name, image in zip(('vis', 'ir'), pair, strict=True):
+        np.testing.assert_array_equal(cv2.imread(f'{name}/0.png', cv2.IMREAD_UNCHANGED), image)
+        assert [path.name for path in (tmp_path / name).iterdir()] == ['0.png']

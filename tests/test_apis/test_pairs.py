@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from paif_mm.apis.pairs import source_of
+from paif_mm.apis.results import spared
 
 
 @pytest.fixture
@@ -108,6 +109,28 @@ def test_items_of_a_list_are_pairs_of_images_with_names_of_their_own(folders):
         missing,
     ]
     assert [pair.name for pair in source_of(pairs).pairs] == ['a', 'a_000001', 'x']
+    named = ['a_000002', 'a', 'z/a', 'a_000001']
+    names = [pair.name for pair in source_of([(f'{name}.png', 'y.png') for name in named]).pairs]
+    assert len(set(names)) == 4 and names[:2] == ['a_000002', 'a']
     for wrong in ((folders / 'rgb', folders / 'ir'), (np.zeros((4, 4)), 'a.png'), (1, 2), ('a', 'b', 'c')):
         with pytest.raises(TypeError, match='^item 0 is'):
             list(source_of([wrong]).pairs)
+
+
+def test_results_are_never_written_beside_what_is_read(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    (folders / 'links').mkdir()
+    (folders / 'links' / 'a.png').symlink_to(folders / 'rgb' / 'a.png')
+    (folders / 'other').symlink_to(folders / 'rgb')
+    pair = ('rgb/a.png', 'ir/a.bmp')
+    for inputs in (('rgb', 'ir'), pair, [pair], dict(visible='rgb', infrared='ir'), 'rgb', 'rgb/a.png', ['rgb/a.png']):
+        for out in ('rgb', 'ir/../rgb', 'other', str(folders / 'rgb')):
+            with pytest.raises(ValueError, match='^results would be written beside .*rgb/'):
+                spared(source_of(inputs), 'new', out)
+        assert list(spared(source_of(inputs), 'new', '.').pairs)
+    with pytest.raises(ValueError, match='beside links/a.png'):  # a link to what would be overwritten
+        spared(source_of('links'), 'rgb')
+    lazily = spared(source_of(iter([('x/a.png', 'y/a.png'), pair])), 'ir').pairs
+    assert next(lazily).name == 'a'
+    with pytest.raises(ValueError, match='beside ir/a.bmp'):
+        next(lazily)
