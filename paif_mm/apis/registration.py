@@ -23,7 +23,8 @@ class Registration:
             of the infrared one. None: pairs of two sizes are refused.
 
     Attributes:
-        homography (ndarray | None): the last one, (3, 3).
+        homography (ndarray | None): the last one, (3, 3). It maps pixels, so that it holds for pairs of the sizes of the
+            first one alone.
         correlation (float | None): what ECC reached with it, in [-1, 1].
 
     Raises:
@@ -35,11 +36,15 @@ class Registration:
         self.homography, self.correlation = None, None
         if isinstance(method, str | Path) and str(method) not in METHODS:
             method = read_homography(method)
+        elif method is not None and not isinstance(method, str):
+            method = np.asarray(method, np.float64)
         if isinstance(method, np.ndarray):
             if method.shape != (3, 3) or not np.isfinite(method).all():
                 raise ValueError(f'a homography is a finite array (3, 3), not {method.shape}')
-            self.homography, method = method.astype(np.float64), 'given'
-        self.method = method
+            if np.linalg.matrix_rank(method) < 3:
+                raise ValueError(f'a homography can be inverted, which this one can not: {method.tolist()}')
+            self.homography, method = method, 'given'
+        self.method, self._sizes = method, None
 
     def __call__(self, visible: np.ndarray, infrared: np.ndarray, name: str) -> np.ndarray:
         """The infrared image HxW in the view of the visible one; beyond its border its border pixels go on.
@@ -51,9 +56,9 @@ class Registration:
         if self.method is None:
             if visible.shape[:2] != infrared.shape[:2]:
                 raise ValueError(
-                    f'{name}: the visible image is {height}x{width}, the infrared one '
-                    f'{infrared.shape[0]}x{infrared.shape[1]} (height x width): give align="resize" where both show '
-                    'the same section, "ecc" where they do not, or a file of a homography'
+                    f'{name}: the visible image is {height}x{width}, the infrared one {_said(infrared.shape)} (height '
+                    'x width): give align="resize" where both show the same section, "ecc" where they do not, or a '
+                    'file of a homography'
                 )
             return infrared
         if self.method == 'resize':
@@ -61,6 +66,13 @@ class Registration:
                 return infrared
             shrinks = infrared.shape[0] > height
             return cv2.resize(infrared, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        sizes = visible.shape[:2], infrared.shape[:2]
+        if self.method != 'ecc-each' and self._sizes not in (None, sizes):
+            raise ValueError(
+                f'{name}: the visible image is {_said(sizes[0])}, the infrared one {_said(sizes[1])} (height x width), '
+                f'but the homography is used for {_said(self._sizes[0])} and {_said(self._sizes[1])}: align pairs of '
+                'other sizes by themselves, by "ecc-each" or a homography of their own'
+            )
         if self.homography is None or self.method == 'ecc-each':
             self.homography, self.correlation = find_affine(visible, infrared)
             if self.correlation < LEAST_CORRELATION:
@@ -69,6 +81,7 @@ class Registration:
                     f'{name}: the two images can not be aligned (correlation of gradients {found:.2f}, below '
                     f'{LEAST_CORRELATION}): calibrate the cameras and give the homography as a file'
                 )
+        self._sizes = sizes
         return cv2.warpPerspective(
             infrared,
             self.homography,
@@ -76,6 +89,10 @@ class Registration:
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
+
+
+def _said(size: tuple[int, int]) -> str:
+    return f'{size[0]}x{size[1]}'
 
 
 def find_affine(visible: np.ndarray, infrared: np.ndarray) -> tuple[np.ndarray, float]:
