@@ -19,7 +19,7 @@ from paif_mm.evaluation.outcomes import HALLUCINATED, OUTCOMES, object_outcomes
 from paif_mm.registry import ATTACKS, build
 
 from .inferencer import PairInferencer
-from .reading import open_pairs
+from .reading import naming, open_pairs
 from .results import write_image
 
 STRIPS = 'strip'  # folder, so that no pair's name is that of another's strip
@@ -67,27 +67,29 @@ def attack_pairs(
         out_dir: folder of ``NAME.png`` (the attacked pair, RGBA) and ``strip/NAME.png``. Default: nowhere.
 
     Raises:
-        ValueError, FileNotFoundError: the pair can not be read, where one alone was given.
+        ValueError, FileNotFoundError: the pair can not be read or passed through the model, where one alone was given.
         ValueError: results would be written into a folder that holds the pairs.
     """
     attack = build(ATTACKS, dict(attack)) if isinstance(attack, Mapping) else attack
     attack.prepare(None)
-    source, reader = open_pairs(inputs, inferencer._loader, ir_range, align, [out_dir, str(Path(out_dir) / STRIPS)] if out_dir else [])
+    attack.check_model(inferencer.model)
+    written = [Path(out_dir), Path(out_dir) / STRIPS] if out_dir else []
+    source, reader = open_pairs(inputs, inferencer._loader, ir_range, align, written)
     inferencer.failures = list(source.left_out)
-    if out_dir:
-        (Path(out_dir) / STRIPS).mkdir(parents=True, exist_ok=True)
+    for folder in written:
+        folder.mkdir(parents=True, exist_ok=True)
     for pair in source.pairs:
         try:
-            data = inferencer.pipeline(reader(pair))
+            data = inferencer._ready(reader, pair)
+            with naming(pair.name, data['inputs'].shape[-2:]):
+                made = attack_pair(inferencer, attack, pair.name, data, seed)
         except (ValueError, OSError) as error:
             if source.single:
                 raise
             inferencer.failures.append(str(error))
             continue
-        made = attack_pair(inferencer, attack, pair.name, data, seed)
-        if out_dir:
-            write_image(Path(out_dir) / f'{made.name}.png', made.pair)
-            write_image(Path(out_dir) / STRIPS / f'{made.name}.png', made.strip)
+        for folder, image in zip(written, (made.pair, made.strip), strict=False):
+            write_image(folder / f'{made.name}.png', image)
         yield made
 
 

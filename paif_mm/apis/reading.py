@@ -1,7 +1,10 @@
 """Pairs as they come, files or arrays, as what a test pipeline starts from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
+import cv2
 import numpy as np
 
 from paif_mm.data.loading import LoadPairFromFile, check_finite, in_colour, in_grey
@@ -21,7 +24,7 @@ def loader_of(config: Mapping) -> dict:
 
 
 def open_pairs(
-    inputs, loader: Mapping, ir_range=None, align=None, written: Sequence[str] = ()
+    inputs, loader: Mapping, ir_range=None, align=None, written: Sequence[Path] = ()
 ) -> tuple[Source, 'PairReader']:
     """Pairs as a user gives them, and what reads them.
 
@@ -29,8 +32,31 @@ def open_pairs(
         inputs: see :func:`~.pairs.source_of`.
         loader, ir_range, align: see :class:`PairReader`.
         written: folders of the results, see :func:`~.results.spared`.
+
+    Raises:
+        ValueError: videos of two sizes, and nothing that aligns them; else as those say.
     """
-    return spared(source_of(inputs), *written), PairReader(loader, ir_range, align)
+    source, reader = spared(source_of(inputs), *written), PairReader(loader, ir_range, align)
+    if source.sizes:
+        reader.registration.check(*source.sizes, 'the first frame')
+    return source, reader
+
+
+@contextmanager
+def naming(name: str, size: tuple[int, int]) -> Iterator[None]:
+    """Let what refuses a pair of this height and width, as models refuse small ones, name it.
+
+    Raises:
+        ValueError: it was refused.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, AssertionError, cv2.error) as error:
+        reason = str(error).strip().partition('\n')[0]
+        raise ValueError(
+            f'{name}, {size[0]}x{size[1]} (height x width), can not be passed through the model: '
+            f'{type(error).__name__}: {reason}'
+        ) from error
 
 
 class PairReader:
@@ -45,6 +71,7 @@ class PairReader:
 
     Attributes:
         notes (list[str]): what was estimated, and what was not used.
+        registration (Registration): what aligns.
 
     Raises:
         ValueError: an ``ir_range`` that is none.
@@ -59,7 +86,7 @@ class PairReader:
         self._declared = ir_range is not None and not self._estimates
         if self._declared:
             self._deep = self._with_range(*ir_range)
-        self._registration = Registration(align)
+        self.registration = Registration(align)
         self.notes: list[str] = []
 
     def __call__(self, pair: Pair) -> dict:
@@ -83,10 +110,10 @@ class PairReader:
             infrared = in_grey(_checked(pair.infrared, f'{pair.name}, infrared'), pair.name)
         if infrared.dtype not in (np.uint8, np.uint16, np.float32):
             infrared = infrared.astype(np.float32)  # others can not be resized and warped
-        before = self._registration.homography
-        infrared = self._registration(visible, infrared, path)
-        if before is None and self._registration.correlation is not None:
-            self.notes.append(f'infrared images were aligned by ECC, correlation {self._registration.correlation:.2f}')
+        before = self.registration.homography
+        infrared = self.registration(visible, infrared, path)
+        if before is None and self.registration.correlation is not None:
+            self.notes.append(f'infrared images were aligned by ECC, correlation {self.registration.correlation:.2f}')
         image = self._joined(visible, infrared, path)
         shape = image.shape[:2]
         return {**results, 'img': image, 'img_shape': shape, 'ori_shape': shape}

@@ -23,8 +23,8 @@ class Registration:
             of the infrared one. None: pairs of two sizes are refused.
 
     Attributes:
-        homography (ndarray | None): the last one, (3, 3). It maps pixels, so that it holds for pairs of the sizes of the
-            first one alone.
+        homography (ndarray | None): the last one, (3, 3). It maps pixels, so that it holds for pairs of the sizes of
+            the first one alone.
         correlation (float | None): what ECC reached with it, in [-1, 1].
 
     Raises:
@@ -53,26 +53,14 @@ class Registration:
             ValueError: two sizes and no method, or an alignment that does not hold.
         """
         height, width = visible.shape[:2]
+        self.check(visible.shape[:2], infrared.shape[:2], name)
         if self.method is None:
-            if visible.shape[:2] != infrared.shape[:2]:
-                raise ValueError(
-                    f'{name}: the visible image is {height}x{width}, the infrared one {_said(infrared.shape)} (height '
-                    'x width): give align="resize" where both show the same section, "ecc" where they do not, or a '
-                    'file of a homography'
-                )
             return infrared
         if self.method == 'resize':
             if visible.shape[:2] == infrared.shape[:2]:
                 return infrared
             shrinks = infrared.shape[0] > height
             return cv2.resize(infrared, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        sizes = visible.shape[:2], infrared.shape[:2]
-        if self.method != 'ecc-each' and self._sizes not in (None, sizes):
-            raise ValueError(
-                f'{name}: the visible image is {_said(sizes[0])}, the infrared one {_said(sizes[1])} (height x width), '
-                f'but the homography is used for {_said(self._sizes[0])} and {_said(self._sizes[1])}: align pairs of '
-                'other sizes by themselves, by "ecc-each" or a homography of their own'
-            )
         if self.homography is None or self.method == 'ecc-each':
             self.homography, self.correlation = find_affine(visible, infrared)
             if self.correlation < LEAST_CORRELATION:
@@ -81,7 +69,7 @@ class Registration:
                     f'{name}: the two images can not be aligned (correlation of gradients {found:.2f}, below '
                     f'{LEAST_CORRELATION}): calibrate the cameras and give the homography as a file'
                 )
-        self._sizes = sizes
+        self._sizes = visible.shape[:2], infrared.shape[:2]
         return cv2.warpPerspective(
             infrared,
             self.homography,
@@ -89,6 +77,24 @@ class Registration:
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
+
+    def check(self, visible: tuple[int, int], infrared: tuple[int, int], name: str) -> None:
+        """Refuse sizes (height, width) that nothing brings together.
+
+        Raises:
+            ValueError: they are two and there is no method, or others than those of the homography.
+        """
+        told = f'{name}: the visible image is {_said(visible)}, the infrared one {_said(infrared)} (height x width)'
+        if self.method is None and visible != infrared:
+            raise ValueError(
+                f'{told}: give align="resize" where both show the same section, "ecc" where they do not, or a file of '
+                'a homography'
+            )
+        if self.method in ('ecc', 'given') and self._sizes not in (None, (visible, infrared)):
+            raise ValueError(
+                f'{told}, but the homography is used for {_said(self._sizes[0])} and {_said(self._sizes[1])}: align '
+                'pairs of other sizes by themselves, by "ecc-each" or a homography of their own'
+            )
 
 
 def _said(size: tuple[int, int]) -> str:

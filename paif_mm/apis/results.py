@@ -97,9 +97,9 @@ class ResultFiles:
             self._coco.write((',\n' if self._coco.tell() > 1 else '\n') + json.dumps(entry))
 
 
-def written_folders(out_dir: str) -> list[str]:
+def written_folders(out_dir: str) -> list[Path]:
     """Where :class:`ResultFiles` writes, if it does."""
-    return [out_dir, *(os.path.join(out_dir, name) for name in FOLDERS)] if out_dir else []
+    return [Path(out_dir), *(Path(out_dir) / name for name in FOLDERS)] if out_dir else []
 
 
 def spared(source: Source, *written: str | Path) -> Source:

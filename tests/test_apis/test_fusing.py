@@ -35,12 +35,12 @@ def weights(tmp_path_factory):
 def test_the_average_is_the_average(pair):
     visible, infrared = pair
     fuser = FusionInferencer({'type': 'AverageFusion'}, show_progress=False)
-    (grey,), (deep,) = fuser(pair, colour=False), fuser(pair, colour=False, bits=16)
+    (grey,), (deep,) = (fuser(pair, colour=False, bits=bits)['fused'] for bits in (8, 16))
     luma = visible.astype(float) @ [0.114, 0.587, 0.299]
     np.testing.assert_allclose(grey, (luma + infrared) / 2, atol=0.51)
     np.testing.assert_allclose(deep, (luma + infrared) / 2 * 257, atol=0.51)
     assert (grey.dtype, deep.dtype) == (np.uint8, np.uint16)
-    (colour,) = fuser(pair)
+    (colour,) = fuser(pair)['fused']
     assert colour.shape == visible.shape
 
 
@@ -60,7 +60,7 @@ def test_the_network_of_a_whole_model_is_taken(pair, tmp_path):
     model = build_model(Config.fromfile(CONFIG).model)
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'w.pth')
     fuser = FusionInferencer(CONFIG, str(tmp_path / 'w.pth'), 'cpu')
-    (fused,) = fuser(pair)
+    (fused,) = fuser(pair)['fused']
     stacked = torch.from_numpy(np.dstack(pair).transpose(2, 0, 1).copy())
     with torch.no_grad():
         (expected,) = model.eval().data_preprocessor.fuse([stacked])

@@ -108,7 +108,9 @@ def test_one_homography_holds_for_pairs_of_one_size(scene, method):
         assert np.abs(each(visible, other, 'd').astype(float) - infrared).mean() < 5
 
 
-@pytest.mark.parametrize('wrong', [np.zeros((3, 3)), np.ones((3, 3)), np.diag([1, 0, 1]), np.eye(2), np.eye(3) * np.nan])
+@pytest.mark.parametrize(
+    'wrong', [np.zeros((3, 3)), np.ones((3, 3)), np.diag([1, 0, 1]), np.eye(2), np.eye(3) * np.nan]
+)
 def test_what_is_no_homography_is_refused(wrong):
     with pytest.raises(ValueError, match='^a homography'):
         Registration(wrong)
