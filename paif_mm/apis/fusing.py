@@ -24,7 +24,7 @@ from .machine import usable_device
 from .reading import loader_of, naming, open_pairs
 from .results import write_image
 
-HALO = 48  # pixels around a tile, which what lies beyond changes by less than a grey level, see tests
+HALO = 48  # pixels around a tile, which what lies beyond changes by about a grey level at most, see tests
 
 
 class Fused(NamedTuple):

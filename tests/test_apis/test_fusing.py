@@ -12,6 +12,7 @@ from test_apis.test_inferencer import saved
 from paif_mm.apis import FusionInferencer
 from paif_mm.apis.attack_command import attack
 from paif_mm.apis.command import fuse, predict
+from paif_mm.data.synthetic import render_scene
 from paif_mm.fusion import FusionNet
 
 CONFIG = str(REPO / 'configs' / 'quickstart' / 'segformer_general_synthetic.py')
@@ -54,6 +55,14 @@ def test_tiles_equal_the_whole_up_to_a_grey_level(weights):
     apart = np.abs(whole.astype(float) - tiled) / 257
     assert apart.max() < 1
     assert apart.max() > 0  # there were tiles
+
+
+@pytest.mark.parametrize(('name', 'most'), [('segformer_synthetic', 0.82), ('segformer_sat_synthetic', 1.12)])
+def test_tiles_of_the_shipped_networks_are_as_near_as_the_docs_say(name, most):
+    scene, _, _ = render_scene(np.random.default_rng(0), (300, 400), night=False)
+    fuser = FusionInferencer(f'paif_mm://{name}', device='cpu', show_progress=False)
+    whole, tiled = (fuser.fuse(scene, colour=False, bits=16, tile=tile).astype(float) / 257 for tile in (None, 100))
+    assert np.abs(whole - tiled).max() == pytest.approx(most, abs=0.05)
 
 
 def test_the_network_of_a_whole_model_is_taken(pair, tmp_path):
