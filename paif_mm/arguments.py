@@ -110,6 +110,17 @@ def named_fraction(name: str, value: str | float) -> float:
         raise ValueError(f'{name}: {error}') from None
 
 
+def share(text: str) -> float:
+    """An argparse type: a number from 0 to 1."""
+    try:
+        value = fraction(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f'must be from 0 to 1, not {text}')
+    return value
+
+
 def radius(text: str) -> float:
     """An argparse type: a :func:`fraction` that is not negative."""
     try:

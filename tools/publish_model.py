@@ -140,7 +140,8 @@ def answer(config: Config, weights: str, part: str = '') -> dict[str, list[float
     scene, _, _ = render_scene(np.random.default_rng(0), (240, 320), night=False)
     pair = np.ascontiguousarray(scene[..., :3]), np.ascontiguousarray(scene[..., 3])
     if part:
-        (image,) = FusionInferencer(config.model.data_preprocessor.fusion, weights, 'cpu')(pair, colour=False)
+        fuser = FusionInferencer(config.model.data_preprocessor.fusion, weights, 'cpu')
+        (image,) = fuser(pair, colour=False)['fused']
         return {'fused': rounded(image.mean(), image.std())}
     found = PairInferencer(config, weights, 'cpu', show_progress=False)(pair, return_datasamples=True)
     (sample,), (image,) = found['predictions'], found['fused']

@@ -1,7 +1,6 @@
 """What ``paif attack`` does: an attacked pair as files, a strip of it, and numbers."""
 
 import sys
-from pathlib import Path
 
 from paif_mm.arguments import linf_radius, output_folder, seed
 from paif_mm.engine.launch import model_files, read_attack
@@ -10,7 +9,6 @@ from paif_mm.mistakes import reports_mistakes
 from .attacking import attack_pairs, with_radius
 from .command import inputs_of, parser_of, range_of
 from .inferencer import PairInferencer
-from .results import write_image
 
 
 @reports_mistakes
@@ -19,7 +17,7 @@ def attack(words: list[str] | None = None) -> int:
     parser = parser_of(
         'attack',
         'Attack pairs without labels: away from what the model says of them untouched. Writes OUT/NAME.png (RGBA: the '
-        'visible image, infrared as fourth channel) and OUT/NAME_strip.png, and prints what changed.',
+        'visible image, infrared as fourth channel) and OUT/strip/NAME.png, and prints what changed.',
         '--attack pgd40x3_eps4',
     )
     named = "name of configs/_base_/attacks, or a config (default: pgd5_eps8, the paper's)"
@@ -35,10 +33,8 @@ def attack(words: list[str] | None = None) -> int:
         raise SystemExit('--modality needs --eps, the radius of what is attacked')
     inferencer = PairInferencer(*model_files(args.config, args.checkpoint), args.device, show_progress=False)
     output_folder(args.out, '--out')
-    inputs, range_, out = inputs_of(args.visible, args.infrared), range_of(args.ir_range), Path(args.out)
-    for made in attack_pairs(inferencer, inputs, settings, args.seed, range_, args.align):
-        write_image(out / f'{made.name}.png', made.pair)
-        write_image(out / f'{made.name}_strip.png', made.strip)
+    inputs, range_ = inputs_of(args.visible, args.infrared), range_of(args.ir_range)
+    for made in attack_pairs(inferencer, inputs, settings, args.seed, range_, args.align, args.out):
         print(f'{made.name}: {made.effect}\n  {made.audit}')
     print(f'attacked pairs and strips are in {args.out}')
     if inferencer.failures:

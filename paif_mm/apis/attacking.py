@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,9 +19,10 @@ from paif_mm.evaluation.outcomes import HALLUCINATED, OUTCOMES, object_outcomes
 from paif_mm.registry import ATTACKS, build
 
 from .inferencer import PairInferencer
-from .pairs import source_of
-from .reading import PairReader
+from .reading import naming, open_pairs
+from .results import write_image
 
+STRIPS = 'strip'  # folder, so that no pair's name is that of another's strip
 SHOWN = 0.3  # least score of a detection that counts
 
 
@@ -46,7 +48,13 @@ class Attacked(NamedTuple):
 
 
 def attack_pairs(
-    inferencer: PairInferencer, inputs, attack: Mapping | Attack, seed: int = 0, ir_range=None, align=None
+    inferencer: PairInferencer,
+    inputs,
+    attack: Mapping | Attack,
+    seed: int = 0,
+    ir_range=None,
+    align=None,
+    out_dir: str = '',
 ) -> Iterator[Attacked]:
     """Attack one pair after the other, each until the model no longer says what it says of it untouched.
 
@@ -56,24 +64,33 @@ def attack_pairs(
             them.
         attack: as in ``configs/_base_/attacks``. Its images are rounded to 8 bits inside of its ball.
         seed: of its random start.
+        out_dir: folder of ``NAME.png`` (the attacked pair, RGBA) and ``strip/NAME.png``. Default: nowhere.
 
     Raises:
-        ValueError, FileNotFoundError: the pair can not be read, where one alone was given.
+        ValueError, FileNotFoundError: the pair can not be read or passed through the model, where one alone was given.
+        ValueError: results would be written into a folder that holds the pairs.
     """
     attack = build(ATTACKS, dict(attack)) if isinstance(attack, Mapping) else attack
     attack.prepare(None)
-    source = source_of(inputs)
+    attack.check_model(inferencer.model)
+    written = [Path(out_dir), Path(out_dir) / STRIPS] if out_dir else []
+    source, reader = open_pairs(inputs, inferencer._loader, ir_range, align, written)
     inferencer.failures = list(source.left_out)
-    reader = PairReader(inferencer._loader, ir_range, align)
+    for folder in written:
+        folder.mkdir(parents=True, exist_ok=True)
     for pair in source.pairs:
         try:
-            data = inferencer.pipeline(reader(pair))
+            data = inferencer._ready(reader, pair)
+            with naming(pair.name, data['inputs'].shape[-2:]):
+                made = attack_pair(inferencer, attack, pair.name, data, seed)
         except (ValueError, OSError) as error:
             if source.single:
                 raise
             inferencer.failures.append(str(error))
             continue
-        yield attack_pair(inferencer, attack, pair.name, data, seed)
+        for folder, image in zip(written, (made.pair, made.strip), strict=False):
+            write_image(folder / f'{made.name}.png', image)
+        yield made
 
 
 def attack_pair(inferencer: PairInferencer, attack: Attack, name: str, data: dict, seed: int = 0) -> Attacked:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from paif_mm.arguments import Parser, output_folder, positive
+from paif_mm.arguments import Parser, output_folder, positive, share
 from paif_mm.engine.launch import model_files
 from paif_mm.mistakes import reports_mistakes
 
@@ -39,9 +39,13 @@ def predict(words: list[str] | None = None) -> int:
     parser = parser_of('predict', f'Segment, detect or classify pairs; results in OUT/{", OUT/".join(FOLDERS)}')
     parser.add_argument('--batch-size', type=positive, default=1)
     parser.add_argument('--show', action='store_true', help='show the pictures in a window')
-    parser.add_argument('--score', type=float, default=0.3, help='boxes of a lower score are not drawn (default: .3)')
+    parser.add_argument('--score', type=share, default=0.3, help='boxes of a lower score are not drawn (default: .3)')
     parser.add_argument('--onnx', metavar='FILE', help='pass pairs through a file of paif export, on the CPU')
     args = parser.parse_args(words)
+    if args.onnx and (args.checkpoint or args.device):
+        parser.error(
+            '--onnx FILE takes the place of the checkpoint, and runs on the CPU: leave out the checkpoint and --device'
+        )
     files = model_files(args.config, args.onnx or args.checkpoint)
     inferencer = OnnxInferencer(*files) if args.onnx else PairInferencer(*files, args.device)
     output_folder(args.out, '--out')
@@ -74,7 +78,7 @@ def _count(inferencer, args: argparse.Namespace, **settings) -> int:
 
 def inputs_of(visible: str, infrared: str | None):
     """What a command line names, as an inferencer takes it: digits are cameras."""
-    given = [int(text) if text is not None and text.isdigit() else text for text in (visible, infrared)]
+    given = [int(text) if text is not None and text.isdecimal() else text for text in (visible, infrared)]
     return given[0] if infrared is None else tuple(given)
 
 

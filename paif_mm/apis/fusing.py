@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader
@@ -21,11 +20,11 @@ from paif_mm.perception import require_fuser
 from paif_mm.registry import MODELS, build
 from paif_mm.weights import load_weights
 
-from .pairs import source_of
-from .reading import PairReader, loader_of
+from .machine import usable_device
+from .reading import loader_of, naming, open_pairs
 from .results import write_image
 
-HALO = 48  # pixels around a tile, which what lies beyond changes by less than a grey level, see tests
+HALO = 48  # pixels around a tile, which what lies beyond changes by about a grey level at most, see tests
 
 
 class Fused(NamedTuple):
@@ -54,20 +53,28 @@ class FusionInferencer:
         failures (list[str]): as :class:`~.inferencer.PairInferencer`'s.
 
     Raises:
-        ValueError: a network with parameters and no weights.
+        ValueError: a network with parameters and no weights, or no such device.
         WeightsError: weights that do not fit.
     """
 
     def __init__(self, model, weights: str | None = None, device: str | None = None, show_progress: bool = True):
-        self.device = device or get_device()
+        self.device = usable_device(device)
         self.network, self._loader = _network(model, weights)
         self.network.to(self.device).eval()
         self.show_progress = show_progress
         self.failures: list[str] = []
 
-    def __call__(self, inputs, **kwargs) -> list[np.ndarray]:
-        """All fused images, see :meth:`stream`."""
-        return [fused.image for fused in self.stream(inputs, **kwargs)]
+    def __call__(self, inputs, **kwargs) -> dict[str, list]:
+        """Fuse, and keep all results; :meth:`stream`, which takes the same, keeps none.
+
+        Returns:
+            dict: ``fused``: images as :class:`Fused` has them; ``names``: of the pairs, in the same order. What was
+            left out has no place in them: it is in ``failures``, and logged as a warning.
+        """
+        found = list(self.stream(inputs, **kwargs))
+        for line in self.failures:
+            warn(line)
+        return {'fused': [one.image for one in found], 'names': [one.name for one in found]}
 
     @torch.no_grad()
     def stream(
@@ -99,21 +106,21 @@ class FusionInferencer:
             raise ValueError(f'bits must be 8 or 16, not {bits}')
         if tile is not None and tile < 1:
             raise ValueError(f'tile must be a number of pixels, not {tile}')
-        source = source_of(inputs)
+        source, reader = open_pairs(inputs, self._loader, ir_range, align, [Path(out_dir)] if out_dir else [])
         self.failures = list(source.left_out)
-        reader = PairReader(self._loader, ir_range, align)
         if out_dir:
             Path(out_dir).mkdir(parents=True, exist_ok=True)
         bar = ProgressBar(source.total) if self.show_progress and (source.total or 0) > 1 else None
         for pair in source.pairs:
             try:
                 image = reader(pair)['img']
+                with naming(pair.name, image.shape[:2]):
+                    fused = Fused(pair.name, self.fuse(image, colour, bits, tile))
             except (ValueError, OSError) as error:
                 if source.single:
                     raise
                 self.failures.append(str(error))
                 continue
-            fused = Fused(pair.name, self.fuse(image, colour, bits, tile))
             if out_dir:
                 write_image(Path(out_dir) / f'{pair.name}.png', fused.image)
             if bar:
@@ -121,8 +128,6 @@ class FusionInferencer:
             yield fused
         for line in reader.notes:
             inform(line)
-        for line in self.failures:
-            warn(line)
 
     @torch.no_grad()
     def fuse(self, image: np.ndarray, colour: bool = True, bits: int = 8, tile: int | None = None) -> np.ndarray:

@@ -22,10 +22,11 @@ from paif_mm.engine.launch import model_files, needed, read_config
 from paif_mm.perception import require_fuser
 from paif_mm.weights import load_weights
 
-from .pairs import Source, source_of
+from .machine import require_display, usable_device
+from .pairs import Pair, Source
 from .pictures import colour_image, picture_of
-from .reading import PairReader, loader_of
-from .results import ResultFiles, plain_result
+from .reading import PairReader, loader_of, naming, open_pairs
+from .results import ResultFiles, plain_result, written_folders
 
 LOADING = 'Load'  # how transforms are called whose work is done when a pair arrives
 
@@ -57,12 +58,14 @@ class PairInferencer(BaseInferencer):
 
     Attributes:
         fuser (PairFuser): the part of ``model`` that fuses.
-        failures (list[str]): of the last call: pairs that could not be read, and files without a partner.
+        failures (list[str]): of the last call: pairs that could not be read or passed through the model, files without
+            a partner, and what else of the folders was left out.
 
     Raises:
         ConfigError, WeightsError: see :func:`~paif_mm.engine.launch.model_files` and
             :func:`~paif_mm.weights.load_weights`.
         TypeError: the model fuses no pairs.
+        ValueError: there is no such device.
     """
 
     def __init__(
@@ -80,7 +83,7 @@ class PairInferencer(BaseInferencer):
         scope = model.get('default_scope', 'mmseg')
         init_default_scope(scope)
         self.failures: list[str] = []
-        super().__init__(model, weights, device, scope, show_progress)
+        super().__init__(model, weights, usable_device(device), scope, show_progress)
 
     def __call__(
         self,
@@ -102,15 +105,20 @@ class PairInferencer(BaseInferencer):
         Returns:
             dict: ``predictions``: for each pair a data sample, or a class map HxW (segmentation), or a dict of
             ``labels``, ``scores`` and ``bboxes``, or of ``pred_label``, ``pred_score`` and ``pred_class``;
-            ``fused`` and, with ``return_vis``, ``visualization``: images, uint8 HxWx3 (B,G,R).
+            ``fused`` and, with ``return_vis``, ``visualization``: images, uint8 HxWx3 (B,G,R); ``names``: of the pairs,
+            in the same order. What was left out has no place in these lists: it is in ``failures``, and logged as a
+            warning.
         """
-        preds, fused, pictures = [], [], []
+        names, preds, fused, pictures = [], [], [], []
         for prediction in self.stream(inputs, batch_size, draw=return_vis, **kwargs):
+            names.append(prediction.name)
             preds.append(prediction.sample)
             fused.append(prediction.fused)
             if return_vis:
                 pictures.append(prediction.picture)
-        return {**self.postprocess(preds, pictures, return_datasamples), 'fused': fused}
+        for line in self.failures:
+            warn(line)
+        return {**self.postprocess(preds, pictures, return_datasamples), 'fused': fused, 'names': names}
 
     @torch.no_grad()
     def stream(
@@ -144,13 +152,18 @@ class PairInferencer(BaseInferencer):
             pred_score_thr (float): boxes of a lower score are not drawn; all are written. Default: 0.3.
 
         Raises:
-            ValueError, FileNotFoundError: the pair can not be read, where one alone was given; otherwise it is named
-                in ``failures``, and the others go on.
+            ValueError, FileNotFoundError: the pair can not be read or passed through the model, where one alone was
+                given; otherwise it is named in ``failures``, and the others go on.
+            ValueError: a batch of no pairs, or no display to show pictures on.
+            ValueError: results would be written into a folder that holds the pairs.
             OSError: nothing can be written.
         """
-        source = source_of(inputs)
+        if batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, not {batch_size}')
+        if show:
+            require_display()
+        source, reader = open_pairs(inputs, self._loader, ir_range, align, written_folders(out_dir))
         self.failures = list(source.left_out)
-        reader = PairReader(self._loader, ir_range, align)
         draw = draw or show or bool(out_dir)
         with ResultFiles(out_dir, self.model.dataset_meta, source.fps) as files, ThreadPoolExecutor(1) as pool:
 
@@ -162,7 +175,7 @@ class PairInferencer(BaseInferencer):
             found = (
                 pool.submit(finished, *one)
                 for names, batch in self._batches(source, reader, batch_size)
-                for one in self._predicted(names, batch)
+                for one in self._predicted(names, batch, source.single)
             )
             bar = ProgressBar(source.total) if self.show_progress and (source.total or 0) > 1 else None
             for future in _ahead(found, 0 if show else batch_size):
@@ -173,8 +186,6 @@ class PairInferencer(BaseInferencer):
                 if bar:
                     bar.update()
                 yield prediction
-        for line in self.failures:
-            warn(line)
 
     def visualize(self, inputs, preds, opacity: float = 0.5, pred_score_thr: float = 0.3) -> list[np.ndarray]:
         """Data samples drawn on fused images, see :func:`~.pictures.picture_of`."""
@@ -187,24 +198,24 @@ class PairInferencer(BaseInferencer):
         results = preds if return_datasamples else [plain_result(sample, classes) for sample in preds]
         return {'predictions': results, 'visualization': visualization}
 
-    def _batches(self, source: Source, reader: PairReader, size: int) -> Iterator[tuple[list[str], dict]]:
+    def _batches(self, source: Source, reader: PairReader, size: int) -> Iterator[tuple[list[str], list[dict]]]:
         """Batches of neighbours of one size, whose names come first."""
         names, batch = [], []
         for name, data in self._loaded(source, reader, size + 1):
             if batch and (len(batch) == size or data['inputs'].shape != batch[0]['inputs'].shape):
-                yield names, self.collate_fn(batch)
+                yield names, batch
                 names, batch = [], []
             names.append(name)
             batch.append(data)
         if batch:
-            yield names, self.collate_fn(batch)
+            yield names, batch
         for line in reader.notes:
             inform(line)
 
     def _loaded(self, source: Source, reader: PairReader, ahead: int) -> Iterator[tuple[str, dict]]:
         """Pairs through the pipeline, read in another thread, at most so many in advance."""
         with ThreadPoolExecutor(1) as pool:
-            reading = ((pair.name, pool.submit(lambda one: self.pipeline(reader(one)), pair)) for pair in source.pairs)
+            reading = ((pair.name, pool.submit(self._ready, reader, pair)) for pair in source.pairs)
             for name, future in _ahead(reading, ahead):
                 try:
                     yield name, future.result()
@@ -213,9 +224,30 @@ class PairInferencer(BaseInferencer):
                         raise
                     self.failures.append(str(error))
 
-    def _predicted(self, names: list[str], batch: dict) -> Iterator[tuple[str, object, np.ndarray]]:
-        """Names, data samples and fused images of a batch, on the CPU."""
-        samples = self.model.test_step(batch)
+    def _ready(self, reader: PairReader, pair: Pair) -> dict:
+        """A pair behind the pipeline."""
+        results = reader(pair)
+        with naming(pair.name, results['img_shape']):
+            return self.pipeline(results)
+
+    def _predicted(
+        self, names: list[str], batch: list[dict], single: bool = False
+    ) -> Iterator[tuple[str, object, np.ndarray]]:
+        """Names, data samples and fused images of a batch, on the CPU; pair by pair where it fails as one."""
+        try:
+            with naming(names[0], batch[0]['inputs'].shape[-2:]):
+                samples = self.model.test_step(self.collate_fn(batch))
+        except ValueError as error:
+            if single:
+                raise
+            if len(batch) == 1:
+                self.failures.append(str(error))
+                return
+            samples = None
+        if samples is None:  # outside of the handler, whose error holds the memory of the pass
+            for name, data in zip(names, batch, strict=True):
+                yield from self._predicted([name], [data])
+            return
         yield from zip(names, [sample.cpu() for sample in samples], self._fused(samples), strict=True)
 
     def _fused(self, samples: Sequence) -> list[np.ndarray]:

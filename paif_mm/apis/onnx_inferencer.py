@@ -20,7 +20,7 @@ class OnnxInferencer(PairInferencer):
 
     Raises:
         ImportError: onnxruntime is not installed.
-        ValueError: the file is none of a whole model.
+        ValueError: the file is no ONNX file, or none of a whole model.
     """
 
     def __init__(self, model, weights: str, show_progress: bool = True):
@@ -44,7 +44,10 @@ class OnnxModel:
             import onnxruntime
         except ImportError as error:
             raise ImportError('--onnx needs onnxruntime: pip install onnxruntime') from error
-        self.session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+        try:
+            self.session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+        except Exception as error:  # onnxruntime's errors have no other base
+            raise ValueError(f'{path} can not be read as an ONNX file: {error}') from None
         facts = json.loads(self.session.get_modelmeta().custom_metadata_map.get('paif_mm', '{}'))
         if 'classes' not in facts:
             raise ValueError(f'{path} says no classes: is it a whole model of tools/export.py (--part model)?')
@@ -55,7 +58,10 @@ class OnnxModel:
         """As the model's: data samples with predictions, in the sizes of the files."""
         self.groups, samples = [], []
         for index, (pair, sample) in enumerate(zip(data['inputs'], data['data_samples'], strict=True)):
-            given = self.session.run(None, {'pairs': pair[None].float().numpy()})
+            try:
+                given = self.session.run(None, {'pairs': pair[None].float().numpy()})
+            except Exception as error:
+                raise ValueError(f'the ONNX file refuses the pair: {error}') from None
             found = dict(zip(self.outputs, map(torch.from_numpy, given), strict=True))
             self.groups.append(SimpleNamespace(index=[index], fused=found['fused'] / 255))
             samples.append(_labelled(sample, found['logits']) if 'logits' in found else _boxed(sample, found))

@@ -1,6 +1,7 @@
 """Whatever holds pairs, as a stream of them: two images, two folders, two videos, two cameras, RGBA files, arrays."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from paif_mm.data.listing import count as counted
 from paif_mm.data.listing import list_folder
 from paif_mm.data.naming import IMAGES, ending_of
 
@@ -39,6 +41,8 @@ class Source(NamedTuple):
         left_out: files that are no pairs, and why.
         fps: frames per second of a video; None for images.
         single: whether one pair was given rather than many, so that a fault of it is a fault of the call.
+        files: those that hold the pairs, as far as they are known before the pairs come (of a generator, none).
+        sizes: height and width of a video's visible and infrared frames; None for images.
     """
 
     pairs: Iterable[Pair]
@@ -46,6 +50,8 @@ class Source(NamedTuple):
     left_out: list[str]
     fps: float | None = None
     single: bool = False
+    files: Sequence[str] = ()
+    sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
 
 
 def source_of(inputs) -> Source:
@@ -63,9 +69,7 @@ def source_of(inputs) -> Source:
         TypeError: something else.
     """
     if isinstance(inputs, Mapping):
-        if inputs.keys() != {'visible', 'infrared'}:
-            raise TypeError(f'a pair has the keys visible and infrared, not {", ".join(map(str, inputs))}')
-        return _two(inputs['visible'], inputs['infrared'])
+        return _two(*_halves(inputs))
     if isinstance(inputs, tuple):
         if len(inputs) != 2:
             raise TypeError(f'a pair is (visible, infrared), not {len(inputs)} things; several pairs are a list')
@@ -75,8 +79,30 @@ def source_of(inputs) -> Source:
     if isinstance(inputs, np.ndarray):
         return Source([Pair('000000', inputs, None)], 1, [], single=True)
     if isinstance(inputs, Iterable):
-        return Source(_each(inputs), len(inputs) if hasattr(inputs, '__len__') else None, [])
+        if not isinstance(inputs, Sequence):
+            return Source(_each(inputs), len(inputs) if hasattr(inputs, '__len__') else None, [])
+        if len(inputs) == 2 and all(isinstance(one, str | Path | np.ndarray) for one in inputs):
+            _refuse_flat_pair(inputs)
+        pairs = list(_each(inputs))
+        return Source(pairs, len(pairs), [], files=[path for pair in pairs for path in files_of(pair)])
     raise TypeError(f'pairs are given as (visible, infrared), see PairInferencer, not as {type(inputs).__name__}')
+
+
+def _halves(pair: Mapping) -> tuple:
+    if pair.keys() != {'visible', 'infrared'}:
+        raise TypeError(f'a pair has the keys visible and infrared, not {", ".join(map(str, pair))}')
+    return pair['visible'], pair['infrared']
+
+
+def _refuse_flat_pair(images: Sequence) -> None:
+    """Raises TypeError where a list holds the two images of a pair; two RGBA images are two pairs."""
+    for one in images:
+        image = one if isinstance(one, np.ndarray) else cv2.imread(str(one), cv2.IMREAD_UNCHANGED)
+        if image is not None and (image.ndim != 3 or image.shape[2] != 4):  # files that are none are told when read
+            raise TypeError(
+                f'{_said(one)} in a list is no RGBA image with infrared as fourth channel: give a pair as a tuple, '
+                '(visible, infrared)'
+            )
 
 
 def _two(visible, infrared) -> Source:
@@ -91,8 +117,13 @@ def _two(visible, infrared) -> Source:
         return _folders(*given)
     if kind in ('video', 'camera'):
         return _frames(*given)
-    name = Path(given[0]).stem if kind == 'image file' else '000000'
-    return Source([Pair(name, *given)], 1, [], single=True)
+    pair = Pair(Path(given[0]).stem if kind == 'image file' else '000000', *given)
+    return Source([pair], 1, [], single=True, files=files_of(pair))
+
+
+def files_of(pair: Pair) -> list[str]:
+    """The files that a pair is read from."""
+    return [one for one in (pair.visible, pair.infrared) if isinstance(one, str)]
 
 
 def _kind(given) -> str:
@@ -121,33 +152,37 @@ def _said(given) -> str:
 
 def _rgba(path: Path) -> Source:
     if path.is_dir():
-        files = _by_stem(str(path))
-        return Source((Pair(name, file, None) for name, file in files.items()), len(files), [])
+        files, unread = _by_stem(str(path))
+        pairs = (Pair(name, file, None) for name, file in files.items())
+        return Source(pairs, len(files), unread, files=[*files.values()])
     if not path.exists():
         raise FileNotFoundError(f'{path} does not exist')
-    return Source([Pair(path.stem, str(path), None)], 1, [], single=True)
+    return Source([Pair(path.stem, str(path), None)], 1, [], single=True, files=[str(path)])
 
 
 def _folders(visible: str, infrared: str) -> Source:
-    first, second = _by_stem(visible), _by_stem(infrared)
+    (first, unread), (second, also) = _by_stem(visible), _by_stem(infrared)
     names = [name for name in first if name in second]
     if not names:
         raise ValueError(f'no file of {visible} has a partner of its name in {infrared}')
     left_out = [f'{path} has no partner in {infrared}' for name, path in first.items() if name not in second]
     left_out += [f'{path} has no partner in {visible}' for name, path in second.items() if name not in first]
-    return Source((Pair(name, first[name], second[name]) for name in names), len(names), left_out)
+    left_out += unread + also
+    pairs = (Pair(name, first[name], second[name]) for name in names)
+    return Source(pairs, len(names), left_out, files=[*first.values(), *second.values()])
 
 
-def _by_stem(folder: str) -> dict[str, str]:
-    """Images of a folder by their names without ending, sorted.
+def _by_stem(folder: str) -> tuple[dict[str, str], list[str]]:
+    """Images of a folder by their names without ending, sorted; and a line on what else it holds, if it does.
 
     Raises:
         ValueError: there are none, or two of one name.
     """
-    found = {}
+    found, others = {}, []
     for file in list_folder(folder, folder, None):
         ending = ending_of(file, IMAGES)
-        if not ending:
+        if not ending or os.path.isdir(os.path.join(folder, file)):
+            others += [] if file.startswith('.') else [file]
             continue
         stem = file[: -len(ending)]
         if stem in found:
@@ -155,15 +190,16 @@ def _by_stem(folder: str) -> dict[str, str]:
         found[stem] = str(Path(folder) / file)
     if not found:
         raise ValueError(f'{folder} holds no images ({", ".join(IMAGES)})')
-    return found
+    unread = f'{folder}: {counted(others, "entry", "entries")} not read: no file of {", ".join(IMAGES)}'
+    return found, [unread] if others else []
 
 
 def _each(inputs: Iterable) -> Iterator[Pair]:
     """Pairs of images, one an item. Files that do not exist are told when they are read, so that the others go on."""
     seen = set()
     for index, item in enumerate(inputs):
-        two = (item['visible'], item['infrared']) if isinstance(item, Mapping) else item
-        halves = tuple(two) if isinstance(two, tuple) else (two, None)
+        two = _halves(item) if isinstance(item, Mapping) else item
+        halves = two if isinstance(two, tuple) else (two, None)
         halves = tuple(str(one) if isinstance(one, Path) else one for one in halves)
         kinds = {type(one) for one in halves if one is not None}
         if len(halves) != 2 or len(kinds) != 1 or not kinds <= {str, np.ndarray}:
@@ -171,7 +207,8 @@ def _each(inputs: Iterable) -> Iterator[Pair]:
         if kinds == {str} and Path(halves[0]).is_dir():
             raise TypeError(f'item {index} is a folder, {halves[0]}: give folders by themselves, not in a list')
         name = Path(halves[0]).stem if kinds == {str} else f'{index:06d}'
-        name = f'{name}_{index:06d}' if name in seen else name  # files of one name in several folders
+        while name in seen:  # files of one name in several folders
+            name = f'{name}_{index:06d}'
         seen.add(name)
         yield Pair(name, *halves)
 
@@ -180,11 +217,16 @@ def _frames(visible: str | int, infrared: str | int) -> Source:
     with _opened(visible) as first, _opened(infrared) as second:  # now, so that a wrong name is told at once
         totals = [int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) for capture in (first, second)]
         fps = first.get(cv2.CAP_PROP_FPS) or 25.0
+        frames = [capture.read() for capture in (first, second)]
+    sizes = tuple(frame.shape[:2] for _, frame in frames) if all(ok for ok, _ in frames) else None
     known = min(totals) > 0
     left_out = []
     if known and totals[0] != totals[1]:
         left_out = [f'{visible} has {totals[0]} frames, {infrared} {totals[1]}: the longer one was cut']
-    return Source(_read_frames(visible, infrared), min(totals) if known else None, left_out, fps)
+    files = [path for path in (visible, infrared) if isinstance(path, str)]
+    return Source(
+        _read_frames(visible, infrared), min(totals) if known else None, left_out, fps, files=files, sizes=sizes
+    )
 
 
 def _read_frames(visible: str | int, infrared: str | int) -> Iterator[Pair]:

@@ -23,7 +23,8 @@ class Registration:
             of the infrared one. None: pairs of two sizes are refused.
 
     Attributes:
-        homography (ndarray | None): the last one, (3, 3).
+        homography (ndarray | None): the last one, (3, 3). It maps pixels, so that it holds for pairs of the sizes of
+            the first one alone.
         correlation (float | None): what ECC reached with it, in [-1, 1].
 
     Raises:
@@ -35,11 +36,15 @@ class Registration:
         self.homography, self.correlation = None, None
         if isinstance(method, str | Path) and str(method) not in METHODS:
             method = read_homography(method)
+        elif method is not None and not isinstance(method, str):
+            method = np.asarray(method, np.float64)
         if isinstance(method, np.ndarray):
             if method.shape != (3, 3) or not np.isfinite(method).all():
                 raise ValueError(f'a homography is a finite array (3, 3), not {method.shape}')
-            self.homography, method = method.astype(np.float64), 'given'
-        self.method = method
+            if np.linalg.matrix_rank(method) < 3:
+                raise ValueError(f'a homography can be inverted, which this one can not: {method.tolist()}')
+            self.homography, method = method, 'given'
+        self.method, self._sizes = method, None
 
     def __call__(self, visible: np.ndarray, infrared: np.ndarray, name: str) -> np.ndarray:
         """The infrared image HxW in the view of the visible one; beyond its border its border pixels go on.
@@ -48,13 +53,8 @@ class Registration:
             ValueError: two sizes and no method, or an alignment that does not hold.
         """
         height, width = visible.shape[:2]
+        self.check(visible.shape[:2], infrared.shape[:2], name)
         if self.method is None:
-            if visible.shape[:2] != infrared.shape[:2]:
-                raise ValueError(
-                    f'{name}: the visible image is {height}x{width}, the infrared one '
-                    f'{infrared.shape[0]}x{infrared.shape[1]} (height x width): give align="resize" where both show '
-                    'the same section, "ecc" where they do not, or a file of a homography'
-                )
             return infrared
         if self.method == 'resize':
             if visible.shape[:2] == infrared.shape[:2]:
@@ -69,6 +69,7 @@ class Registration:
                     f'{name}: the two images can not be aligned (correlation of gradients {found:.2f}, below '
                     f'{LEAST_CORRELATION}): calibrate the cameras and give the homography as a file'
                 )
+        self._sizes = visible.shape[:2], infrared.shape[:2]
         return cv2.warpPerspective(
             infrared,
             self.homography,
@@ -76,6 +77,28 @@ class Registration:
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
+
+    def check(self, visible: tuple[int, int], infrared: tuple[int, int], name: str) -> None:
+        """Refuse sizes (height, width) that nothing brings together.
+
+        Raises:
+            ValueError: they are two and there is no method, or others than those of the homography.
+        """
+        told = f'{name}: the visible image is {_said(visible)}, the infrared one {_said(infrared)} (height x width)'
+        if self.method is None and visible != infrared:
+            raise ValueError(
+                f'{told}: give align="resize" where both show the same section, "ecc" where they do not, or a file of '
+                'a homography'
+            )
+        if self.method in ('ecc', 'given') and self._sizes not in (None, (visible, infrared)):
+            raise ValueError(
+                f'{told}, but the homography is used for {_said(self._sizes[0])} and {_said(self._sizes[1])}: align '
+                'pairs of other sizes by themselves, by "ecc-each" or a homography of their own'
+            )
+
+
+def _said(size: tuple[int, int]) -> str:
+    return f'{size[0]}x{size[1]}'
 
 
 def find_affine(visible: np.ndarray, infrared: np.ndarray) -> tuple[np.ndarray, float]:

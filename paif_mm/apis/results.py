@@ -1,12 +1,15 @@
 """Predictions as files: class maps, COCO's results, pictures, fused images, a video."""
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from .pairs import Pair, Source, files_of
 
 FOLDERS = ('pred', 'vis', 'fused')
 
@@ -92,6 +95,37 @@ class ResultFiles:
                 'score': round(score, 4),
             }
             self._coco.write((',\n' if self._coco.tell() > 1 else '\n') + json.dumps(entry))
+
+
+def written_folders(out_dir: str) -> list[Path]:
+    """Where :class:`ResultFiles` writes, if it does."""
+    return [Path(out_dir), *(Path(out_dir) / name for name in FOLDERS)] if out_dir else []
+
+
+def spared(source: Source, *written: str | Path) -> Source:
+    """The same pairs, none of whose files lies in a folder that is about to be written to.
+
+    Raises:
+        ValueError: one does, or is a link to a file that does. Of pairs that a generator makes, when it is their turn.
+    """
+    written = {os.path.realpath(folder) for folder in written}
+
+    def refuse(files: Sequence[str]) -> None:
+        homes = {os.path.dirname(file): file for file in files}
+        homes |= {os.path.dirname(os.path.realpath(file)): file for file in files if os.path.islink(file)}
+        for home, file in homes.items():
+            if os.path.realpath(home) in written:
+                raise ValueError(f'results would be written beside {file}, which is an input: give another folder')
+
+    def checked() -> Iterator[Pair]:
+        for pair in source.pairs:
+            refuse(files_of(pair))
+            yield pair
+
+    if not written:
+        return source
+    refuse(source.files)
+    return source if source.files else source._replace(pairs=checked())
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

@@ -131,12 +131,7 @@ class LoadPairFromFile(BaseTransform):
                     "e.g. dict(type='paif_mm.LoadPairFromFile', ir_range=(0, 65535))"
                 )
             return infrared
-        if infrared.dtype.kind == 'f' and not math.isfinite(cv2.sumElems(infrared)[0]):  # a sum takes no memory
-            bad = infrared.size - np.count_nonzero(np.isfinite(infrared))
-            raise ValueError(
-                f'{path} holds {bad} pixel(s) of {infrared.size} that are NaN or infinite: replace them in the '
-                'file, by the median of their neighbours for instance'
-            )
+        check_finite(infrared, path)
         low, high = self.ir_range
         return np.clip((infrared.astype(np.float32) - low) * (255 / (high - low)), 0, 255)
 
@@ -314,6 +309,16 @@ def in_colour(visible: np.ndarray, path: str) -> np.ndarray:
         _tell_once(path, 'has an alpha channel, which is not used: infrared comes from a file of its own')
         return cv2.cvtColor(visible, cv2.COLOR_BGRA2BGR)
     return visible
+
+
+def check_finite(infrared: np.ndarray, path: str) -> None:
+    """Raises ValueError where pixels are not."""
+    if infrared.dtype.kind == 'f' and not math.isfinite(cv2.sumElems(infrared)[0]):  # a sum takes no memory
+        bad = infrared.size - np.count_nonzero(np.isfinite(infrared))
+        raise ValueError(
+            f'{path} holds {bad} pixel(s) of {infrared.size} that are NaN or infinite: replace them in the '
+            'file, by the median of their neighbours for instance'
+        )
 
 
 def in_grey(infrared: np.ndarray, path: str) -> np.ndarray:

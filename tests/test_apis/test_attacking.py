@@ -110,7 +110,8 @@ def test_the_command_writes_the_pair_and_a_strip(weights, synthetic_root, tmp_pa
     assert attack([*given, '--attack', 'fgsm_eps4']) == 0
     told = capsys.readouterr().out
     names = [path.stem for path in (synthetic_root / 'images').iterdir()]
-    assert len(list(tmp_path.iterdir())) == 2 * len(names)
+    assert {path.stem for path in (tmp_path / 'strip').iterdir()} == {*names}
+    assert len(list(tmp_path.glob('*.png'))) == len(names)
     for name in names:
         clean = cv2.imread(str(synthetic_root / 'images' / f'{name}.png'), cv2.IMREAD_UNCHANGED)
         made = cv2.imread(str(tmp_path / f'{name}.png'), cv2.IMREAD_UNCHANGED)

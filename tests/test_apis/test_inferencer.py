@@ -12,7 +12,8 @@ from helpers import build_model
 from mmengine.config import Config
 
 from paif_mm.apis import PairInferencer
-from paif_mm.apis.command import predict
+from paif_mm.apis.attack_command import attack
+from paif_mm.apis.command import fuse, predict
 from paif_mm.apis.results import ResultFiles
 from paif_mm.engine.strips import draw_legend
 
@@ -101,6 +102,7 @@ def test_what_can_not_be_read_is_left_out_and_named(inferencer, pairs):
     (pairs[1] / '3.png').unlink()
     found = inferencer(pairs, batch_size=2)
     assert len(found['predictions']) == 2
+    assert found['names'] == ['0', '2']
     assert [line.split()[0] for line in inferencer.failures] == [str(pairs[0] / '3.png'), str(pairs[1] / '1.png')]
     several = [tuple(folder / f'{name}.png' for folder in pairs) for name in (0, 7, 2)]
     assert len(inferencer(several)['predictions']) == 2
@@ -216,3 +218,100 @@ def test_models_that_fuse_nothing_are_refused(tmp_path):
     config.dump(path)
     with pytest.raises(TypeError, match='PairInferencer'):
         PairInferencer(str(path), saved(str(path), tmp_path / 'p.pth'), 'cpu')
+
+
+SMALL = [np.full((2, 3, 3), 9, np.uint8), np.full((2, 3), 9, np.uint8)]
+
+
+@pytest.mark.parametrize('batch_size', [1, 3])
+def test_pairs_that_the_model_can_not_take_are_left_out_by_name(inferencer, pairs, tmp_path, batch_size):
+    for folder, image in zip(pairs, SMALL, strict=True):
+        cv2.imwrite(str(folder / '1.png'), image)
+    found = inferencer(pairs, batch_size=batch_size, out_dir=str(tmp_path / 'out'))
+    assert found['names'] == ['0', '2', '3'] and len(found['predictions']) == len(found['fused']) == 3
+    (line,) = inferencer.failures
+    assert line.startswith('1, 2x3 (height x width), can not be passed through the model: RuntimeError: ')
+    assert '\n' not in line
+    assert not (tmp_path / 'out' / 'pred' / '1.png').exists()
+    with pytest.raises(ValueError, match='^000000, 2x3 .*can not be passed'):
+        inferencer(tuple(SMALL))
+
+
+def test_of_a_batch_that_fails_the_bad_pair_alone_is_left_out(inferencer, pairs, monkeypatch):
+    expected, step = inferencer(pairs), inferencer.model.test_step
+
+    def picky(data):
+        if any('/3.png' in sample.img_path for sample in data['data_samples']):
+            raise RuntimeError('no room')
+        return step(data)
+
+    monkeypatch.setattr(inferencer.model, 'test_step', picky)
+    several = [tuple(folder / f'{name}.png' for folder in pairs) for name in (0, 3, 1)]
+    found = inferencer(several, batch_size=3)
+    assert found['names'] == ['0', '1']
+    assert inferencer.failures == [
+        '3, 32x48 (height x width), can not be passed through the model: RuntimeError: no room'
+    ]
+    for labels, place in zip(found['predictions'], (0, 1), strict=True):
+        np.testing.assert_array_equal(labels, expected['predictions'][place])
+
+
+def test_the_command_names_what_it_left_out_once(weights, pairs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('paif_mm.data.listing.print_log', lambda line, **_: print(line))
+    for folder, image in zip(pairs, SMALL, strict=True):
+        cv2.imwrite(str(folder / '1.png'), image)
+    (pairs[0] / 'e.webp').write_bytes(b'')
+    args = [CONFIG, weights, '--visible', str(pairs[0]), '--infrared', str(pairs[1]), '--device', 'cpu', '--out']
+    for run in (predict, attack):
+        assert run([*args, str(tmp_path / run.__name__)]) == 1
+        told = ''.join(capsys.readouterr())
+        assert told.count('1, 2x3') == 1 and told.count('1 entry (e.webp) not read') == 1
+        assert len(list((tmp_path / run.__name__).rglob('*.png'))) == 6
+    assert fuse([*args, str(tmp_path / 'fused')]) == 1
+    assert ''.join(capsys.readouterr()).count('e.webp') == 1
+
+
+def test_videos_of_two_sizes_are_refused_at_the_first_frame(inferencer, tmp_path):
+    for name, size in (('rgb', (48, 32)), ('ir', (24, 16))):
+        video = cv2.VideoWriter(str(tmp_path / f'{name}.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, size)
+        for _ in range(3):
+            video.write(np.zeros((*size[::-1], 3), np.uint8))
+        video.release()
+    both = tmp_path / 'rgb.avi', tmp_path / 'ir.avi'
+    with pytest.raises(ValueError, match='^the first frame: the visible image is 32x48, the infrared one 16x24'):
+        inferencer(both, out_dir=str(tmp_path / 'out'))
+    assert not (tmp_path / 'out').exists()
+    assert inferencer(both, align='resize')['names'] == ['000000', '000001', '000002']
+
+
+@pytest.mark.parametrize(
+    ('words', 'told'),
+    [
+        (['--device', 'foo'], "device 'foo' can not be used"),
+        pytest.param(
+            ['--device', 'cuda:0'],
+            "device 'cuda:0' can not be used",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU'),
+        ),
+        (['--score', 'nan'], "'nan' is no finite number"),
+        (['--score', '1.5'], 'must be from 0 to 1, not 1.5'),
+        (['--batch-size', '0'], 'must be at least 1'),
+        (['--show'], 'can not be shown without a display'),
+        (['--onnx', 'm.onnx'], 'leave out the checkpoint'),
+        (['--visible', '²'], '² does not exist'),
+    ],
+)
+def test_settings_that_can_not_be_are_refused_in_a_line(weights, pairs, tmp_path, monkeypatch, capsys, words, told):
+    monkeypatch.delenv('DISPLAY', raising=False)
+    monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
+    paths = ['--visible', str(pairs[0]), '--infrared', str(pairs[1]), '--out', str(tmp_path / 'out')]
+    with pytest.raises(SystemExit) as ended:
+        predict([CONFIG, weights, *paths, *words])
+    line = capsys.readouterr().err.splitlines()[-1] if ended.value.code == 2 else str(ended.value)
+    assert told in line and '\n' not in line
+
+
+def test_batches_hold_a_pair(inferencer, pairs):
+    for size in (0, -1):
+        with pytest.raises(ValueError, match=f'batch_size must be at least 1, not {size}'):
+            inferencer(pairs, batch_size=size)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from paif_mm.apis.pairs import source_of
+from paif_mm.apis.results import spared
 
 
 @pytest.fixture
@@ -23,6 +24,8 @@ def folders(tmp_path):
 
 
 def test_files_of_two_folders_belong_together_by_their_names(folders):
+    (folders / 'rgb' / 'd.png').mkdir()  # a folder is no image
+    (folders / 'rgb' / '.hidden').write_text('')
     source = source_of((folders / 'rgb', folders / 'ir'))
     assert [(pair.name, pair.visible, pair.infrared) for pair in source.pairs] == [
         ('a', str(folders / 'rgb' / 'a.png'), str(folders / 'ir' / 'a.bmp')),
@@ -32,7 +35,9 @@ def test_files_of_two_folders_belong_together_by_their_names(folders):
     assert [line.split()[0] for line in source.left_out] == [
         str(folders / 'rgb' / 'c.png'),
         str(folders / 'ir' / 'd.png'),
+        f'{folders / "rgb"}:',
     ]
+    assert '2 entries (d.png, notes.txt) not read' in source.left_out[2]
 
 
 def test_one_pair_is_a_tuple_or_a_dict_and_several_are_a_list(folders):
@@ -80,6 +85,9 @@ def test_frames_of_two_videos_come_in_turns(tmp_path):
         ((1, 2, 3), TypeError, 'not 3 things'),
         ({'visible': 'rgb'}, TypeError, 'keys visible and infrared'),
         (5.0, TypeError, 'not as float'),
+        ([{'rgb': 'a', 'ir': 'b'}], TypeError, 'keys visible and infrared, not rgb, ir'),
+        (['rgb/a.png', 'ir/a.bmp'], TypeError, 'rgb/a.png in a list is no RGBA image .*: give a pair as a tuple'),
+        ([np.zeros((4, 4, 3)), np.zeros((4, 4))], TypeError, r'an array \(4, 4, 3\) in a list'),
         (('rgb', 'other'), ValueError, 'no file of .* has a partner'),
         (('rgb', 'empty'), ValueError, 'holds no images'),
         (('rgb', 'twice'), ValueError, 'two images of one name'),
@@ -108,6 +116,29 @@ def test_items_of_a_list_are_pairs_of_images_with_names_of_their_own(folders):
         missing,
     ]
     assert [pair.name for pair in source_of(pairs).pairs] == ['a', 'a_000001', 'x']
-    for wrong in ((folders / 'rgb', folders / 'ir'), (np.zeros((4, 4)), 'a.png'), (1, 2), ('a', 'b', 'c')):
+    named = ['a_000002', 'a', 'z/a', 'a_000001']
+    names = [pair.name for pair in source_of([(f'{name}.png', 'y.png') for name in named]).pairs]
+    assert len(set(names)) == 4 and names[:2] == ['a_000002', 'a']
+    for wrong in ((folders / 'rgb', folders / 'ir'), (np.zeros((4, 4)), 'a.png'), (1, 2), ('a', 'b', 'c'), ['a']):
         with pytest.raises(TypeError, match='^item 0 is'):
             list(source_of([wrong]).pairs)
+
+
+def test_results_are_never_written_beside_what_is_read(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    (folders / 'links').mkdir()
+    (folders / 'links' / 'a.png').symlink_to(folders / 'rgb' / 'a.png')
+    (folders / 'other').symlink_to(folders / 'rgb')
+    pair = ('rgb/a.png', 'ir/a.bmp')
+    by_names = {'visible': 'rgb', 'infrared': 'ir'}
+    for inputs in (('rgb', 'ir'), pair, [pair], by_names, 'rgb', 'rgb/a.png', ['rgb/a.png']):
+        for out in ('rgb', 'ir/../rgb', 'other', str(folders / 'rgb')):
+            with pytest.raises(ValueError, match='^results would be written beside .*rgb/'):
+                spared(source_of(inputs), 'new', out)
+        assert list(spared(source_of(inputs), 'new', '.').pairs)
+    with pytest.raises(ValueError, match='beside links/a.png'):  # a link to what would be overwritten
+        spared(source_of('links'), 'rgb')
+    lazily = spared(source_of(iter([('x/a.png', 'y/a.png'), pair])), 'ir').pairs
+    assert next(lazily).name == 'a'
+    with pytest.raises(ValueError, match='beside ir/a.bmp'):
+        next(lazily)

@@ -91,3 +91,26 @@ def test_a_homography_comes_from_a_file(scene, tmp_path, ending):
 def test_a_checkerboard_shows_both_in_turns():
     board = checkerboard(np.zeros((8, 8, 3), np.uint8), np.full((8, 8), 255, np.uint8), squares=2)
     np.testing.assert_array_equal(board[..., 0], np.kron([[0, 255], [255, 0]], np.ones((4, 4))))
+
+
+@pytest.mark.parametrize('method', ['ecc', np.eye(3).tolist()])
+def test_one_homography_holds_for_pairs_of_one_size(scene, method):
+    visible, infrared = scene
+    rig = Registration(method)
+    assert np.abs(rig(visible, infrared, 'a').astype(float) - infrared).mean() < 1
+    half = cv2.resize(infrared, (160, 120), interpolation=cv2.INTER_AREA)
+    for pair in ((visible, half), (visible[:120, :160], infrared)):
+        with pytest.raises(ValueError, match=r'^b: .* the homography is used for 240x320 and 240x320: .*"ecc-each"'):
+            rig(*pair, 'b')
+    assert np.abs(rig(visible, infrared, 'c').astype(float) - infrared).mean() < 1
+    each = Registration('ecc-each')
+    for other in (infrared, half):
+        assert np.abs(each(visible, other, 'd').astype(float) - infrared).mean() < 5
+
+
+@pytest.mark.parametrize(
+    'wrong', [np.zeros((3, 3)), np.ones((3, 3)), np.diag([1, 0, 1]), np.eye(2), np.eye(3) * np.nan]
+)
+def test_what_is_no_homography_is_refused(wrong):
+    with pytest.raises(ValueError, match='^a homography'):
+        Registration(wrong)
