@@ -104,7 +104,8 @@ class TaskLoss:
     losses are normalised by the objects of a batch, and whose images are padded together. The model is then in
     training mode as far as its loss needs it (see :func:`~.frozen.loss_mode`). What it draws at random after its
     features (proposals of two-stage detectors, noise of denoising queries) is always the same, so that the loss is a
-    function of the image; what it draws before them is a defence's, and differs from pass to pass.
+    function of the image; what it draws before them is a defence's in a test, and differs from pass to pass (in
+    training it is an augmentation of the batch, and the same).
 
     Args:
         terms (Sequence[str] | None): take only these entries of the loss dict, e.g. ``('loss_cls',)``,
@@ -285,7 +286,8 @@ def own_losses(model: nn.Module, image: Tensor, sample, training: bool) -> dict:
     Of the model itself: what hooks of a training run add to its losses, as the fusion loss, is left out.
     """
     sample = sample.clone() if training else as_the_network_sees(sample)
-    with loss_mode(model), _fixed_after_features(model, image.device):
+    fixed = fixed_draws(image.device) if training else _fixed_after_features(model, image.device)
+    with loss_mode(model), fixed:
         data = _preprocessed(model, {'inputs': [image], 'data_samples': [sample]}, training)
         return model.forward(**data, mode='loss')
 
