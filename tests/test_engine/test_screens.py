@@ -33,7 +33,7 @@ def train(synthetic_root, tmp_path):
     return run
 
 
-def test_tensorboard_gets_strips_of_every_validation(train, tmp_path):
+def test_tensorboard_gets_strips_of_every_validation(train, synthetic_root, tmp_path):
     accumulators = pytest.importorskip(
         'tensorboard.backend.event_processing.event_accumulator', reason='no tensorboard: pip install tensorboard'
     )
@@ -49,7 +49,7 @@ def test_tensorboard_gets_strips_of_every_validation(train, tmp_path):
     strip = cv2.imdecode(np.frombuffer(images[0].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
     assert strip.shape == (64 + 18, 5 * 96 + legend_width(64), 3)
     visible = strip[18:, 96:192]
-    scene = cv2.imread(str(next(tmp_path.parent.parent.rglob(f'images/{names[0]}.png'))))
+    scene = cv2.imread(str(next(synthetic_root.rglob(f'images/{names[0]}.png'))))
     np.testing.assert_array_equal(visible, scene)  # in its own colours
     assert not list(tmp_path.rglob('strips')), 'nothing is written to the disk unless drawing is on'
 
