@@ -17,6 +17,7 @@ from paif_mm.engine.launch import load_model, model_files, plain_settings, unaug
 from paif_mm.files import config_hash, file_hash
 from paif_mm.meta_init.craft import craft, transfer
 from paif_mm.mistakes import reports_mistakes
+from paif_mm.tables import fitted
 
 LEVELS = ['small=1/255', 'moderate=2/255', 'heavy=4/255']  # the paper's
 
@@ -96,7 +97,7 @@ def transfer_table(rows: dict) -> str:
     drawn = PrettyTable(['model', *(f'{level}: {what}' for level in levels for what in ('loss', f'{score}, %'))])
     for name, row in rows.items():
         drawn.add_row([name, *(f'{row[level][key]:.3f}' for level in levels for key in ('loss', score))])
-    return drawn.get_string()
+    return fitted(drawn)
 
 
 def score_name(row: dict) -> str:

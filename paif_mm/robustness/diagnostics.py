@@ -266,7 +266,7 @@ def gradient_direction(probe: Probe) -> Finding:
     longer = [min(level, 255 * probe.eps) for level in (1.0, 2.0)]
     shorter = [] if probe.surrogates else [0.05, 0.25]
     kept = [_kept_promises(probe, batch, shorter, longer) for batch in probe.batches]
-    near, far = ({}, {})
+    near, far = {}, {}
     for one in kept:
         for name, (short, long) in one.items():
             near.setdefault(name, []).append(short)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers import CLASSES, box_batch, build_model, pair_batch, tiny_fcos, tiny_segformer
 from mmengine.config import Config, ConfigDict
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
 
 from paif_mm.attacks import PGD, PixelLoss, TaskLoss, frozen
@@ -201,6 +202,21 @@ def test_a_segmentor_with_a_loss_of_its_own_is_asked_image_by_image():
     with frozen(model), torch.no_grad():
         found = TaskLoss(('loss_of_its_own',))(model, inputs, batch['data_samples'], inputs, True)
     assert found[0] != found[1]
+
+
+def test_a_model_without_features_is_asked_too():
+    """Of a library of somebody's own: all that it draws is the same every time."""
+
+    class Plain(BaseModel):
+        def forward(self, inputs, data_samples=None, mode='tensor'):
+            noisy = torch.stack(list(inputs)) + torch.rand(1)
+            return {'loss': noisy.mean()}
+
+    inputs, sample = [torch.ones(4, 8, 8)], pair_batch([(8, 8)])['data_samples']
+    model = Plain()
+    with frozen(model):
+        found = {TaskLoss()(model, inputs, sample, inputs, training=False).item() for _ in range(3)}
+    assert len(found) == 1
 
 
 def test_a_two_stage_detector_has_one_loss_for_one_image():
