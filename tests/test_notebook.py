@@ -37,7 +37,8 @@ def test_it_runs_in_jupyter(tmp_path, monkeypatch):
     nbclient = pytest.importorskip('nbclient', reason='no nbclient: pip install nbclient ipykernel')
     import nbformat
 
-    monkeypatch.setenv('PYTHONPATH', environment()['PYTHONPATH'])
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
     notebook = nbformat.read(Path(NOTEBOOK), as_version=4)
     nbclient.NotebookClient(notebook, timeout=300, resources={'metadata': {'path': str(tmp_path)}}).execute()
     pictures = [one for cell in notebook.cells for one in cell.get('outputs', []) if 'image/png' in one.get('data', {})]
