@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from mmengine.registry import init_default_scope
 
 import paif_mm  # noqa: F401 (before any OpenMMLab model library)
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument('--data', type=Path, help='a folder with vi/, ir/ and boxes.json instead of synthetic pairs')
     args = parser.parse_args()
     cv2.setNumThreads(0)  # as in the workers of a data loader
+    torch.set_num_threads(1)
     init_default_scope('mmdet')
     with tempfile.TemporaryDirectory() as folder:
         root = args.data or Path(folder)

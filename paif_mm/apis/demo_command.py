@@ -48,13 +48,15 @@ def demo(words: list[str] | None = None) -> int:
             raise SystemExit(f'--model takes a config and a checkpoint, not {" ".join(given)}')
         models[_name(given, models)] = PairInferencer(*model_files(*given), args.device, show_progress=False)
     with TemporaryDirectory(prefix='paif_demo_') as folder:
-        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED='False')
+        sent = Path(folder) / 'sent'  # uploads and results, which Gradio deletes in time; examples stay
+        sent.mkdir()
+        os.environ.update(GRADIO_TEMP_DIR=str(sent), GRADIO_ANALYTICS_ENABLED='False')
         from .page import LARGEST, THEME, build_page
 
         examples = synthetic_examples(Path(folder) / 'synthetic')
         if args.visible:
             examples += own_examples(Path(folder) / 'own', args.visible, args.infrared)
-        page = build_page(models, examples, Path(folder), args.side)
+        page = build_page(models, examples, sent, args.side)
         try:
             _, address, _ = page.launch(
                 server_name=args.host,

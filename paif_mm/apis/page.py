@@ -1,6 +1,7 @@
 """The page of ``paif demo``, in Gradio: models one above the other, what they say of a pair, what attacks make of it.
 
-Files reach the server by upload alone, of at most :data:`LARGEST` each; all else that a visitor sends is a choice.
+Files reach the server by upload alone, of at most :data:`LARGEST` each, and are deleted after :data:`KEPT`; all else
+that a visitor sends is a choice.
 """
 
 import html
@@ -30,6 +31,7 @@ from .playing import (
 )
 
 LARGEST = '20mb'
+KEPT = (300, 3600)  # seconds: how often it is looked for files to delete, and how old these are
 WAITING = 16  # visitors whose turn is to come; one is served at a time
 PLACES = 2  # models that are shown at once
 NOBODY = 'none'
@@ -50,11 +52,11 @@ def build_page(
     Args:
         models: by name; the first two are shown first.
         examples: files of pairs; the first one is shown first.
-        folder: for strips that are to be downloaded.
+        folder: for strips that are to be downloaded, deleted after :data:`KEPT` where Gradio keeps its files there.
         side: pixels of the longer side of a pair, at most; larger ones are shrunk.
     """
     names, answers = list(models), Answers(models, folder, side)
-    with gr.Blocks(title='paif demo', analytics_enabled=False, fill_width=True) as page:
+    with gr.Blocks(title='paif demo', analytics_enabled=False, fill_width=True, delete_cache=KEPT) as page:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
             with gr.Column(scale=1, min_width=300):

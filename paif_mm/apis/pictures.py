@@ -19,13 +19,13 @@ def colour_image(image: Tensor) -> np.ndarray:
 def picture_of(
     fused: np.ndarray, sample, meta: Mapping, opacity: float = 0.5, least_score: float = 0.3, legend: bool = True
 ) -> np.ndarray:
-    """A prediction on the fused image: classes' colours, boxes, or the most likely classes.
+    """A prediction on the fused image: classes' colours, boxes (and masks), or the most likely classes.
 
     Args:
         fused: uint8 HxWx3 (B,G,R).
         sample: a data sample with predictions.
         meta: ``classes`` and ``palette``.
-        opacity: of classes' colours, in [0, 1]; the first class, where it is the background, is not painted.
+        opacity: of classes' and masks' colours, in [0, 1]; the first class, where it is the background, is not painted.
         least_score: of a box that is drawn.
         legend: of the colours, on the right of a segmentation.
     """
@@ -38,6 +38,10 @@ def picture_of(
         found = sample.pred_instances.cpu()
         found = found[found.scores >= least_score]
         boxes = getattr(found.bboxes, 'tensor', found.bboxes).numpy()
+        if 'masks' in found:
+            fused = fused.copy()
+            for mask, label in zip(found.masks.numpy(), found.labels.tolist(), strict=True):
+                fused[mask] = (1 - opacity) * fused[mask] + opacity * np.array(palette[label][::-1])
         return paint_boxes(fused, boxes, found.labels.tolist(), palette, classes, found.scores.tolist())
     scores, picture = sample.pred_score.cpu(), fused.copy()
     for line, index in enumerate(scores.argsort(descending=True)[:3].tolist()):

@@ -19,7 +19,7 @@ from .attacking import Attacked, effect_of, predict_pair, with_radius
 from .inferencer import PairInferencer
 from .pairs import Pair, source_of
 from .pictures import picture_of
-from .reading import PairReader
+from .reading import PairReader, naming
 from .watching import watch_attack
 
 PANELS = ('infrared', 'visible', 'fused', 'prediction')
@@ -76,6 +76,8 @@ def _check(path: Path) -> None:
     try:
         with Image.open(path) as image:
             width, height = image.size
+    except FileNotFoundError:
+        raise ValueError(f'{path.name} is not here any more: drop it again') from None
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError):
         raise ValueError(f'{path.name} is no image that can be read') from None
     if width * height > MOST_PIXELS:
@@ -85,7 +87,8 @@ def _check(path: Path) -> None:
 def show_prediction(inferencer: PairInferencer, data: dict) -> Shown:
     """What a model says of a pair."""
     pair = data['inputs'].round().byte()
-    sample, fused = predict_pair(inferencer, pair, data['data_samples'])
+    with naming('the pair', tuple(pair.shape[-2:])):
+        sample, fused = predict_pair(inferencer, pair, data['data_samples'])
     return Shown(_panels(inferencer, pair.permute(1, 2, 0).numpy(), fused, sample), 'not attacked', [])
 
 
@@ -99,7 +102,8 @@ def show_attack(inferencer: PairInferencer, data: dict, settings: Mapping, seed:
     attack.check_model(inferencer.model)
     attack.prepare(None)
     classes, pair = inferencer.model.dataset_meta['classes'], data['inputs'].round().byte()
-    before, _ = predict_pair(inferencer, pair, data['data_samples'])
+    with naming('the pair', tuple(pair.shape[-2:])):
+        before, _ = predict_pair(inferencer, pair, data['data_samples'])
     losses = []
     for look in watch_attack(inferencer, attack, 'pair', data, seed, PAUSE):
         if isinstance(look, Attacked):

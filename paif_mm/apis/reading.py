@@ -10,8 +10,8 @@ import numpy as np
 from paif_mm.data.loading import LoadPairFromFile, check_finite, in_colour, in_grey
 
 from .pairs import Pair, Source, source_of
-from .registration import Registration
-from .results import spared
+from .registration import Registration, checkerboard
+from .results import ALIGNED, spared, write_image
 
 PERCENTILES = (0.5, 99.5)  # of infrared values, that 'auto' makes 0 and 255
 
@@ -31,12 +31,15 @@ def open_pairs(
     Args:
         inputs: see :func:`~.pairs.source_of`.
         loader, ir_range, align: see :class:`PairReader`.
-        written: folders of the results, see :func:`~.results.spared`.
+        written: folders of the results, see :func:`~.results.spared`; in the first one, ``aligned/`` with
+            checkerboards of what ``align`` made of pairs.
 
     Raises:
         ValueError: videos of two sizes, and nothing that aligns them; else as those say.
     """
-    source, reader = spared(source_of(inputs), *written), PairReader(loader, ir_range, align)
+    boards = written[0] / ALIGNED if written and align is not None else None
+    source = spared(source_of(inputs), *written, *([boards] if boards else []))
+    reader = PairReader(loader, ir_range, align, boards)
     if source.sizes:
         reader.registration.check(*source.sizes, 'the first frame')
     return source, reader
@@ -68,16 +71,24 @@ class PairReader:
             the loader's. ``'auto'``: the percentiles .5 and 99.5 of the first such image in which they differ, for all
             that follow: a guess, for looking at pictures; evaluations declare their range.
         align: see :class:`~.registration.Registration`.
+        boards (Path | None): folder of ``NAME.jpg``, which show what that made of pairs, of the first one for all that
+            are aligned alike (:func:`~.registration.checkerboard`). Default: nowhere.
 
     Attributes:
-        notes (list[str]): what was estimated, and what was not used.
+        notes (list[str]): what was estimated, what was not used, and where to look.
         registration (Registration): what aligns.
 
     Raises:
         ValueError: an ``ir_range`` that is none.
     """
 
-    def __init__(self, loader: Mapping, ir_range: tuple[float, float] | str | None = None, align=None):
+    def __init__(
+        self,
+        loader: Mapping,
+        ir_range: tuple[float, float] | str | None = None,
+        align=None,
+        boards: Path | None = None,
+    ):
         self._estimates = ir_range == 'auto'
         if isinstance(ir_range, str) and not self._estimates:
             raise ValueError(f"ir_range is (low, high) or 'auto', not {ir_range!r}")
@@ -87,6 +98,7 @@ class PairReader:
         if self._declared:
             self._deep = self._with_range(*ir_range)
         self.registration = Registration(align)
+        self._boards = boards
         self.notes: list[str] = []
 
     def __call__(self, pair: Pair) -> dict:
@@ -115,8 +127,17 @@ class PairReader:
         if before is None and self.registration.correlation is not None:
             self.notes.append(f'infrared images were aligned by ECC, correlation {self.registration.correlation:.2f}')
         image = self._joined(visible, infrared, path)
+        if self._boards:
+            self._show_alignment(image, pair.name)
         shape = image.shape[:2]
         return {**results, 'img': image, 'img_shape': shape, 'ori_shape': shape}
+
+    def _show_alignment(self, image: np.ndarray, name: str) -> None:
+        self._boards.mkdir(parents=True, exist_ok=True)
+        write_image(path := self._boards / f'{name}.jpg', checkerboard(image[..., :3], image[..., 3]))
+        if self.registration.method != 'ecc-each':
+            self._boards = None
+            self.notes.append(f'{path} shows how the infrared image lies on the visible one: squares of both in turns')
 
     def _joined(self, visible: np.ndarray, infrared: np.ndarray, path: str) -> np.ndarray:
         if infrared.dtype == np.uint8:

@@ -12,13 +12,14 @@ import numpy as np
 from .pairs import Pair, Source, files_of
 
 FOLDERS = ('pred', 'vis', 'fused')
+ALIGNED = 'aligned'  # folder of the checkerboards of pairs that were aligned
 
 
 class ResultFiles:
     """Writes each prediction as it comes, so that memory does not grow with their number.
 
     * ``pred/NAME.png``: class numbers (segmentation); ``pred/results.json``: COCO's results with ``file_name`` beside
-      the ``image_id`` (detection); ``pred/NAME.json``: scores (classification);
+      the ``image_id``, masks as run lengths (detection); ``pred/NAME.json``: scores (classification);
     * ``vis/NAME.jpg``: the prediction drawn; of a video ``vis.mp4``;
     * ``fused/NAME.png``: what the model saw; of a video ``fused.mp4``.
 
@@ -83,8 +84,9 @@ class ResultFiles:
             self._coco = self._open.enter_context(open(path, 'w', encoding='utf-8'))  # noqa: SIM115
             self._coco.write('[')
         boxes = getattr(found.bboxes, 'tensor', found.bboxes)
-        for (left, top, right, bottom), score, label in zip(
-            boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        masks = run_lengths(found.masks) if 'masks' in found else [None] * len(boxes)
+        for (left, top, right, bottom), score, label, mask in zip(
+            boxes.tolist(), found.scores.tolist(), found.labels.tolist(), masks, strict=True
         ):
             entry = {
                 'image_id': self._count,
@@ -93,6 +95,7 @@ class ResultFiles:
                 'category': self.classes[label],
                 'bbox': [round(value, 2) for value in (left, top, right - left, bottom - top)],
                 'score': round(score, 4),
+                **({'segmentation': mask} if mask else {}),
             }
             self._coco.write((',\n' if self._coco.tell() > 1 else '\n') + json.dumps(entry))
 
@@ -134,6 +137,14 @@ def write_image(path: Path, image: np.ndarray) -> None:
         raise OSError(f'{path} can not be written')
 
 
+def run_lengths(masks) -> list[dict]:
+    """Instance masks (N, H, W) as COCO's compressed run lengths, ``size`` and ``counts``."""
+    from pycocotools.mask import encode  # mmdet brings it
+
+    packed = [encode(np.asfortranarray(mask, np.uint8)) for mask in masks.numpy()]
+    return [{'size': one['size'], 'counts': one['counts'].decode()} for one in packed]
+
+
 def plain_result(sample, classes: Sequence[str]):
     """A data sample without its library: a class map HxW, or a dict of plain lists."""
     if 'pred_sem_seg' in sample:
@@ -141,7 +152,8 @@ def plain_result(sample, classes: Sequence[str]):
     if 'pred_instances' in sample:
         found = sample.pred_instances.cpu()
         boxes = getattr(found.bboxes, 'tensor', found.bboxes)
-        return {'labels': found.labels.tolist(), 'scores': found.scores.tolist(), 'bboxes': boxes.tolist()}
+        plain = {'labels': found.labels.tolist(), 'scores': found.scores.tolist(), 'bboxes': boxes.tolist()}
+        return plain | ({'masks': run_lengths(found.masks)} if 'masks' in found else {})
     scores = sample.pred_score.cpu()
     best = int(scores.argmax())
     return {

@@ -9,12 +9,17 @@ import pytest
 import torch
 from conftest import REPO
 from helpers import build_model
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.structures import InstanceData
+from pycocotools.mask import decode
 
 from paif_mm.apis import PairInferencer
 from paif_mm.apis.attack_command import attack
 from paif_mm.apis.command import fuse, predict
-from paif_mm.apis.results import ResultFiles
+from paif_mm.apis.inferencer import Prediction
+from paif_mm.apis.pictures import picture_of
+from paif_mm.apis.results import ResultFiles, plain_result
 from paif_mm.engine.strips import draw_legend
 
 CONFIG = str(REPO / 'configs' / 'quickstart' / 'segformer_general_synthetic.py')
@@ -130,6 +135,20 @@ def test_sizes_that_differ_are_aligned_when_asked(inferencer, pairs):
     assert inferencer((visible, infrared[::2, ::2]), align='resize')['predictions'][0].shape == (32, 48)
 
 
+@pytest.mark.parametrize('align', ['resize', 'ecc-each', np.eye(3)])
+def test_checkerboards_show_what_was_aligned(inferencer, pairs, tmp_path, align, monkeypatch):
+    monkeypatch.setattr('paif_mm.apis.registration.find_affine', lambda *_: (np.eye(3), 0.9))
+    of_one_size = [(pairs[0] / f'{i}.png', pairs[1] / f'{i}.png') for i in (0, 1)]
+    inferencer(of_one_size, align=align, out_dir=str(tmp_path / 'out'))
+    boards = {path.stem: path for path in (tmp_path / 'out' / 'aligned').iterdir()}
+    assert set(boards) == ({'0', '1'} if np.array_equal(align, 'ecc-each') else {'0'})
+    visible, infrared = images(pairs)[0]
+    shown = cv2.imread(str(boards['0'])).astype(float)
+    assert np.abs(shown[:6, :6] - visible[:6, :6]).mean() < 60 < np.abs(shown[:6, :6] - infrared[:6, :6, None]).mean()
+    inferencer(of_one_size, out_dir=str(tmp_path / 'plain'))
+    assert not (tmp_path / 'plain' / 'aligned').exists()
+
+
 def test_reading_the_model_and_writing_overlap(inferencer, pairs, tmp_path, monkeypatch):
     """Three sleeps a pair, which take as long as the longest of them where they overlap, and thrice that where not."""
 
@@ -197,6 +216,31 @@ def test_a_detector_writes_coco_s_results(tmp_path, pairs):
     assert entries[0]['category'] == names[first['labels'][0]]
     assert {entry['file_name'] for entry in entries} <= {'0', '1', '2', '3'}
     assert found['visualization'][0].shape == (32, 48, 3)
+
+
+def test_masks_of_instances_are_drawn_and_written_as_run_lengths(tmp_path):
+    masks = torch.zeros(2, 6, 8, dtype=torch.bool)
+    masks[0, 1:4, 2:5] = masks[1, 5, 6] = True
+    found = InstanceData(
+        bboxes=torch.tensor([[2.0, 1, 5, 4], [6, 5, 7, 6]]),
+        scores=torch.tensor([0.9, 0.1]),
+        labels=torch.tensor([1, 0]),
+        masks=masks,
+    )
+    sample, meta = (
+        DetDataSample(pred_instances=found),
+        {'classes': ('car', 'person'), 'palette': [[9] * 3, [0, 0, 200]]},
+    )
+    fused = np.full((6, 8, 3), 100, np.uint8)
+    picture = picture_of(fused, sample, meta)
+    assert (picture[2, 3] == [150, 50, 50]).all() and (picture[0, 7] == 100).all() and (fused == 100).all()
+    with ResultFiles(str(tmp_path), meta) as files:
+        files.add(Prediction('a', sample, fused, picture))
+    written = json.loads((tmp_path / 'pred' / 'results.json').read_text())
+    assert [one['category'] for one in written] == ['person', 'car']
+    for entry, mask in zip(written, masks.numpy(), strict=True):
+        np.testing.assert_array_equal(decode(entry['segmentation']), mask)
+    assert plain_result(sample, meta['classes'])['masks'] == [one['segmentation'] for one in written]
 
 
 def test_the_command_says_what_it_left_out(weights, pairs, tmp_path, capsys):

@@ -52,6 +52,20 @@ def test_panels_are_what_the_model_gets_and_says(inferencer, example):
     np.testing.assert_allclose(prediction[::factor, ::factor, ::-1].astype(int), drawn, atol=1)
 
 
+def test_pairs_that_the_model_can_not_take_are_named(inferencer, tmp_path):
+    (tiny,) = synthetic_examples(tmp_path, count=1, size=(3, 4))
+    data, _ = read_upload(inferencer, *tiny, None, 640)
+    for look in (
+        lambda: show_prediction(inferencer, data),
+        lambda: next(show_attack(inferencer, data, attack_of('pgd5', 6, 'ir'))),
+    ):
+        with pytest.raises(ValueError, match='^the pair, 3x4 .height x width., can not be passed through the model'):
+            look()
+    Path(tiny[0]).unlink()
+    with pytest.raises(ValueError, match=r'^scene_1.png is not here any more: drop it again'):
+        read_upload(inferencer, *tiny, None, 640)
+
+
 def test_attacks_are_shown_step_by_step(inferencer, example, monkeypatch):
     monkeypatch.setattr('paif_mm.apis.playing.PAUSE', 0)
     data, _ = read_upload(inferencer, *example, None, 640)
