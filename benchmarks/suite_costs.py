@@ -66,7 +66,16 @@ def main() -> None:
 def suite(name: str, bench: Bench, steps: int | None):
     pairs, fused, figure = bench.channels == 4, bench.fuser is not None, bench.score.name
     corruptions = corruption_names(pairs, Frames(bench.dataset).is_video(), is_installed())
-    return make_suite(name, figure, DEFAULT_EPS[figure], fused=fused, pairs=pairs, steps=steps, corruptions=corruptions)
+    return make_suite(
+        name,
+        figure,
+        DEFAULT_EPS[figure],
+        fused=fused,
+        pairs=pairs,
+        steps=steps,
+        class_weight=None if name in ('paper', 'trouble') else bench.class_weight(),
+        corruptions=corruptions,
+    )
 
 
 def counted(model) -> dict[bool, int]:

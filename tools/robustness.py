@@ -22,7 +22,7 @@ from paif_mm.arguments import Parser, count, linf_radius, output_folder, positiv
 from paif_mm.attacks.adaptive import read_adaptive
 from paif_mm.attacks.bank import MANIFEST
 from paif_mm.attacks.frozen import fingerprint
-from paif_mm.attacks.transfer import open_bank
+from paif_mm.attacks.transfer import load_source
 from paif_mm.checks import check_class_count
 from paif_mm.compat import init_cpu_distributed
 from paif_mm.corruptions.frames import Frames
@@ -152,7 +152,7 @@ def main() -> None:
     config = read_config(args.config, args.cfg_options)
     rank, world = start(config, args)
     if args.transfer_from:  # known before other attacks have taken hours
-        load_model(*args.transfer_from)
+        load_source(*args.transfer_from)
     model, _ = load_model(config, args.checkpoint)  # the last, whose library is then the default
     dataset = DATASETS.build(needed(config, 'test_dataloader', 'a report').dataset)
     check_class_count(model, dataset.metainfo)
@@ -249,9 +249,9 @@ def make_cases(args, bench: Bench) -> list[Case]:
             raise ValueError(f'{name}: {error}') from error
         cases.append(case)
     if args.transfer_from:
-        cases += transfer_cases(*args.transfer_from, args.eps)
+        cases += transfer_cases(*args.transfer_from, args.eps, args.modality, bench.channels)
     if args.transfer_bank:
-        cases += bank_cases(args.transfer_bank, open_bank(args.transfer_bank).levels)
+        cases += bank_cases(args.transfer_bank, bench.channels)
     cases += smallest_radius_cases(args.smallest_radius, args.steps, args.modality, args.smallest_radius_by)
     cases = [adapted_case(case, args.adaptive) for case in cases]
     keys = [case.key for case in cases]

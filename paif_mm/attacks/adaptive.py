@@ -38,6 +38,11 @@ def read_adaptive(adaptive: Mapping | None, model: nn.Module | None = None) -> d
     return dict(adaptive)
 
 
+def without_bpda(attack: Mapping | None) -> dict | None:
+    """An attack's config but for what it knows of one model's modules: what makes it the same attack on another."""
+    return attack and {name: value for name, value in attack.items() if name != 'bpda'}
+
+
 def adapted(attack: Mapping, adaptive: Mapping) -> dict:
     """An attack's config with these settings, as far as the attack takes them and has none of its own.
 

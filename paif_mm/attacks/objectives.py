@@ -16,6 +16,7 @@ model.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from fnmatch import fnmatch
 from functools import partial
 
@@ -34,6 +35,9 @@ from .frozen import loss_mode
 from .functional import Losses, complete
 from .pixel_losses import PIXEL_LOSSES, SCHEDULED, STEERED, bounded, class_weighted_cross_entropy, cross_entropy, right
 
+#: Which of an attack's ``eot_samples`` is drawn: the seed of what is otherwise fixed.
+SAMPLE: ContextVar[int] = ContextVar('SAMPLE', default=0)
+
 
 class Questions:
     """An objective of N images as the :data:`~.functional.LossFunction` of an attack.
@@ -42,7 +46,8 @@ class Questions:
     asked about again, in no step and in no restart. Its losses are then -inf, so that what was found stays the worst.
 
     What a model draws at random when it is asked (a randomised defence, the bases of HamNet) differs from step to step,
-    but is no draw of the global generators. Losses and gradients are means over ``eot_samples`` such draws.
+    but is no draw of the global generators. Losses and gradients are means over ``eot_samples`` such draws, for which
+    it is asked so many times in a row.
     """
 
     def __init__(self, objective, model, data_samples: list, clean: list[Tensor], training: bool, eot_samples: int = 1):
@@ -51,16 +56,18 @@ class Questions:
         self.data_samples, self.clean = data_samples, clean
         self.settled = [False] * len(clean)
         self.draws = OwnDraws(clean[0].device)
+        self.times = 0  # that it was asked
         self.blind: Tensor | None = None  # (N,): images whose gradients held values that are not finite
 
     def __call__(self, images: list[Tensor], progress: float) -> Tensor | Losses:
+        sample, self.times = self.times % self.eot_samples, self.times + 1
         places = [i % len(self.clean) for i in range(len(images))]  # of each restart's copy
         asked = [i for i, place in enumerate(places) if not self.settled[place]]
         if not asked:
             nothing = torch.stack([image.sum() * 0 - torch.inf for image in images])
             return Losses(nothing, nothing.detach())
         samples, clean = ([kind[places[i]] for i in asked] for kind in (self.data_samples, self.clean))
-        with self.draws:
+        with self.draws, _sampled(sample):
             losses = self.objective(self.model, [images[i] for i in asked], samples, clean, self.training, progress)
         if len(asked) == len(images):
             return losses
@@ -86,6 +93,15 @@ class Questions:
                 self.settled[i % len(self.clean)] |= reached
 
 
+@contextmanager
+def _sampled(index: int) -> Iterator[None]:
+    token = SAMPLE.set(index)
+    try:
+        yield
+    finally:
+        SAMPLE.reset(token)
+
+
 def _spread(values: Tensor, places: list[int], size: int) -> Tensor:
     """Values (n,) at n of ``size`` places, -inf elsewhere."""
     return values.new_full((size,), -torch.inf).index_put((torch.tensor(places, device=values.device),), values)
@@ -103,9 +119,9 @@ class TaskLoss:
     Any other model is asked for its loss dict image by image, summed as in training; that includes detectors, whose
     losses are normalised by the objects of a batch, and whose images are padded together. The model is then in
     training mode as far as its loss needs it (see :func:`~.frozen.loss_mode`). What it draws at random after its
-    features (proposals of two-stage detectors, noise of denoising queries) is always the same, so that the loss is a
-    function of the image; what it draws before them is a defence's in a test, and differs from pass to pass (in
-    training it is an augmentation of the batch, and the same).
+    features (proposals of two-stage detectors, noise of denoising queries) is the same in every step, so that the loss
+    is a function of the image, and another one in each of an attack's ``eot_samples``; what it draws before them is a
+    defence's in a test, and differs from pass to pass (in training it is an augmentation of the batch, and fixed, too).
 
     Args:
         terms (Sequence[str] | None): take only these entries of the loss dict, e.g. ``('loss_cls',)``,
@@ -287,7 +303,7 @@ def own_losses(model: nn.Module, image: Tensor, sample, training: bool) -> dict:
     """
     sample = sample.clone() if training else as_the_network_sees(sample)
     whole = training or not hasattr(model, 'extract_feat')
-    fixed = fixed_draws(image.device) if whole else _fixed_after_features(model, image.device)
+    fixed = fixed_draws(image.device, SAMPLE.get()) if whole else _fixed_after_features(model, image.device)
     with loss_mode(model), fixed:
         data = _preprocessed(model, {'inputs': [image], 'data_samples': [sample]}, training)
         return model.forward(**data, mode='loss')
@@ -295,14 +311,15 @@ def own_losses(model: nn.Module, image: Tensor, sample, training: bool) -> dict:
 
 @contextmanager
 def _fixed_after_features(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Within, what the model draws once it has its features is the same every time, and no draw of the outside."""
+    """Within, what the model draws once it has its features is the same every time, but for another :data:`SAMPLE`, and
+    no draw of the outside."""
     extract_feat, before = model.extract_feat, vars(model).get('extract_feat')
     with ExitStack() as fixed:
 
         def extract(*args, **settings):
             features = extract_feat(*args, **settings)
             fixed.pop_all().close()  # of a model that extracts more than once
-            fixed.enter_context(fixed_draws(device))
+            fixed.enter_context(fixed_draws(device, SAMPLE.get()))
             return features
 
         model.extract_feat = extract

@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from mmengine.registry import DefaultScope, init_default_scope
+from torch import nn
 
 from paif_mm.data.colour import VISIBLE
 from paif_mm.perception import find_fuser
@@ -30,13 +32,14 @@ class TransferAttack(Attack):
     source that takes plain images is attacked on the visible ones; the infrared ones then stay as they are.
 
     Args:
-        config, checkpoint (str): of the source model, which has the same classes; it is loaded on the first call.
+        config, checkpoint (str): of the source model, which has the same classes; it is loaded when it is first needed,
+            and once for all attacks through it.
         attack (dict): what the source is attacked by, e.g. ``dict(type='PGD', eps=8 / 255, steps=20, momentum=1.0)``.
         objective (dict): see :class:`~.attack.Attack`; only measured.
 
     Raises:
         FileNotFoundError: there is no such file.
-        NoTransferError: when called, the source fuses pairs, and the images are plain.
+        NoTransferError: when called or asked for its budgets, the source fuses pairs, and the images are plain.
     """
 
     def __init__(self, config: str, checkpoint: str, attack: dict, objective: dict | None = None):
@@ -47,29 +50,18 @@ class TransferAttack(Attack):
         self.config, self.checkpoint = config, checkpoint
         self.attack = build(ATTACKS, attack)
         self.norm, self.for_training = self.attack.norm, self.attack.for_training
-        self.source = None
 
     def __call__(self, model, data_batch: dict, index: Sequence[int] | None = None, training=False, rng=None):
         """See :meth:`~.attack.Attack.__call__`."""
-        device = next(unwrap(model).parameters()).device
-        if self.source is None:
-            from paif_mm.engine.launch import load_model
-
-            self.source = load_model(self.config, self.checkpoint)[0]
-            self.attack.check_model(self.source)
-            self.plain = find_fuser(self.source) is None
+        device, source = next(unwrap(model).parameters()).device, load_source(self.config, self.checkpoint)
+        self.attack.check_model(source)
         named = getattr(unwrap(model), 'dataset_meta', None)
         if named:  # for attacks that name classes
-            self.source.dataset_meta = named
+            source.dataset_meta = named
         inputs = data_batch['inputs']
-        if not self.plain and inputs[0].size(0) != 4:
-            raise NoTransferError(
-                f'the source {self.config} fuses pairs, but the attacked images have {inputs[0].size(0)} channels: '
-                'give a source of plain images'
-            )
-        plain = self.plain and inputs[0].size(0) == 4
+        plain = self._sees_visible_alone(inputs[0].size(0))
         seen = {**data_batch, 'inputs': [image[VISIBLE] for image in inputs] if plain else inputs}
-        found = self.attack(self.source.to(device), seen, index, training, rng)
+        found = self.attack(source.to(device), seen, index, training, rng)
         if not plain:
             return AttackResult(found.index, found.images, found.clean, None, found.blind)
         clean = [inputs[i].to(device).float() for i in found.index]
@@ -80,9 +72,44 @@ class TransferAttack(Attack):
         self.attack.prepare(dataset)
 
     def budgets(self, channels: int) -> list[Budget]:
-        if self.source is not None and self.plain and channels == 4:
+        if self._sees_visible_alone(channels):
             return [budget._replace(channels=VISIBLE) for budget in self.attack.budgets(3)]
         return self.attack.budgets(channels)
+
+    def _sees_visible_alone(self, channels: int) -> bool:
+        """Whether the source is shown the visible part of images of so many channels.
+
+        Raises:
+            NoTransferError: it fuses pairs, which these are not.
+        """
+        plain = takes_plain_images(self.config, self.checkpoint)
+        if not plain and channels != 4:
+            raise NoTransferError(
+                f'the source {self.config} fuses pairs, but the attacked images have {channels} channels: give a '
+                'source of plain images'
+            )
+        return plain and channels == 4
+
+
+def takes_plain_images(config: str, checkpoint: str) -> bool:
+    """Whether a source model takes images of one sensor, rather than pairs."""
+    return find_fuser(load_source(config, checkpoint)) is None
+
+
+def load_source(config: str, checkpoint: str) -> nn.Module:
+    """The model that attacks are transferred from, loaded once for all of them."""
+    return _loaded_source(config, checkpoint, *(Path(path).stat().st_mtime_ns for path in (config, checkpoint)))
+
+
+@lru_cache(maxsize=1)
+def _loaded_source(config: str, checkpoint: str, *made: int) -> nn.Module:
+    from paif_mm.engine.launch import load_model
+
+    scope = DefaultScope.get_current_instance()
+    source = load_model(config, checkpoint)[0]
+    if scope is not None:  # the library of the attacked model stays the default
+        init_default_scope(scope.scope_name)
+    return source
 
 
 @ATTACKS.register_module()

@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 
 from paif_mm.attacks import PGD
 from paif_mm.attacks.adaptive import adapted
+from paif_mm.attacks.transfer import open_bank, takes_plain_images
 from paif_mm.corruptions import COMMON, CORRUPTIONS, OFF, SEVERITIES, TIME_OFFSET
 from paif_mm.data.colour import VISIBLE
 from paif_mm.registry import ATTACKS, build
@@ -41,6 +42,7 @@ class Case:
         kind (str): ``gradient`` (through the model), ``query``, ``transfer`` (found elsewhere), ``fusion`` (gradients
             of the fusion loss only), ``corruption`` or ``minimum`` (the least norm, whatever it is).
         passes (float): what it costs per image, in forward and backward passes.
+        further (bool): it is no part of the suite, but was given beside it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Case:
     norm: str = 'linf'
     kind: str = 'gradient'
     passes: float = 1.0
+    further: bool = False
 
     @property
     def key(self) -> str:
@@ -188,27 +191,34 @@ def degree_of(name: str, attack: Mapping) -> tuple[str, int | None] | None:
     return (kind, severity) if any(case.name == name and case.attack == attack for case in known) else None
 
 
-def transfer_cases(config: str, checkpoint: str, eps: Sequence[float], steps: int = 20) -> list[Case]:
-    """Momentum, input diversity and smoothed gradients through another model."""
-    attack = {'type': 'PGD', 'steps': steps, 'momentum': 1.0, 'input_diversity': 0.7, 'smoothing': 5, 'keep': 'last'}
+def transfer_cases(
+    config: str, checkpoint: str, eps: Sequence[float], threats: Sequence[str] = ('both',), channels: int = 4
+) -> list[Case]:
+    """Momentum, input diversity and smoothed gradients through another model, under each threat that it can serve: one
+    of plain images changes the visible ones alone.
+
+    Raises:
+        NoTransferError: the other model fuses pairs, and the images are plain.
+    """
+    attack = {'type': 'PGD', 'steps': 20, 'momentum': 1.0, 'input_diversity': 0.7, 'smoothing': 5, 'keep': 'last'}
+    through = {'type': 'TransferAttack', 'config': config, 'checkpoint': checkpoint}
+    threats = ['both'] if takes_plain_images(config, checkpoint) else named_threats(threats, channels == 4)
     return [
-        Case(
-            f'transfer{steps}',
-            {'type': 'TransferAttack', 'config': config, 'checkpoint': checkpoint, 'attack': {**attack, 'eps': radius}},
-            radius,
-            kind=TRANSFER,
-            passes=steps,
-        )
+        config_case('transfer20', {**through, 'attack': {**attack, 'eps': budget(radius, threat)}}, channels)
         for radius in eps
+        for threat in threats
     ]
 
 
-def bank_cases(folder: str, levels: dict[str, float]) -> list[Case]:
+def bank_cases(folder: str, channels: int = 4) -> list[Case]:
     """Every level of a bank that was attacked through another model."""
-    return [
-        Case(f'bank_{level}', {'type': 'BankAttack', 'bank': folder, 'level': level}, eps, kind=TRANSFER, passes=0.0)
-        for level, eps in levels.items()
-    ]
+    cases = []
+    for level, eps in open_bank(folder).levels.items():
+        attack = {'type': 'BankAttack', 'bank': folder, 'level': level}
+        cases.append(replace(config_case('', attack, channels), name=f'bank_{level}'))
+        if not eps:
+            cases[-1] = replace(cases[-1], eps=eps)
+    return cases
 
 
 def config_case(name: str, attack: dict, channels: int = 4) -> Case:
@@ -229,7 +239,17 @@ def config_case(name: str, attack: dict, channels: int = 4) -> Case:
     eps, threat = (None, built.modality) if kind == MINIMUM else _named(ball, channels)
     if eps is None and kind not in (CORRUPTION, MINIMUM):
         name = f'{name}-custom'
-    return Case(name, attack, eps, threat, built.norm, kind, passes)
+    return Case(name, attack, eps, threat, built.norm, kind, passes, further=True)
+
+
+def has_auto_pgd(case: Case) -> bool:
+    """Whether it is the suite's Auto-PGD: what leaves least of those with gradients, with no aim but harm."""
+    return not case.further and (case.attack or {}).get('type') == 'APGD'
+
+
+def suite_groups(cases: Sequence[Case]) -> set[tuple]:
+    """Groups that the suite itself attacks: of a threat that single further attacks alone use, little is known."""
+    return {case.group for case in cases if case.group and not case.further}
 
 
 def adapted_case(case: Case, adaptive: Mapping) -> Case:

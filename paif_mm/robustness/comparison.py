@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from paif_mm.attacks.adaptive import without_bpda
 from paif_mm.evaluation.score import AveragePrecision, MeanIoU
 
 from .blocks import Blocks
@@ -28,7 +29,7 @@ def compare(reports: Mapping[str, Mapping], records: Mapping[str, Mapping]) -> l
     for name, report in others:
         for what, same in (
             ('score', report['score'] == reference['score']),
-            ('images', set(report['data']['scenes']) == set(reference['data']['scenes'])),
+            ('images', same_images(report, reference)),
             ('classes', report['classes'] == reference['classes']),
         ):
             if not same:
@@ -55,6 +56,8 @@ def _figures(reports: Mapping, rows: Mapping, left_out: list[str], unequal: list
         text += f' Calling every pixel {constant["answer"]!r} has {value}.'
     if plain := [name for name, report in reports.items() if not report['model']['pairs']]:
         text += f' Of one sensor alone, so that all of it is attacked: {", ".join(plain)}.'
+    if note := bpda_note(reports):
+        text += f' {note}'
     if unequal:
         names = ', '.join(title(next(iter(rows[key].values()))) for key in unequal)
         text += f' Not the same attacks by these names, so that nothing can be compared: {names}.'
@@ -184,12 +187,32 @@ def _masking(reports: Mapping) -> Section:
     return Section('Gradient masking', text, ['check', *reports], table)
 
 
+def same_images(one: Mapping, other: Mapping) -> bool:
+    """Whether two reports are of the same scenes and, where both models take pairs, of the same files."""
+    scenes = set(one['data']['scenes']) == set(other['data']['scenes'])
+    pairs = one['model']['pairs'] and other['model']['pairs']
+    return scenes and (not pairs or one['data']['hash'] == other['data']['hash'])
+
+
+def substituted_modules(report: Mapping) -> list[str]:
+    """Names of modules that attacks of the report differentiated as others (BPDA)."""
+    attacks = (row['attack'] or {} for row in report['rows'])
+    return list(dict.fromkeys(name for attack in attacks for name in attack.get('bpda') or ()))
+
+
+def bpda_note(reports: Mapping[str, Mapping]) -> str:
+    """A sentence on models whose attacks knew modules of theirs; empty where there are none."""
+    known = {name: substituted_modules(report) for name, report in reports.items()}
+    told = '; '.join(f'{name}: {", ".join(modules)}' for name, modules in known.items() if modules)
+    return f'Modules that the attacks differentiated as others (BPDA), of {told}.' if told else ''
+
+
 def _same_attacks(reports: Mapping, found: Mapping[str, Mapping]) -> bool:
     """Whether rows of one name are of the same attacks, steps and all; those of worst cases over the same ones."""
     known = []
     for name, row in found.items():
-        members = {key: _find(reports[name], key)['attack'] for key in row.get('members', ())}
-        known.append((row['attack'], members))
+        members = {key: without_bpda(_find(reports[name], key)['attack']) for key in row.get('members', ())}
+        known.append((without_bpda(row['attack']), members))
     return all(one == known[0] for one in known)
 
 

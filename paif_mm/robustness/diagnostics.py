@@ -72,7 +72,8 @@ class Probe:
         steps (int): of Auto-PGD in the suite.
         queries (int): of Square.
         seed (int): of all random numbers.
-        worst (dict): image name -> the lowest :meth:`worth` that the suite's white-box attacks left at ``eps``.
+        worst (dict): image name -> the lowest :meth:`worth` that white-box attacks left at ``eps``, the suite's
+            Auto-PGD among them; empty: Auto-PGD is run.
         black (dict): case -> image name -> what an attack without the model's gradients left at ``eps``.
         blind (tuple): attacks of the suite through the model's gradients, on single images, that met values of these
             that are not finite; and all of them.

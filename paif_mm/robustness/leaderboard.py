@@ -1,9 +1,13 @@
 """Many models in one table, those of which most is left first, from their reports."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 
+from paif_mm.attacks.adaptive import without_bpda
+
+from .comparison import bpda_note, same_images
 from .curves import draw_leaderboard
 from .diagnostics import FAILED, SKIPPED
 from .report import WORST, leading, main_threat, radii, row_of, threats_of
@@ -67,14 +71,16 @@ def _notes(reports: Mapping[str, Mapping], order: list[str]) -> list[str]:
         )
     if plain := [name for name in order if not reports[name]['model']['pairs']]:
         lines.append(f'Of one sensor alone, so that all of it is attacked: {", ".join(plain)}.')
+    if note := bpda_note(reports):
+        lines.append(note)
     if shared := _shared_corruptions(reports):
         lines.append(f'The mean corruption error is over what all models met: {", ".join(shared)}.')
     threats = threats_of(first)
     if len(threats) > 1 and 'both' not in threats:
         lines.append(f'Of {", ".join(threats)}, which were attacked one at a time, the one that leaves least counts.')
     lines += [
-        'In brackets are 95 % intervals of the images. Whether two models differ is said by the paired differences of '
-        'tools/compare_reports.py: models may differ although their intervals overlap.',
+        "In brackets are 95 % intervals of the images, in each report's own blocks. Whether two models differ is said "
+        'by the paired differences of tools/compare_reports.py: models may differ although their intervals overlap.',
         'GFLOPs: of one image, two operations per multiply-add. Training passes: forward and backward passes of single '
         'images that the training took by the config; "-" where it does not tell.',
     ]
@@ -122,26 +128,36 @@ def check_equal(reports: Mapping[str, Mapping]) -> None:
     """Raise a ValueError where figures of two reports can't stand in one table."""
     if len(reports) < 2:
         raise ValueError('a leaderboard needs at least two reports')
-    (first, reference), *others = reports.items()
-    for name, report in others:
+    for (first, reference), (name, report) in combinations(reports.items(), 2):
         for key in ('score', 'classes'):
             _same(key, first, reference[key], name, report[key])
-        if set(report['data']['scenes']) != set(reference['data']['scenes']):
+        if not same_images(reference, report):
             raise ValueError(
                 f'{name} and {first} differ in images ({len(report["images"])} and {len(reference["images"])}, not the '
-                'same scenes): test them on one data set with one --limit'
+                'same scenes or not the same files): test them on one data set with one --limit'
             )
         for key in SETTINGS:
             _same(f'--{key}', first, reference['settings'].get(key), name, report['settings'].get(key))
-        one, other = ({row['key']: row['attack'] for row in r['rows']} for r in (reference, report))
-        alike = all(reference['model'][kind] == report['model'][kind] for kind in ('fused', 'pairs'))
-        keys = {*one, *other} if alike else {*one} & {*other}  # without fusion, or of one sensor, there are fewer
-        different = sorted(key for key in keys if one.get(key, 'none') != other.get(key, 'none'))
+        different = _different_attacks(reference, report)
         if different:
             raise ValueError(
                 f'{name} and {first} differ in attacks ({", ".join(different[:3])}{", ..." if different[3:] else ""}): '
                 'test them with the same ones'
             )
+
+
+def _different_attacks(one: Mapping, other: Mapping) -> list[str]:
+    """Keys of attacks that one report has and the other one has not, or as others.
+
+    A suite has fewer for a model without fusion, or of one sensor; what was given beside it is the same for all.
+    """
+    attacks = [{row['key']: without_bpda(row['attack']) for row in report['rows']} for report in (one, other)]
+    if all(one['model'][kind] == other['model'][kind] for kind in ('fused', 'pairs')):
+        keys = {*attacks[0], *attacks[1]}
+    else:
+        further = {row['key'] for report in (one, other) for row in report['rows'] if row.get('further')}
+        keys = {*attacks[0]} & {*attacks[1]} | further
+    return sorted(key for key in keys if attacks[0].get(key, 'none') != attacks[1].get(key, 'none'))
 
 
 def _same(what: str, first: str, expected, name: str, found) -> None:

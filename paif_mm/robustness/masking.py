@@ -9,7 +9,7 @@ from mmengine.utils import ProgressBar
 from paif_mm.files import hash_seed
 from paif_mm.randomness import fixed_draws
 
-from .cases import QUERY, TRANSFER, Case
+from .cases import QUERY, TRANSFER, Case, has_auto_pgd, suite_groups
 from .diagnostics import CHECKS, SKIPPED, THREAT_CHECKS, Finding, Probe
 from .evaluate import Bench
 from .records import Records
@@ -43,14 +43,15 @@ def diagnose(
         adaptive: what the suite's attacks know of the defence.
 
     Returns:
-        Findings as dicts: of the checks of ``CHECKS``, and of those of ``THREAT_CHECKS`` for every threat of the
-        suite at this radius, each with the number of ``images`` that have labels.
+        Findings as dicts: of the checks of ``CHECKS``, and of those of ``THREAT_CHECKS`` for every threat that the
+        suite itself attacks at this radius, each with the number of ``images`` that have labels.
     """
-    threats = list(dict.fromkeys(case.threat for case in cases if case.group == ('linf', eps, case.threat))) or ['both']
+    attacked = suite_groups(cases)
+    threats = list(dict.fromkeys(case.threat for case in cases if ('linf', eps, case.threat) in attacked)) or ['both']
     asked = named_checks(threats)
     if not images:
         return [{**Finding(name, SKIPPED, NOT_ASKED).to_dict(), 'images': 0} for name in asked]
-    place = f'{MASKING}-{len(images)}'
+    place = f'{MASKING}-{len(images)}-{255 * eps:.4g}'
     missing = [name for name in asked if (place, name) not in records]
     if missing:
         try:
@@ -92,7 +93,8 @@ def _of_threat(check: Callable, threat: str, probe: Probe, bench: Bench, cases, 
 
 
 def _results(bench: Bench, cases: Sequence[Case], records: Records, probe: Probe) -> dict:
-    """What the suite's attacks under a threat left of each image: the worst with gradients, and each without."""
+    """What the attacks under a threat left of each image: the worst with gradients, where Auto-PGD was among them, and
+    each without."""
     worst, black = {}, {}
     for case in cases:
         if case.group != ('linf', probe.eps, probe.threat):
@@ -103,7 +105,8 @@ def _results(bench: Bench, cases: Sequence[Case], records: Records, probe: Probe
             black[case.key] = worths
         elif case.kind == 'gradient':
             worst = {name: min(worst.get(name, 1.0), worths[name]) for name in probe.names}
-    return {'worst': worst, 'black': black}
+    strong = any(has_auto_pgd(case) for case in cases if case.group == ('linf', probe.eps, probe.threat))
+    return {'worst': worst if strong else {}, 'black': black}
 
 
 def suite_blind(cases: Sequence[Case], records: Records, bench: Bench) -> tuple[int, int]:

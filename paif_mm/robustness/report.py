@@ -11,7 +11,7 @@ from paif_mm.corruptions import CORRUPTIONS, FAMILIES
 from paif_mm.evaluation.quality import RANGES
 from paif_mm.evaluation.score import MeanIoU
 
-from .cases import Case, corruption_cases, degree_of, nested
+from .cases import Case, corruption_cases, degree_of, nested, suite_groups
 from .diagnostics import overall
 from .records import Records
 from .statistics import Bootstrap, worst_case
@@ -122,7 +122,8 @@ def threats_of(report: Mapping, eps: float | None = None) -> list[str]:
 
 
 def _leading_rows(report: Mapping) -> list[Mapping]:
-    return [row for row in report['rows'] if row['name'] in ('pgd5', WORST) and row['norm'] == 'linf']
+    rows = (row for row in report['rows'] if row['norm'] == 'linf' and not row.get('further'))
+    return [row for row in rows if row['name'] in ('pgd5', WORST)]
 
 
 def main_threat(report: Mapping, eps: float | None = None) -> str:
@@ -192,13 +193,16 @@ def _case_row(case: Case, scores: Mapping, found: Sequence[Mapping], bootstrap: 
 def _worst_rows(
     cases: Sequence[Case], scores: Mapping, bootstrap: Bootstrap, groups: Mapping, channels: int, pixels: int
 ) -> dict[tuple, dict]:
-    """The worst case of each group of several attacks, over all cases that its ball contains, the clean one included.
+    """The worst case of each group of several attacks that the suite attacks itself, over all cases that its ball
+    contains, the clean one included.
 
     Smaller balls come first: what was chosen in them is a start in the larger ones, so that no figure rises with the
     radius, with a second modality, or from one norm to another that contains it.
     """
-    own = Counter(case.group for case in cases if case.group)
-    members = {group: keys for group, keys in nested(cases, channels, pixels).items() if own[group] > 1}
+    own, known = Counter(case.group for case in cases if case.group), suite_groups(cases)
+    members = {
+        group: keys for group, keys in nested(cases, channels, pixels).items() if own[group] > 1 and group in known
+    }
     rows, chosen = {}, {name: {} for name in groups}
     for group in sorted(members, key=lambda group: len(members[group])):
         keys = members[group]

@@ -184,9 +184,9 @@ def search_title(one: Mapping) -> str:
 
 
 def quantile(one: Mapping, share: float) -> str:
-    """The radius at which so large a share of the images has fallen, in that unit."""
-    scale = 255 if one['norm'] == 'linf' else 1
-    return f'{np.quantile(fallen_at(one), share, method="inverted_cdf") * scale:.3g}'
+    """The radius at which so large a share of the images has fallen, in that unit; '-' where none has labels."""
+    scale, radii = 255 if one['norm'] == 'linf' else 1, fallen_at(one)
+    return f'{np.quantile(radii, share, method="inverted_cdf") * scale:.3g}' if radii.size else '-'
 
 
 def smallest_radius_table(found: Sequence[Mapping]) -> dict:
@@ -195,7 +195,8 @@ def smallest_radius_table(found: Sequence[Mapping]) -> dict:
     for one in found:
         radii = fallen_at(one)
         within = [
-            f'{np.mean(radii * 255 <= level * (1 + SLACK)):.0%}' if one['norm'] == 'linf' else '' for level in LEVELS
+            f'{np.mean(radii * 255 <= level * (1 + SLACK)):.0%}' if one['norm'] == 'linf' and radii.size else ''
+            for level in LEVELS
         ]
         rows.append([search_title(one), *(quantile(one, q) for q in (0, 0.25, 0.5, 0.75)), *within])
     head = ['pixels', 'first image', 'a quarter', 'median', 'three quarters', *(f'at {r}/255' for r in LEVELS)]

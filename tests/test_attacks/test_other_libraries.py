@@ -7,8 +7,10 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
-from paif_mm.attacks import PGD
-from paif_mm.attacks.frozen import fingerprint
+from paif_mm.attacks import PGD, TaskLoss
+from paif_mm.attacks.frozen import fingerprint, frozen
+from paif_mm.attacks.functional import complete
+from paif_mm.attacks.objectives import Questions
 
 EPS = 4 / 255
 
@@ -86,6 +88,24 @@ def test_a_detector_is_attacked_through_its_own_losses(detector, training):
     torch.testing.assert_close(single, before[1:])
     predictions = detector.eval().test_step({**batch, 'inputs': result.images})
     assert len(predictions) == 2
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_samples_of_a_detector_s_randomness_differ_and_stay_the_same_in_every_step(detector, training):
+    batch = detection_batch([(64, 96)])
+    image = batch['inputs'][0].float()
+    detector.bbox_head.register_forward_pre_hook(
+        lambda _, inputs: ([x + torch.randn_like(x) for x in inputs[0]], *inputs[1:])
+    )
+
+    def asked(samples: int) -> list[float]:
+        questions = Questions(TaskLoss(), detector, batch['data_samples'], [image], training, samples)
+        with frozen(detector), torch.no_grad():
+            return [float(complete(questions([image], 0.0)).loss) for _ in range(2 * samples)]
+
+    alone, several = asked(1), asked(3)
+    assert alone[0] == alone[1] == several[0]
+    assert several[:3] == several[3:] and len(set(several)) == 3
 
 
 def test_a_classifier_is_attacked_on_its_stacked_batch():

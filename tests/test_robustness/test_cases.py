@@ -1,15 +1,19 @@
 """The suites: what they hold, and names that serve as folders."""
 
+import os
 import re
 from itertools import product
 
 import numpy as np
 import pytest
 from conftest import REPO
+from helpers import tiny_segformer
+from mmengine.registry import DefaultScope, init_default_scope
+from test_attacks.test_per_image import saved
 from test_robustness.benches import Scenes, bench, untrained
 
 from paif_mm.attacks import APGD, PGD, Corruption, Square
-from paif_mm.attacks.transfer import open_bank
+from paif_mm.attacks.transfer import NoTransferError, load_source
 from paif_mm.registry import ATTACKS, build
 from paif_mm.robustness.cases import (
     CLEAN,
@@ -235,14 +239,38 @@ def test_a_case_of_any_config():
     assert isinstance(build(ATTACKS, square.attack), Square)
 
 
-def test_transferred_attacks_join_the_group_of_their_radius():
-    (case,) = transfer_cases('source.py', 'source.pth', [4 / 255])
+def test_transferred_attacks_join_the_group_of_what_they_change(tmp_path):
+    files, _ = saved(tmp_path, tiny_segformer(), seed=1)
+    case, ir = transfer_cases(*files, [4 / 255], ('both', 'ir'))
     assert (case.key, case.kind, case.group) == ('transfer20-4', 'transfer', ('linf', 4 / 255, 'both'))
+    assert (ir.key, ir.group) == ('transfer20-4-ir', ('linf', 4 / 255, 'ir'))
     assert case.attack['attack']['eps'] == 4 / 255
     assert PGD(**{key: value for key, value in case.attack['attack'].items() if key != 'type'}).keep == 'last'
-    banks = bank_cases('folder', {'small': 1 / 255, 'heavy': 4 / 255})
-    assert [it.key for it in banks] == ['bank_small-1', 'bank_heavy-4']
-    assert [it.attack['level'] for it in banks] == ['small', 'heavy']
+    with pytest.raises(NoTransferError, match='fuses pairs, but the attacked images have 3 channels'):
+        transfer_cases(*files, [4 / 255], channels=3)
+
+
+def test_what_a_visible_source_finds_is_in_the_visible_worst_case(tmp_path):
+    config = tiny_segformer()
+    config.data_preprocessor = config.data_preprocessor.task
+    files, _ = saved(tmp_path, config, seed=1)
+    (case,) = transfer_cases(*files, [4 / 255], ('both', 'ir', 'vis'))
+    assert case.group == ('linf', 4 / 255, 'vis')
+    found = nested([*make_suite('paper', 'mIoU', (4 / 255,), ('both', 'ir', 'vis')), case], 4, 64)
+    assert {threat for (*_, threat), keys in found.items() if case.key in keys} == {'both', 'vis'}
+    (plain,) = transfer_cases(*files, [4 / 255], channels=3)
+    assert plain.group == ('linf', 4 / 255, 'both')
+
+
+def test_a_source_is_loaded_once_and_the_default_library_stays(tmp_path):
+    files, _ = saved(tmp_path, tiny_segformer(), seed=1)
+    init_default_scope('mmdet')
+    assert load_source(*files) is load_source(*files)
+    assert DefaultScope.get_current_instance().scope_name == 'mmdet'
+    first = load_source(*files)
+    saved(tmp_path, tiny_segformer(), seed=2)
+    os.utime(files[1], ns=(0, 0))
+    assert load_source(*files) is not first, 'another file of that name'
 
 
 def test_a_case_is_written_down_with_its_key():
@@ -254,6 +282,7 @@ def test_a_case_is_written_down_with_its_key():
         'norm': 'linf',
         'kind': 'gradient',
         'passes': 1.0,
+        'further': False,
         'key': 'pgd5-4',
     }
 
@@ -280,12 +309,13 @@ def test_levels_of_a_saved_bank_are_in_the_worst_case_of_their_modality(tmp_path
     records.close()
     finish_adversarial(it, cases, tmp_path)
     folder = str(tmp_path / 'adv')
-    saved = bank_cases(folder, open_bank(folder).levels)
-    found = nested([*cases, *saved], 4, 48 * 64)
-    for case, level in zip([case for case in cases if case.group], saved, strict=True):
+    levels = bank_cases(folder)
+    found = nested([*cases, *levels], 4, 48 * 64)
+    for case, level in zip([case for case in cases if case.group], levels, strict=True):
+        assert level.kind == 'transfer' and (level.group == case.group or case.threat == 'ir50+vis50')
         assert level.ball(4).contains(case.ball(4), 1)
         assert {group for group, keys in found.items() if case.key in keys} == {
             group for group, keys in found.items() if level.key in keys
         }
-    evaluate(it, saved, records := Records(tmp_path / 'shown', {}), quality=False, progress=False)
+    evaluate(it, levels, records := Records(tmp_path / 'shown', {}), quality=False, progress=False)
     records.close()

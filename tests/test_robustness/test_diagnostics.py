@@ -18,7 +18,7 @@ from torch import nn
 
 from paif_mm.attacks import PixelLoss
 from paif_mm.perception import find_fuser
-from paif_mm.robustness.cases import make_suite
+from paif_mm.robustness.cases import config_case, make_suite
 from paif_mm.robustness.diagnostics import CHECKS, THREAT_CHECKS, VERDICTS, Finding, Probe, overall
 from paif_mm.robustness.evaluate import Bench, evaluate
 from paif_mm.robustness.masking import diagnose, suite_blind
@@ -682,6 +682,23 @@ def test_every_threat_of_a_suite_is_probed(honest, tmp_path):
     assert found['gradient direction']['verdict'] == 'failed'
     assert found['loss against steps, ir']['verdict'] == 'failed'
     assert found['black box against white box, ir']['figures']['square60']['images'] == 1
+
+
+def test_attacks_beside_the_suite_are_no_white_box_reference(honest, tmp_path):
+    """An attack with another aim does less harm than random signs: that accuses nobody."""
+    it = bench(honest)
+    weak = {'type': 'PGD', 'steps': 1, 'eps': EPS, 'objective': {'type': 'Disagreement'}}
+    cases = [*make_suite('paper', 'mIoU', (EPS,), ('ir',)), config_case('aimed', weak)]
+    records = Records(tmp_path, {})
+    evaluate(it, cases, records, quality=False, progress=False)
+    found = {}
+    for eps in (EPS, EPS / 2):
+        findings = diagnose(it, cases, records, [0], eps, steps=9, queries=60, progress=False)
+        (found[eps],) = (one for one in findings if one['check'].startswith('black box'))
+    records.close()
+    assert found[EPS]['check'] == 'black box against white box, ir', 'both are attacked by a further attack alone'
+    assert found[EPS]['verdict'] == 'passed', found[EPS]['evidence']
+    assert all(f'left at {eps * 255:.3g}/255' in one['evidence'] for eps, one in found.items())
 
 
 def test_gradients_that_break_under_attack_alone_are_counted(honest, tmp_path):

@@ -2,12 +2,13 @@
 
 import copy
 import re
+from itertools import permutations
 
 import pytest
 from mmengine.config import Config
 from test_robustness.test_report import FACTS, IMAGES, reported
 
-from paif_mm.robustness.cases import config_case, corruption_cases, make_suite
+from paif_mm.robustness.cases import adapted_case, config_case, corruption_cases, make_suite
 from paif_mm.robustness.comparison import compare
 from paif_mm.robustness.costs import training_passes
 from paif_mm.robustness.leaderboard import draw, leaderboard, ranking
@@ -184,6 +185,7 @@ CHANGES = {
     'seed': (lambda r: r['settings'].update(seed=1), r'differ in --seed \(1 and 0\)'),
     'suite': (lambda r: r['settings'].update(suite='full'), r'differ in --suite \(full and strong\)'),
     'images': (lambda r: r['data'].update(scenes=['other', *r['data']['scenes'][1:]]), 'differ in images'),
+    'files': (lambda r: r['data'].update(hash='other'), 'differ in images .*not the same files'),
     'classes': (lambda r: r.update(classes=['wall', 'car']), r'differ in classes \(wall car and wall person\)'),
     'score': (lambda r: r.update(score='AP50'), r'differ in score \(AP50 and mIoU\)'),
     'attack': (lambda r: r['rows'][2]['attack'].update(steps=7), r'differ in attacks \(apgd_js-4\)'),
@@ -203,6 +205,34 @@ def test_unequal_reports_are_refused_by_name_and_setting(tmp_path, change):
     with pytest.raises(ValueError, match=message) as error:
         leaderboard({'first': first, 'second': second})
     assert '\n' not in str(error.value)
+
+
+def test_what_is_given_beside_the_suite_is_the_same_for_all_kinds_of_models(tmp_path):
+    """In any order: a plain model is no bridge between unequal ones, and has no free attacks less or more."""
+    suite, plain = make_suite('strong', 'mIoU', (4 / 255,)), {**FACTS['model'], 'fused': False, 'pairs': False}
+    more = [*suite, config_case('mine', {'type': 'PGD', 'eps': 4 / 255})]
+    made = {
+        'more': report_of(tmp_path / 'more', 20, cases=more),
+        'fused': report_of(tmp_path / 'fused', 20, cases=suite),
+        'plain': report_of(tmp_path / 'plain', 20, cases=suite, model=plain),
+    }
+    for names in (*permutations(made), *permutations(('more', 'plain'))):
+        with pytest.raises(ValueError, match=r'differ in attacks \(mine-4(, worst case-4)?\)'):
+            leaderboard({name: made[name] for name in names})
+    leaderboard({name: made[name] for name in ('fused', 'plain')})
+
+
+def test_attacks_that_know_a_defence_stand_beside_those_on_bare_models(tmp_path):
+    cases = make_suite('strong', 'mIoU', (4 / 255,))
+    known = [adapted_case(case, {'bpda': {'backbone.quantiser': 'identity'}}) for case in cases]
+    reports = {name: report_of(tmp_path / name, 20, cases=each) for name, each in (('bare', cases), ('wall', known))}
+    told = 'Modules that the attacks differentiated as others (BPDA), of wall: backbone.quantiser.'
+    assert told in leaderboard(reports)[-1].text
+    figures = compare(reports, {})[0]
+    assert told in figures.text and 'Not the same attacks' not in figures.text
+    samples = [adapted_case(case, {'eot_samples': 4}) for case in cases]
+    with pytest.raises(ValueError, match='differ in attacks'):
+        leaderboard({**reports, 'drawn': report_of(tmp_path / 'drawn', 20, cases=samples)})
 
 
 def test_a_model_without_fusion_lacks_the_attack_on_it_and_may_stand_beside_others(tmp_path):

@@ -54,6 +54,18 @@ def at_random(seed):
     return record
 
 
+def test_a_threat_that_further_attacks_alone_use_is_no_threat_of_the_report(tmp_path):
+    """Else two of them would be 'the worst case on both modalities', and take the first words from what was asked."""
+    more = [config_case(name, {'type': 'PGD', 'eps': 4 / 255}) for name in ('mine', 'yours')]
+    report = reported(tmp_path, [*make_suite('strong', 'mIoU', (4 / 255,), ('ir',)), *more], at_random(0))
+    assert [row['key'] for row in report['rows'] if row['kind'] == 'worst'] == ['worst case-4-ir']
+    assert threats_of(report) == ['ir'] and main_threat(report) == main_threat(report, 4 / 255) == 'ir'
+    ours = config_case('mine', {'type': 'PGD', 'eps': {'ir': 4 / 255}})
+    report = reported(tmp_path / 'ir', [*make_suite('paper', 'mIoU', (4 / 255,), ('ir',)), ours], at_random(0))
+    (worst,) = (row for row in report['rows'] if row['kind'] == 'worst')
+    assert worst['members'] == ['clean', 'pgd5-4-ir', 'mine-4-ir']
+
+
 @pytest.mark.parametrize('seed', range(3))
 def test_no_worst_case_is_above_an_attack_inside_of_its_ball(tmp_path, seed):
     """Radii, modalities, splits and norms of the full suite, the clean images included; all, by day and by night."""

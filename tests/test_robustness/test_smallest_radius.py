@@ -17,6 +17,7 @@ from paif_mm.robustness.records import Records
 from paif_mm.robustness.smallest_radius import (
     check_against_suite,
     fallen_at,
+    quantile,
     smallest_radii,
     smallest_radius_cases,
     smallest_radius_table,
@@ -67,6 +68,14 @@ def test_the_radius_is_the_largest_change_where_enough_pixels_are_wrong(found):
     assert ninety['accuracy'] == [0.1, 0.09, 0.1, None]
     assert (fallen_at(all_but_one) * 255).tolist() == pytest.approx([3, 5, np.inf])
     json.dumps(found[0])
+
+
+def test_images_without_labels_have_no_radius():
+    none = {'key': 'alma90_linf', 'norm': 'linf', 'share': 0.9, 'radius': [None], 'accuracy': [None]}
+    none |= {'threat': 'both', 'attack': 'ALMAProx'}
+    assert quantile(none, 0.5) == '-'
+    table = smallest_radius_table([none])
+    assert set(table['rows'][0][1:]) == {'-', ''}
 
 
 def test_l2_radii_are_lengths(tmp_path):
