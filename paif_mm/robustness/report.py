@@ -193,15 +193,18 @@ def _case_row(case: Case, scores: Mapping, found: Sequence[Mapping], bootstrap: 
 def _worst_rows(
     cases: Sequence[Case], scores: Mapping, bootstrap: Bootstrap, groups: Mapping, channels: int, pixels: int
 ) -> dict[tuple, dict]:
-    """The worst case of each group of several attacks that the suite attacks itself, over all cases that its ball
-    contains, the clean one included.
+    """The worst case of each group that the suite attacks itself, by several attacks or beside further ones inside of
+    its ball, over all cases that this contains, the clean one included.
 
     Smaller balls come first: what was chosen in them is a start in the larger ones, so that no figure rises with the
     radius, with a second modality, or from one norm to another that contains it.
     """
     own, known = Counter(case.group for case in cases if case.group), suite_groups(cases)
+    further = {case.key for case in cases if case.further}
     members = {
-        group: keys for group, keys in nested(cases, channels, pixels).items() if own[group] > 1 and group in known
+        group: keys
+        for group, keys in nested(cases, channels, pixels).items()
+        if group in known and (own[group] > 1 or further & {*keys})
     }
     rows, chosen = {}, {name: {} for name in groups}
     for group in sorted(members, key=lambda group: len(members[group])):
