@@ -92,8 +92,10 @@ class TransferAttack(Attack):
 
 
 def takes_plain_images(config: str, checkpoint: str) -> bool:
-    """Whether a source model takes images of one sensor, rather than pairs."""
-    return find_fuser(load_source(config, checkpoint)) is None
+    """Whether a source model takes images of one sensor: it neither fuses nor normalises pairs."""
+    source = load_source(config, checkpoint)
+    mean = getattr(source.data_preprocessor, 'mean', None)
+    return find_fuser(source) is None and (mean is None or mean.numel() != 4)
 
 
 def load_source(config: str, checkpoint: str) -> nn.Module:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from helpers import build_model, pair_batch, tiny_segformer
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from test_meta_init.banks import LEVELS, noise_bank
 
 from paif_mm.attacks import APGD, PGD, BankAttack, Budget, Losses, PixelLoss, Square, TransferAttack
@@ -349,6 +349,22 @@ def test_a_source_of_plain_images_leaves_infrared_alone(tmp_path):
         assert 7 < (image[:3] - pair[:3]).abs().max() <= 8
     (budget,) = attack.budgets(4)
     assert (budget.channels, budget.eps) == (slice(0, 3), 8)
+
+
+def test_a_source_of_two_streams_is_shown_pairs(tmp_path):
+    config = tiny_segformer()
+    config.data_preprocessor = ConfigDict(type='SegDataPreProcessor', mean=[100.0] * 4, std=[50.0] * 4, size=(32, 48))
+    config.backbone.in_channels = 4
+    files, source = saved(tmp_path, config, seed=1)
+    victim, batch = build_model(tiny_segformer(), seed=2).eval(), pair_batch()
+    attack = TransferAttack(*files, ATTACK)
+    found = attack(victim, batch, rng=generators(4, 5))
+    expected = PGD(**{key: value for key, value in ATTACK.items() if key != 'type'})(
+        source, batch, rng=generators(4, 5)
+    )
+    assert all(torch.equal(*both) for both in zip(found.images, expected.images, strict=True))
+    assert all((image[3] - pair[3]).abs().max() > 7 for image, pair in zip(found.images, batch['inputs'], strict=True))
+    assert attack.budgets(4) == attack.attack.budgets(4)
 
 
 def test_a_missing_source_is_named(tmp_path):
