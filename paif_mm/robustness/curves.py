@@ -12,7 +12,10 @@ from .cases import SPLITS, degree_of, split_name
 from .report import WORST, leading, main_threat, radii, row_of
 from .smallest_radius import fallen_at, set_apart
 
+#: Curves beyond the tenth are dashed, as colours come again.
+CYCLE = mpl.cycler(linestyle=['-', '--']) * mpl.rcParamsDefault['axes.prop_cycle']
 STYLE = {'svg.fonttype': 'none', 'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False}
+STYLE |= {'axes.prop_cycle': CYCLE}
 
 
 def draw_curves(report: Mapping) -> str:
@@ -55,8 +58,9 @@ def draw_corruptions(report: Mapping) -> str:
 
 
 def draw_smallest_radius(report: Mapping) -> str:
-    """The share of images that have fallen against the radius, a panel for each norm, a curve for each share."""
-    found = report.get('smallest_radius')
+    """The share of images that have fallen against the radius, a panel for each norm, a curve for each share; of
+    searches that found any."""
+    found = [one for one in report.get('smallest_radius') or () if np.isfinite(fallen_at(one)).any()]
     if not found:
         return ''
     norms = list(dict.fromkeys(one['norm'] for one in found))
@@ -196,7 +200,11 @@ def _draw(report: Mapping, panels: Sequence[Mapping], xlabel: str) -> str:
             for name, points in panel['lines'].items():
                 if len(points) > 1:
                     worst = name == WORST
-                    look = {'color': 'black', 'linewidth': 2.2, 'band': True} if worst else {'marker': 'o'}
+                    look = (
+                        {'color': 'black', 'linestyle': '-', 'linewidth': 2.2, 'band': True}
+                        if worst
+                        else {'marker': 'o'}
+                    )
                     _line(axis, points, report, name, **look)
             axis.set_title(panel['title'])
             if report['constant']:

@@ -11,6 +11,7 @@ from paif_mm.robustness import comparison as module
 from paif_mm.robustness.balls import Ball
 from paif_mm.robustness.cases import CLEAN, config_case, make_suite, threat_ball
 from paif_mm.robustness.comparison import compare
+from paif_mm.robustness.curves import draw_curves
 from paif_mm.robustness.diagnostics import Finding
 from paif_mm.robustness.pages import read_report
 from paif_mm.robustness.records import Records, read_records
@@ -64,6 +65,14 @@ def test_a_threat_that_further_attacks_alone_use_is_no_threat_of_the_report(tmp_
     report = reported(tmp_path / 'ir', [*make_suite('paper', 'mIoU', (4 / 255,), ('ir',)), ours], at_random(0))
     (worst,) = (row for row in report['rows'] if row['kind'] == 'worst')
     assert worst['members'] == ['clean', 'pgd5-4-ir', 'mine-4-ir']
+
+
+def test_many_curves_are_told_apart(tmp_path):
+    more = [config_case(f'mine{i}', {'type': 'PGD', 'eps': 4 / 255}) for i in range(9)]
+    drawn = draw_curves(reported(tmp_path, [*make_suite('strong', 'mIoU', (4 / 255,)), *more], at_random(0)))
+    lines = re.findall(r'fill: none; (stroke-dasharray: [\d., ]+; stroke-dashoffset: 0; )?stroke: (#\w+);', drawn)
+    curves = {line for line in lines if line[1].startswith('#') and line[1] not in ('#000000', '#b0b0b0', '#808080')}
+    assert len(curves) == 13
 
 
 @pytest.mark.parametrize('seed', range(3))
