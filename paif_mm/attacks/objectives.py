@@ -341,7 +341,7 @@ def losses_of_each(model: nn.Module, images: Sequence[Tensor], samples: Sequence
     def one_by_one(losses_of, logits: Tensor, samples: list) -> dict:
         logits = [z[None] if training else _crop_padding(z[None], s) for z, s in zip(logits, samples, strict=True)]
         found = [losses_of(z, [sample]) for z, sample in zip(logits, samples, strict=True)]
-        return {name: torch.stack([losses[name].mean() for losses in found]) for name in found[0]}
+        return {name: torch.stack([_mean(losses[name]) for losses in found]) for name in found[0]}
 
     samples = [sample.clone() for sample in samples]
     data = model.data_preprocessor({'inputs': list(images), 'data_samples': samples}, training)
@@ -353,6 +353,11 @@ def losses_of_each(model: nn.Module, images: Sequence[Tensor], samples: Sequence
         for head in plain_heads(model):
             seams.callback(around_losses(head, one_by_one).remove)
         return model.forward(**data, mode='loss')
+
+
+def _mean(values: Tensor) -> Tensor:
+    """0 where there are none: mmseg's Lovasz loss is empty for an image without a label."""
+    return values.mean() if values.numel() else values.sum()
 
 
 def _preprocessed(model: nn.Module, batch: dict, training: bool) -> dict:

@@ -123,6 +123,17 @@ def test_losses_of_any_kind_take_one_pass_for_images_of_one_size(training, terms
     assert not any('loss_by_feat' in vars(module) for module in model.modules())
 
 
+def test_an_image_without_a_label_has_no_lovasz_loss():
+    model = build_model(with_more_losses(auxiliary_head=None)).eval()
+    batch = pair_batch([SIZE] * 2)
+    batch['data_samples'][0].gt_sem_seg.data.fill_(255)
+    inputs = [image.float().requires_grad_() for image in batch['inputs']]
+    with frozen(model):
+        losses = TaskLoss(('decode.loss_lovasz',))(model, inputs, batch['data_samples'], inputs, False)
+    nothing, something = torch.autograd.grad(losses.sum(), inputs)
+    assert losses[0] == 0 < losses[1] and not nothing.any() and something.any()
+
+
 @pytest.mark.parametrize(
     'test',
     [{}, {'size_divisor': 32}, {'size': (64, 80)}, {'mode': 'slide', 'crop_size': (32, 32), 'stride': (16, 16)}],
