@@ -223,13 +223,21 @@ def conv_of_concatenation(layer: nn.Conv2d, inputs: list[Tensor]) -> Tensor:
     return out
 
 
-def normalised(norm: nn.BatchNorm2d | nn.SyncBatchNorm, x: Tensor, weight: Tensor, padding=0, dilation=1) -> Tensor:
+def normalised(
+    norm: nn.BatchNorm2d | nn.SyncBatchNorm,
+    x: Tensor,
+    weight: Tensor,
+    padding=0,
+    dilation=1,
+    bias: Tensor | None = None,
+) -> Tensor:
     """A batch norm's output for the convolution of x; in eval mode they are one convolution."""
     if norm.training:
-        return norm(F.conv2d(x, weight, padding=padding, dilation=dilation))
+        return norm(F.conv2d(x, weight, bias, padding=padding, dilation=dilation))
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    bias = norm.bias - norm.running_mean * scale
-    return F.conv2d(x, weight * scale[:, None, None, None], bias, padding=padding, dilation=dilation)
+    mean = norm.running_mean if bias is None else norm.running_mean - bias
+    shift = norm.bias - mean * scale
+    return F.conv2d(x, weight * scale[:, None, None, None], shift, padding=padding, dilation=dilation)
 
 
 def skip(x: Tensor, y: Tensor, scale: float = 1) -> Tensor:
