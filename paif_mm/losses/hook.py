@@ -1,6 +1,7 @@
 """Adds the fusion loss to the losses of any model, without changing the model's class."""
 
 from dataclasses import replace
+from functools import partial
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -69,6 +70,8 @@ class FusionLossHook(Hook):
 
 def batch_fusion_loss(loss, fuser: PairFuser):
     """Mean of the fusion loss over all images of a batch, whatever their sizes, with the batch's image weights."""
+    if getattr(loss, 'needs_network', False):
+        loss = partial(loss, network=fuser.fusion)
     groups, weights = fuser.groups, fuser.image_weights
     if weights is not None:
         groups = [part for group in groups if (part := _that_counts(group, weights)).index] or groups

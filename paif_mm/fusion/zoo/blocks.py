@@ -97,13 +97,3 @@ def l1_weighted(ir: Tensor, vis: Tensor) -> Tensor:
 
 #: Name -> rule without parameters that merges two features, (N, C, H, W) each.
 RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {'sum': torch.add, 'average': average, 'l1': l1_weighted}
-
-
-def check_choice(name: str, value: str, choices) -> None:
-    """Refuse what is none of the choices.
-
-    Raises:
-        ValueError: the message is one line for the user.
-    """
-    if value not in choices:
-        raise ValueError(f'{name} must be one of {", ".join(choices)}, not {value!r}')

@@ -2,10 +2,11 @@ import torch
 from torch import Tensor, nn
 
 from paif_mm.registry import MODELS
+from paif_mm.spelling import check_choice
 
 from ..network import FusionNetwork, channels_last
 from ..operations import conv_of_concatenation
-from .blocks import RULES, PaddedConv, check_choice, relu
+from .blocks import RULES, PaddedConv, relu
 
 
 @MODELS.register_module()

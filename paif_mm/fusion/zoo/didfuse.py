@@ -2,10 +2,11 @@ import torch
 from torch import Tensor, nn
 
 from paif_mm.registry import MODELS
+from paif_mm.spelling import check_choice
 
 from ..activation import PReLU
 from ..network import FusionNetwork, channels_last
-from .blocks import RULES, VARIANTS, NormalisedConv, check_choice
+from .blocks import RULES, VARIANTS, NormalisedConv
 
 CHANNELS = 64
 

@@ -4,9 +4,10 @@ from torch import Tensor, nn
 
 from paif_mm.data.colour import bgr_to_luma
 from paif_mm.registry import MODELS
+from paif_mm.spelling import check_choice
 
 from ..network import FusionNetwork, channels_last
-from .blocks import RULES, NormalisedConv, PaddedConv, check_choice, relu
+from .blocks import RULES, NormalisedConv, PaddedConv, relu
 
 CHANNELS = 64
 

@@ -2,9 +2,10 @@ import torch
 from torch import Tensor, nn
 
 from paif_mm.registry import MODELS
+from paif_mm.spelling import check_choice
 
 from ..network import FusionNetwork, channels_last
-from .blocks import VARIANTS, NormalisedConv, PaddedConv, check_choice, relu
+from .blocks import VARIANTS, NormalisedConv, PaddedConv, relu
 
 
 @MODELS.register_module()

@@ -3,10 +3,11 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from paif_mm.registry import MODELS
+from paif_mm.spelling import check_choice
 
 from ..network import FusionNetwork, channels_last
 from ..operations import conv_of_concatenation
-from .blocks import VARIANTS, PaddedConv, check_choice, lrelu
+from .blocks import VARIANTS, PaddedConv, lrelu
 
 
 @MODELS.register_module()
