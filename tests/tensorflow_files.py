@@ -10,14 +10,21 @@ MAGIC = 0xDB4775248B80FB57
 
 
 def checksum(data: bytes) -> int:
-    """Castagnoli's CRC bit by bit, rotated by 15 bits and shifted by LevelDB's constant."""
+    """Castagnoli's CRC by long division, rotated by 15 bits and shifted by LevelDB's constant."""
     value = 0xFFFFFFFF
     for byte in data:
-        value ^= byte
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        value = value >> 8 ^ DIVIDED[value & 0xFF ^ byte]
     value ^= 0xFFFFFFFF
     return ((value >> 15 | value << 17 & 0xFFFFFFFF) + 0xA282EAD8) % 2**32
+
+
+def divided(byte: int) -> int:
+    for _ in range(8):
+        byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+    return byte
+
+
+DIVIDED = [divided(byte) for byte in range(256)]
 
 
 def varint(value: int) -> bytes:

@@ -4,6 +4,7 @@ import re
 import sys
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from model_converters import fusion_zoo
@@ -134,7 +135,7 @@ def test_tensorflows_files_are_read_without_it(tmp_path, capsys, name):
     net = network(name, dtype=torch.float32, **settings)
     state = {key: value.numpy() for key, value in released(name, net).items()}
     first = next(iter(state))
-    state |= {f'{first}/Adam': state[first], f'{first}/Adam_1': state[first], 'beta1_power': state[first][..., 0]}
+    state |= {f'{first}/{slot}': state[first] for slot in ('Adam', 'Adam_1')} | {'beta1_power': np.float32(0.9)}
     write_bundle(tmp_path / 'model-10', state)
     printed = run(capsys, name, tmp_path / 'model-10.index', tmp_path / 'ours.pth')
     assert ('decomposition=True' in printed) == bool(settings)
