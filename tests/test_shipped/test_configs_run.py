@@ -58,6 +58,8 @@ def provide(config: Config) -> None:
         init_default_scope(config.default_scope)
         state = MODELS.build(config.model).state_dict()
         pretrained = {key: value for key, value in state.items() if '.fusion.' not in key}
+        if '://' in config.load_from:  # a model of the zoo, whose weights are of its own size
+            config.load_from = 'work_dirs/zoo.pth'
         Path(config.load_from).parent.mkdir(parents=True, exist_ok=True)
         torch.save({'meta': {}, 'state_dict': pretrained}, config.load_from)
 
