@@ -174,6 +174,15 @@ def test_other_files_are_refused_in_one_line(tmp_path, capsys, content, name, me
     assert not (tmp_path / 'ours.pth').exists()
 
 
+def test_a_file_that_was_not_converted_is_told(tmp_path):
+    torch.save(released('TarDAL', network('TarDAL')), tmp_path / 'tardal++.pt')
+    net = build(
+        MODELS, {'type': 'TarDAL', 'init_cfg': {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'tardal++.pt')}}
+    )
+    with pytest.raises(ValueError, match='convert it: python tools/model_converters/fusion_zoo.py TarDAL SRC DST'):
+        net.init_weights()
+
+
 def test_an_unknown_network_is_told(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(capsys, 'SeaFusion', tmp_path / 'a.pth', tmp_path / 'b.pth')
