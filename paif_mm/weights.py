@@ -126,9 +126,7 @@ def _hint(model: nn.Module, state: Mapping[str, Tensor], misfit: Misfit) -> str:
         )
     if not misfit.fitting and type(model).__module__.startswith('paif_mm.fusion.zoo.'):
         name = type(model).__name__
-        return (
-            f"if {name}'s authors made it, convert it: python tools/model_converters/fusion_zoo.py {name} SRC DST"
-        )
+        return f"if {name}'s authors made it, convert it: python tools/model_converters/fusion_zoo.py {name} SRC DST"
     if not misfit.fitting:
         return 'nothing fits: it is of another model'
     if fused and not has(state, fused):
