@@ -22,7 +22,8 @@ class FusionLossHook(Hook):
     learns to remove perturbations. It appears in the log as ``loss_fusion``, weighted.
 
     Args:
-        loss (dict): the fusion loss. Default: ``dict(type='FusionLoss')``.
+        loss (dict): the fusion loss, PAIF's or that of another network (see :mod:`~.published`). Default:
+            ``dict(type='FusionLoss')``.
         weight (float): weight of the fusion loss. Default: 0.1 (the authors' release; the paper averages both).
         task_weight (float): factor on every loss of the model itself. Default: 4 (as above).
     """

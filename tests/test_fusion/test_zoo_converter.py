@@ -124,7 +124,7 @@ def test_didfuse_comes_in_two_files(tmp_path, capsys):
         used(run(capsys, 'DIDFuse', *(tmp_path / f'{file}.pkl' for file in ('Encoder', 'Decoder')), tmp_path / 'o')),
         net,
     )
-    with pytest.raises(SystemExit, match='does not fit DIDFuse: .* missing'):
+    with pytest.raises(SystemExit, match='Encoder.pkl does not fit DIDFuse: .* missing'):
         run(capsys, 'DIDFuse', tmp_path / 'Encoder.pkl', tmp_path / 'half.pth')
     assert not (tmp_path / 'half.pth').exists()
 
@@ -152,14 +152,14 @@ def test_weights_inside_other_things_are_found(tmp_path, capsys):
 @pytest.mark.parametrize(
     ('content', 'name', 'message'),
     [
-        ('own', 'TarDAL', "unknown weight '.*': the file is not of TarDAL"),
+        ('own', 'TarDAL', "unknown weight '.*': .*/own.pth is not of TarDAL"),
         (
             'twice',
             'UMFusion',
             'twice.pth holds the weights of 2 networks: save the state dict of',
         ),
         ('none', 'UMFusion', 'none.pth holds no weights: save the state dict'),
-        ('less', 'UMFusion', r'does not fit UMFusion: 1 missing \(head.0.bias\)'),
+        ('less', 'UMFusion', r'/less.pth does not fit UMFusion: 1 missing \(head.0.bias\)'),
         ('own', 'SDNet', 'own.pth.index is not here: a checkpoint of TensorFlow is PREFIX.index'),
     ],
 )

@@ -155,7 +155,7 @@ MISTAKES = [
     ('model_converters/paif_release {folder}/no_checkpoint.pth {out}/y.pth', 'no_checkpoint.pth can not be loaded'),
     ('model_converters/paif_release {weights} {out}/y.pth', "no key starts with 'enhance_net.'"),
     ('model_converters/fusion_zoo IFCNN {folder}/no_checkpoint.pth {out}/y.pth', 'no_checkpoint.pth can not be loaded'),
-    ('model_converters/fusion_zoo IFCNN {weights} {out}/y.pth', 'the file is not of IFCNN'),
+    ('model_converters/fusion_zoo IFCNN {weights} {out}/y.pth', '{weights} is not of IFCNN'),
     ('model_converters/fusion_zoo SDNet {folder}/nothing {out}/y.pth', 'nothing.index is not here'),
     ('show_genotype paif --out {out}/x.xyz', 'a picture ends with .png, .pdf, .svg, .jpg'),
     ('show_genotype paiff', 'neither a file nor a name: did you mean paif?'),

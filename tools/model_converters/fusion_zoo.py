@@ -137,8 +137,8 @@ MODULES = {
     | _normed('adjust_channels5', 'joins.1.0')
     | {'final_decoder.0': 'head.0'},
 }
-#: Name -> what of their weights has no part in their network's output.
 TENSORFLOW = ('SDNet', 'U2Fusion')
+#: Name -> what of their weights has no part in their network's output.
 UNUSED = {'SeAFusion': r'decode\d\.bn\.\w+', **dict.fromkeys(TENSORFLOW, r'.+/(Adam(_1)?|RMSProp(_1)?)|beta\d_power')}
 
 
@@ -163,8 +163,10 @@ def load_released(name: str, *paths: str | Path) -> dict[str, Tensor]:
     return released
 
 
-def convert(name: str, released: StateDict) -> tuple[FusionNetwork, dict]:
+def convert(name: str, released: StateDict, where: str = 'the file') -> tuple[FusionNetwork, dict]:
     """The network of our zoo with the weights that its authors call otherwise, and the settings that it was built by.
+
+    ``where`` they are from is for messages.
 
     Raises:
         ValueError: a weight is unknown.
@@ -176,11 +178,11 @@ def convert(name: str, released: StateDict) -> tuple[FusionNetwork, dict]:
             continue
         module, leaf = re.fullmatch(r'(?:(.+)[./])?(.+)', key).groups()
         if module not in MODULES[name]:
-            raise ValueError(f"unknown weight '{key}': the file is not of {name}")
+            raise ValueError(f"unknown weight '{key}': {where} is not of {name}")
         state[f'{MODULES[name][module]}.{_leaf(leaf)}'] = _layout(name, value)
     settings = _settings(name, released)
     network = NETWORKS[name](**settings)
-    load_weights(network, state, 'the file')
+    load_weights(network, state, where)
     return network, settings
 
 
@@ -223,7 +225,7 @@ def main() -> None:
     parser.add_argument('dst', help='where to write ours')
     args = parser.parse_args()
     output_folder(Path(args.dst).parent, 'DST')
-    network, settings = convert(args.name, load_released(args.name, *args.src))
+    network, settings = convert(args.name, load_released(args.name, *args.src), ', '.join(args.src))
     torch.save({'state_dict': network.state_dict(), 'meta': {}}, args.dst)
     settings = ''.join(f', {key}={value!r}' for key, value in settings.items())
     print(f'{sum(p.numel() for p in network.parameters()):,} parameters of {args.name} written to {args.dst}')

@@ -12,7 +12,7 @@ VARIANTS = ('original', 'paif')
 
 
 class PaddedConv(nn.Conv2d):
-    """A convolution with a bias whose output has the input's size; odd kernels only.
+    """A convolution whose output has the input's size; odd kernels only.
 
     Args:
         border (str): what lies beyond the image: 'zeros', 'reflect' (3x3 kernels) or 'replicate'.
