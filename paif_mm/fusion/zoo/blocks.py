@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..operations import normalised
+from ..operations import conv_of_concatenation, normalised
 
 VARIANTS = ('original', 'paif')
 
 
 class PaddedConv(nn.Conv2d):
-    """A convolution whose output has the input's size; odd kernels only.
+    """A convolution whose output has the input's size; odd kernels only. Several inputs count as their concatenation.
 
     Args:
         border (str): what lies beyond the image: 'zeros', 'reflect' (3x3 kernels) or 'replicate'.
@@ -35,8 +35,9 @@ class PaddedConv(nn.Conv2d):
         )
         self.border, self.margin = border, margin
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.extended(x))
+    def forward(self, *inputs: Tensor) -> Tensor:
+        inputs = [self.extended(x) for x in inputs]
+        return super().forward(*inputs) if len(inputs) == 1 else conv_of_concatenation(self, inputs)
 
     def extended(self, x: Tensor) -> Tensor:
         """(N, C, H, W) as it is convolved: with the border that torch's convolutions don't know."""
@@ -48,7 +49,7 @@ class PaddedConv(nn.Conv2d):
 class NormalisedConv(nn.Module):
     """A convolution and its batch norm, which are one convolution in eval mode; other arguments: :class:`PaddedConv`.
 
-    The output is fresh: what follows may overwrite it.
+    Several inputs count as their concatenation. The output is fresh: what follows may overwrite it.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, **settings):
@@ -56,9 +57,20 @@ class NormalisedConv(nn.Module):
         self.conv = PaddedConv(in_channels, out_channels, kernel_size, **settings)
         self.norm = nn.BatchNorm2d(out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        conv = self.conv
-        return normalised(self.norm, conv.extended(x), conv.weight, conv.padding, conv.dilation, conv.bias)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        conv, inputs = self.conv, [self.conv.extended(x) for x in inputs]
+        return normalised(self.norm, inputs, conv.weight, conv.padding, conv.dilation, conv.bias)
+
+
+class Layers(nn.Sequential):
+    """Layers in a row, of which the first takes what it is given: several feature maps."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        first, *others = self
+        x = first(*inputs)
+        for layer in others:
+            x = layer(x)
+        return x
 
 
 def lrelu(slope: float = 0.2) -> nn.LeakyReLU:

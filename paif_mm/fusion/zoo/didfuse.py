@@ -1,4 +1,3 @@
-import torch
 from torch import Tensor, nn
 
 from paif_mm.registry import MODELS
@@ -6,7 +5,7 @@ from paif_mm.spelling import check_choice
 
 from ..activation import PReLU
 from ..network import FusionNetwork, channels_last
-from .blocks import RULES, VARIANTS, NormalisedConv
+from .blocks import RULES, VARIANTS, Layers, NormalisedConv
 
 CHANNELS = 64
 
@@ -87,11 +86,9 @@ class Decoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.parts = nn.Sequential(NormalisedConv(2 * CHANNELS, CHANNELS), PReLU())
-        self.deep = nn.Sequential(NormalisedConv(2 * CHANNELS, CHANNELS), PReLU())
-        self.shallow = nn.Sequential(NormalisedConv(2 * CHANNELS, 1, border='reflect'), nn.Sigmoid())
+        self.parts = Layers(NormalisedConv(2 * CHANNELS, CHANNELS), PReLU())
+        self.deep = Layers(NormalisedConv(2 * CHANNELS, CHANNELS), PReLU())
+        self.shallow = Layers(NormalisedConv(2 * CHANNELS, 1, border='reflect'), nn.Sigmoid())
 
     def forward(self, shallow: Tensor, deep: Tensor, base: Tensor, detail: Tensor) -> Tensor:
-        x = self.parts(torch.cat([base, detail], 1))
-        x = self.deep(torch.cat([x, deep], 1))
-        return self.shallow(torch.cat([x, shallow], 1))
+        return self.shallow(self.deep(self.parts(base, detail), deep), shallow)

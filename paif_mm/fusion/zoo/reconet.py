@@ -5,7 +5,7 @@ from paif_mm.registry import MODELS
 from paif_mm.spelling import check_choice
 
 from ..network import FusionNetwork, channels_last
-from .blocks import VARIANTS, NormalisedConv, PaddedConv, relu
+from .blocks import VARIANTS, Layers, NormalisedConv, PaddedConv, relu
 
 
 @MODELS.register_module()
@@ -41,7 +41,7 @@ class ReCoNet(FusionNetwork):
         self.attention_ir, self.attention_vis = (PaddedConv(2, 1, bias=False) for _ in range(2))
         self.dilated = nn.ModuleList(layer(3, width, dilation=dilation) for dilation in (1, 2, 3))
         self.act = relu() if variant == 'original' else nn.GELU()
-        self.head = nn.Sequential(layer(3 * width, 1), nn.Tanh())
+        self.head = Layers(layer(3 * width, 1), nn.Tanh())
 
     def fuse(self, ir: Tensor, vis: Tensor) -> Tensor:
         ir, vis = channels_last(ir), channels_last(vis)
@@ -55,7 +55,7 @@ class ReCoNet(FusionNetwork):
         x = torch.cat(
             [ir * attention(self.attention_ir, ir, fused), fused, vis * attention(self.attention_vis, vis, fused)], 1
         )
-        return self.head(torch.cat([self.act(layer(x)) for layer in self.dilated], 1))
+        return self.head(*(self.act(layer(x)) for layer in self.dilated))
 
 
 def attention(conv: nn.Module, image: Tensor, fused: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from paif_mm.registry import MODELS
 
 from ..network import FusionNetwork, channels_last
-from .blocks import NormalisedConv, PaddedConv, lrelu
+from .blocks import Layers, NormalisedConv, PaddedConv, lrelu
 
 CHANNELS, LEVELS = 32, 3
 
@@ -36,7 +36,7 @@ class SAGE(FusionNetwork):
         super().__init__(compile, init_cfg)
         self.down = nn.ModuleList(stage(2 if level == 0 else CHANNELS) for level in range(LEVELS))
         self.joins = nn.ModuleList(
-            nn.Sequential(NormalisedConv(2 * CHANNELS, CHANNELS, 1), lrelu(0.01)) for _ in range(LEVELS - 1)
+            Layers(NormalisedConv(2 * CHANNELS, CHANNELS, 1), lrelu(0.01)) for _ in range(LEVELS - 1)
         )
         self.up = nn.ModuleList(stage(CHANNELS) for _ in range(LEVELS - 1))
         self.head = nn.Sequential(PaddedConv(CHANNELS, 1), nn.Tanh())
@@ -55,7 +55,7 @@ class SAGE(FusionNetwork):
         for join, up in zip(self.joins, self.up, strict=True):
             skipped = levels.pop()
             x = F.interpolate(x, skipped.shape[-2:], mode='bilinear', align_corners=False)
-            x = up(join(torch.cat([x, skipped], 1)))
+            x = up(join(x, skipped))
         return self.head(x)[..., :height, :width].contiguous()
 
 

@@ -1,10 +1,9 @@
-import torch
 from torch import Tensor, nn
 
 from paif_mm.registry import MODELS
 
 from ..network import FusionNetwork, channels_last
-from .blocks import NormalisedConv, PaddedConv, relu
+from .blocks import Layers, NormalisedConv, PaddedConv, relu
 
 CHANNELS, DEPTH = 32, 3
 
@@ -33,7 +32,7 @@ class TarDAL(FusionNetwork):
         self.stem = NormalisedConv(2, CHANNELS)
         self.dense = nn.ModuleList(NormalisedConv((i + 1) * CHANNELS, CHANNELS) for i in range(DEPTH))
         width = (DEPTH + 1) * CHANNELS
-        self.decoder = nn.Sequential(
+        self.decoder = Layers(
             *(PaddedConv(width, 128), relu()),
             *(NormalisedConv(128, 64), relu()),
             *(NormalisedConv(64, 32), relu()),
@@ -42,7 +41,7 @@ class TarDAL(FusionNetwork):
         self.act = relu()
 
     def fuse(self, ir: Tensor, vis: Tensor) -> Tensor:
-        features = self.act(self.stem(torch.cat([channels_last(ir), channels_last(vis)], 1)))
+        features = [self.act(self.stem(channels_last(ir), channels_last(vis)))]
         for layer in self.dense:
-            features = torch.cat([features, self.act(layer(features))], 1)
-        return self.decoder(features).contiguous()
+            features.append(self.act(layer(*features)))
+        return self.decoder(*features).contiguous()
