@@ -258,9 +258,10 @@ def test_compiled_network_equals_plain_one(form):
         for net in (plain.train(train), compiled.train(train)):
             images = [image.requires_grad_() for image in pair(2, 1, 17, 20, dtype=torch.float32)]
             fused = net(*images)
-            results.append([fused, *torch.autograd.grad(fused.square().sum(), [*images, *net.parameters()])])
-        for a, b in zip(*results, strict=True):
-            assert (a - b).norm() <= 1e-3 * b.norm() + 1e-5
+            gradients = torch.autograd.grad(fused.square().sum(), [*images, *net.parameters()])
+            results.append([fused.detach(), torch.cat([gradient.flatten() for gradient in gradients])])
+        for a, b in zip(*results, strict=True):  # all at once: those of biases before a batch norm are 0 but for noise
+            assert (a - b).norm() <= 1e-3 * b.norm()
     for shape in [(1, 1, 17, 20), (1, 1, 26, 31)]:
         with torch.no_grad():
             a, b = (net.eval()(*pair(*shape, dtype=torch.float32)) for net in (plain, compiled))
