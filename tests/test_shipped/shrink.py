@@ -2,6 +2,8 @@
 
 from mmengine.config import Config
 
+from paif_mm.fusion import NETWORKS
+
 SCALE, CROP = (96, 64), (48, 64)  # (width, height) and (height, width), as the transforms write them
 WIDTH = 64  # of heads and necks: two channels for each of 32 groups, so that maps of one pixel can be normalised
 STAGES = {
@@ -33,7 +35,7 @@ def shrink(config: Config) -> Config:
 def _model(model: dict) -> None:
     preprocessor, backbone = model.data_preprocessor, model.backbone
     if 'fusion' in preprocessor:
-        if preprocessor.fusion.type != 'AverageFusion':
+        if preprocessor.fusion.type not in ('AverageFusion', *NETWORKS):  # which have one width
             preprocessor.fusion.channels = 4
         preprocessor = preprocessor.task
     if preprocessor.get('size') is not None:
