@@ -1,0 +1,30 @@
+"""EGFNet's edge prior, from the pair itself."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from paif_mm.data.colour import bgr_to_luma, split_pair
+
+SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
+
+
+def edge_map(pairs: Tensor) -> Tensor:
+    """Edges of both modalities, added: |S_x|/2 + |S_y|/2 of each, S the 3x3 Sobel filters, each absolute at most 255.
+
+    As EGFNet's files are made (by OpenCV, with grey visible images), but differentiable, without rounding, and without
+    the overflow of sums above 255.
+
+    Args:
+        pairs: (N, 4, H, W) B,G,R,IR in [0, 255].
+
+    Returns:
+        (N, 1, H, W) in [0, 510].
+    """
+    infrared, visible = split_pair(pairs)
+    grey = torch.cat([bgr_to_luma(visible), infrared], 1)  # (N, 2, H, W)
+    across = torch.tensor(SOBEL, dtype=grey.dtype, device=grey.device)
+    filters = torch.stack([across, across.T])[:, None].repeat(2, 1, 1, 1)  # (4, 1, 3, 3)
+    padded = F.pad(grey, (1, 1, 1, 1), mode='reflect')
+    gradients = F.conv2d(padded, filters, groups=2).abs().clamp(max=255)
+    return gradients.sum(1, keepdim=True) / 2
