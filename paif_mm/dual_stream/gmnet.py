@@ -90,7 +90,9 @@ class GMNetNeck(nn.Module):
         half = resized(self.decode[0](quarter), shallow[0][0], align_corners=True)
         return half, quarter, fused[0], *shallow
 
-    def sides(self, half: Tensor, quarter: Tensor, fused: Tensor, *shallow: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    def sides(
+        self, half: Tensor, quarter: Tensor, fused: Tensor, *shallow: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, ...]:
         first, second = (place(*both) for place, both in zip(self.place, shallow, strict=True))
         second = second + resized(fused, second, align_corners=True)
         filled = self.fill(doubled(second * self.modulate(quarter), align_corners=True))

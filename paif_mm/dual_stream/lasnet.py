@@ -115,7 +115,7 @@ class Location(nn.Module):
 
 
 class Correlation(nn.Module):
-    """For each place of the exemplar e, the mean of q's features over all places p, weighed by softmax_p (W e . q_p)."""
+    """For each place of an exemplar e, the mean of q over all places p, weighed by softmax_p (W e . q_p)."""
 
     def __init__(self, channels: int):
         super().__init__()

@@ -1,13 +1,12 @@
 """The two modalities of a pair, each through a ResNet."""
 
-from collections.abc import Iterator
-
-import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
 from paif_mm.registry import MODELS
+
+from .stages import Stage, stages_of, stem_of
 
 
 @MODELS.register_module()
@@ -29,7 +28,7 @@ class TwoStreamResNet(BaseModule):
     def __init__(self, stream: dict, shared: bool = True, levels: int = 5, init_cfg: dict | None = None):
         super().__init__(init_cfg)
         stages = levels - 1
-        stream = {**stream, 'num_stages': stages, 'strides': (1, 2, 2, 2)[:stages], 'out_indices': (stages - 1,)}
+        stream = {**stream, 'num_stages': stages, 'strides': (1, 2, 2, 2)[:stages], 'out_indices': tuple(range(stages))}
         stream['dilations'] = (1,) * stages
         self.visible = MMENGINE_MODELS.build(stream)
         self._pretrained = 'Pretrained' in str(stream.get('init_cfg'))
@@ -38,7 +37,7 @@ class TwoStreamResNet(BaseModule):
         else:
             own = {**stream, 'in_channels': 1}
             self.infrared = MMENGINE_MODELS.build({**own, 'init_cfg': None} if self._pretrained else own)
-        self.channels = [_stem_channels(self.visible), *map(_stage_channels, _stages(self.visible))]
+        self.channels = [stage.channels for stage in _levels(self.visible)]
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -52,27 +51,17 @@ class TwoStreamResNet(BaseModule):
         visible, infrared = pairs[:, :3].flip(1), pairs[:, 3:]  # to R,G,B, as ImageNet's weights are
         if self.infrared is None:
             infrared = infrared.expand(-1, 3, -1, -1)
-        both = _levels(self.visible, visible), _levels(self.visible if self.infrared is None else self.infrared, infrared)
-        return list(zip(*both, strict=True))
+        return list(zip(self._features(self.visible, visible), self._features(self.infrared, infrared), strict=True))
+
+    def _features(self, resnet: nn.Module | None, x: Tensor) -> list[Tensor]:
+        found = []
+        for level in _levels(resnet or self.visible):
+            x = level(x)
+            found.append(x)
+        return found
 
 
-def _levels(resnet: nn.Module, x: Tensor) -> Iterator[Tensor]:
-    x = resnet.stem(x) if resnet.deep_stem else resnet.relu(resnet.norm1(resnet.conv1(x)))
-    yield x
-    x = resnet.maxpool(x)
-    for stage in _stages(resnet):
-        x = stage(x)
-        yield x
-
-
-def _stages(resnet: nn.Module) -> list[nn.Module]:
-    return [getattr(resnet, name) for name in resnet.res_layers]
-
-
-def _stem_channels(resnet: nn.Module) -> int:
-    return resnet.stem[-2].num_features if resnet.deep_stem else resnet.conv1.out_channels
-
-
-def _stage_channels(stage: nn.Module) -> int:
-    block = stage[-1]
-    return getattr(block, 'conv3', block.conv2).out_channels
+def _levels(resnet: nn.Module) -> list[Stage]:
+    """The stem, and the stages after it."""
+    stem, (first, *rest) = stem_of(resnet), stages_of(resnet)
+    return [stem, first._replace(parts=first.parts[len(stem.parts) :]), *rest]

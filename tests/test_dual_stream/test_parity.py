@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from paif_mm.dual_stream import egfnet, gmnet, lasnet
-from paif_mm.dual_stream.blocks import doubled, resized
+from paif_mm.dual_stream.blocks import doubled
 
 #: Of a convolution with batch norm, wherever it is: published names, and ours.
 PARTS = {'conv': '0', 'bn': '1', 'basicconv': ''}
 
 
 class Case(NamedTuple):
-    """A published module, and the same of our parts; names: beginnings of its weights' names -> part and name of ours."""
+    """The same of our parts; names: beginnings of published weights' names -> part and name of ours."""
 
     parts: dict[str, nn.Module]
     names: dict[str, str]
@@ -111,7 +111,12 @@ def context_of_egfnet() -> Case:
 
 def semantic_of_egfnet() -> Case:
     parts = {'semantic': egfnet.Semantic(9)}
-    names = {'convcat': 'semantic.merge', 'rconv': 'semantic.smooth', 'conv': 'semantic.last', 'convedge': 'semantic.edge'}
+    names = {
+        'convcat': 'semantic.merge',
+        'rconv': 'semantic.smooth',
+        'conv': 'semantic.last',
+        'convedge': 'semantic.edge',
+    }
     return Case(parts, names, lambda *inputs: (parts['semantic'](*inputs),))
 
 
@@ -176,7 +181,9 @@ def test_a_module_says_what_the_published_one_says(reference: Path, case):
     tensors = {key.removeprefix(f'{module}/'): content[key] for key in content if key.startswith(f'{module}/')}
     tensors = {key: torch.from_numpy(value) for key, value in tensors.items()}
     weights = {key.removeprefix('weight/'): value for key, value in tensors.items() if key.startswith('weight/')}
-    inputs, outputs = ([tensors[key] for key in sorted(tensors) if re.match(rf'{kind}\d', key)] for kind in ('in', 'out'))
+    inputs, outputs = (
+        [tensors[key] for key in sorted(tensors) if re.match(rf'{kind}\d', key)] for kind in ('in', 'out')
+    )
 
     parts, names, call = CASES[case]()
     parts = nn.ModuleDict(parts).double().eval()
