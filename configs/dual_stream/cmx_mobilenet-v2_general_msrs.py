@@ -10,4 +10,3 @@ _base_.model.data_preprocessor.size = _base_.crop_size
 _base_.model.backbone.stream.init_cfg = dict(type='Pretrained', checkpoint='imagenet://mobilenet_v2')
 _base_.model.decode_head.loss_decode.class_weight = _base_.class_weight
 _base_.train_dataloader.batch_size = _base_.auto_scale_lr.base_batch_size
-default_hooks = dict(checkpoint=dict(interval=200))

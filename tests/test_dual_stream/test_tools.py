@@ -1,0 +1,112 @@
+"""Two streams through the tools as users type them: trained under attack, tested, reported, written as a file."""
+
+import json
+import runpy
+import sys
+
+import cv2
+import pytest
+import torch
+from conftest import REPO
+from test_dual_stream.models import RESNET
+
+from paif_mm.apis.exporting import META, example
+
+CONFIG = """
+_base_ = '{repo}/configs/dual_stream/{name}_sat_mfnet.py'
+model = dict(data_preprocessor=dict(size=(48, 64)), {model})
+train_pipeline = [
+    *_base_.train_pipeline[:2],
+    dict(type='RandomResize', scale=(96, 64), ratio_range=(0.8, 1.5), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=(48, 64)),
+    *_base_.train_pipeline[4:],
+]
+loader = dict(num_workers=0, persistent_workers=False)
+data = dict(data_root='{data}')
+train_dataloader = dict(batch_size=2, **loader, dataset=dict(**data, pipeline=train_pipeline))
+val_dataloader = dict(**loader, dataset=data)
+test_dataloader = dict(**loader, dataset=dict(**data, ann_file='val.txt'))
+train_cfg = dict(max_iters=3, val_interval=3)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=3))
+"""
+SMALL = {
+    'lasnet': f'backbone=dict(init_cfg=None, **{RESNET}), channels=[8, 8, 8, 8, 8]',
+    'egfnet': f'backbone=dict(init_cfg=None, **{RESNET}), channels=8',
+    'gmnet': f'backbone=dict(init_cfg=None, **{RESNET}), channels=16',
+    'cmx_mit-b0': 'backbone=dict(stream=dict(init_cfg=None, embed_dims=8, num_layers=[1, 1, 1, 1])),'
+    'decode_head=dict(in_channels=[8, 16, 40, 64], channels=16)',
+}
+LOSSES = {
+    'lasnet': ['decode.loss_ce', 'decode.loss_lovasz', 'aux_0.loss_semantic', 'aux_1.loss_saliency'],
+    'egfnet': ['decode.loss_ce', 'aux_0.loss_semantic', 'aux_1.loss_boundary3', 'aux_3.loss_boundary1'],
+    'gmnet': ['decode.loss_ce', 'aux_0.loss_foreground', 'aux_1.loss_boundary'],
+    'cmx_mit-b0': ['decode.loss_ce'],
+}
+
+
+def tool(name: str, *args) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', [name, *map(str, args)])
+        runpy.run_path(str(REPO / 'tools' / f'{name}.py'), run_name='__main__')
+
+
+@pytest.fixture(
+    scope='module', params=['lasnet', *(pytest.param(name, marks=pytest.mark.slow) for name in [*SMALL][1:])]
+)
+def trained(request, tmp_path_factory, synthetic_root):
+    """Name, config and checkpoint of three iterations, half of each batch attacked; the folder that holds them."""
+    folder = tmp_path_factory.mktemp(request.param)
+    config = folder / 'config.py'
+    config.write_text(CONFIG.format(repo=REPO, name=request.param, model=SMALL[request.param], data=synthetic_root))
+    tool('train', config, '--work-dir', folder / 'run')
+    return request.param, config, folder / 'run' / 'iter_3.pth', folder
+
+
+def test_adversarial_training_logs_every_loss(trained):
+    name, _, checkpoint, _ = trained
+    assert checkpoint.is_file()
+    scalars = next(checkpoint.parent.glob('*/vis_data/scalars.json')).read_text().splitlines()
+    logged = [line for line in map(json.loads, scalars) if 'loss' in line]
+    assert len(logged) == 3
+    for line in logged:
+        assert all(line[loss] > 0 for loss in LOSSES[name])
+
+
+def test_an_attacked_test_draws_strips_without_a_fused_image(trained):
+    _, config, checkpoint, folder = trained
+    words = ['--attack', 'pgd5_eps8', '--show-dir', folder / 'strips', '--work-dir', folder / 'test']
+    tool('test', config, checkpoint, *words)
+    results = json.loads(next((folder / 'test').glob('*/results.json')).read_text())['results']
+    assert set(results) == {'clean', 'pgd5_eps8'}
+    assert all(0 <= found['mIoU'] <= 100 for found in results.values())
+    strip = cv2.imread(str(min((folder / 'strips' / 'pgd5_eps8').iterdir())))
+    assert strip.shape[0] >= 64
+    tool('test', config, checkpoint, '--tta', '--work-dir', folder / 'tta')
+    (augmented,) = json.loads(next((folder / 'tta').glob('*/results.json')).read_text())['results'].values()
+    assert 0 <= augmented['mIoU'] <= 100
+
+
+def test_reports_are_written(trained):
+    _, config, checkpoint, folder = trained
+    words = ['--suite', 'paper', '--limit', '1', '--diagnostics', '0', '--bootstrap', '50', '--out', folder / 'report']
+    tool('robustness', config, checkpoint, *words)
+    report = json.loads((folder / 'report' / 'report.json').read_text())
+    assert (folder / 'report' / 'report.html').stat().st_size > 10_000
+    assert 'fused' not in json.dumps(report.get('quality', {}))
+
+
+def test_the_exported_file_says_what_the_model_says(trained):
+    from paif_mm.engine.launch import load_model, read_config
+
+    _, config, checkpoint, folder = trained
+    path = folder / 'model.pt'
+    tool('export', config, checkpoint, '--format', 'torchscript', '--shape', 64, 96, '--out', path)
+    facts = {META: ''}
+    loaded = torch.jit.load(str(path), _extra_files=facts)
+    facts = json.loads(facts[META])
+    assert facts['outputs'] == ['logits'] and len(facts['classes']) == 9
+    model, _ = load_model(read_config(str(config)), str(checkpoint))
+    pair = example((53, 71))
+    with torch.no_grad():
+        (sample,) = model.cpu().test_step({'inputs': [pair[0]]})
+        torch.testing.assert_close(loaded(pair)[0][0], sample.seg_logits.data, rtol=1e-4, atol=1e-4)
