@@ -1,4 +1,4 @@
-"""Files of models of pairs for other programs: ONNX, TorchScript and torch.export, and how far they are from PyTorch."""
+"""Models of pairs as files for other programs: ONNX, TorchScript, torch.export, and how far they are from PyTorch."""
 
 import json
 import logging

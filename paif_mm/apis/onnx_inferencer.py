@@ -52,7 +52,9 @@ class OnnxModel:
         if 'classes' not in facts:
             raise ValueError(f'{path} says no classes: is it a whole model of tools/export.py (--part model)?')
         if 'fused' not in facts['outputs']:
-            raise ValueError(f'{path} gives no fused image to draw on: its model fuses features; read its logits instead')
+            raise ValueError(
+                f'{path} gives no fused image to draw on: its model fuses features; read its logits instead'
+            )
         self.dataset_meta, self.outputs = facts, facts['outputs']
         self.groups: list = []
 
