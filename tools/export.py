@@ -1,8 +1,8 @@
 """Write a model as a file for other programs: ``python tools/export.py CONFIG CHECKPOINT [--format onnx]``.
 
-The file takes pairs (1, 4, height, width) of any size, B,G,R,IR in [0, 255], and gives the fused images, where the model
-has some, and what it says: logits, or boxes with scores and labels behind non-maximum suppression. It is read back, and compared with
-PyTorch on three sizes.
+The file takes pairs (1, 4, height, width) of any size, B,G,R,IR in [0, 255], and gives the fused images, if there are
+any, and what the model says: logits, or boxes with scores and labels behind non-maximum suppression. It is read back,
+and compared with PyTorch on three sizes.
 """
 
 import argparse
