@@ -1,6 +1,7 @@
 """Two streams through the tools as users type them: trained under attack, tested, reported, written as a file."""
 
 import json
+import re
 import runpy
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from conftest import REPO
 from test_dual_stream.models import RESNET
+from test_tools.commands import latest_results, legend_width
 
 from paif_mm.apis.exporting import META, example
 
@@ -43,6 +45,9 @@ LOSSES = {
     'cmx_mit-b0': ['decode.loss_ce'],
 }
 
+#: Of strips: both modalities, labels and predictions; and, attacked, the clean ones and changes beside them.
+PANELS = {'clean': 4, 'pgd5_eps8': 8}
+
 
 def tool(name: str, *args) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -64,26 +69,33 @@ def trained(request, tmp_path_factory, synthetic_root):
 
 def test_adversarial_training_logs_every_loss(trained):
     name, _, checkpoint, _ = trained
-    assert checkpoint.is_file()
-    scalars = next(checkpoint.parent.glob('*/vis_data/scalars.json')).read_text().splitlines()
-    logged = [line for line in map(json.loads, scalars) if 'loss' in line]
-    assert len(logged) == 3
-    for line in logged:
-        assert all(line[loss] > 0 for loss in LOSSES[name])
+    (log,) = checkpoint.parent.glob('*/*.log')
+    text = log.read_text()
+    for loss in LOSSES[name]:
+        values = [float(value) for value in re.findall(rf'\b{loss}: (\S+)', text)]
+        assert len(values) == 3 and all(value > 0 for value in values), loss
 
 
 def test_an_attacked_test_draws_strips_without_a_fused_image(trained):
     _, config, checkpoint, folder = trained
     words = ['--attack', 'pgd5_eps8', '--show-dir', folder / 'strips', '--work-dir', folder / 'test']
     tool('test', config, checkpoint, *words)
-    results = json.loads(next((folder / 'test').glob('*/results.json')).read_text())['results']
-    assert set(results) == {'clean', 'pgd5_eps8'}
-    assert all(0 <= found['mIoU'] <= 100 for found in results.values())
-    strip = cv2.imread(str(min((folder / 'strips' / 'pgd5_eps8').iterdir())))
-    assert strip.shape[0] >= 64
+    results = latest_results(folder / 'test')
+    assert all(0 <= results[name]['metrics']['mIoU'] <= 100 for name in ('clean', 'pgd5_eps8'))
+    audit = results['pgd5_eps8']['audit']
+    assert audit['loss_after'] > audit['loss_before']
+    assert audit['max_delta_255'] == pytest.approx({'ir': 8, 'vis': 8}, abs=1e-3)
+    for name, panels in PANELS.items():
+        strips = [cv2.imread(str(path)) for path in (folder / 'strips' / name).iterdir()]
+        assert len(strips) == 4
+        assert strips[0].shape == (64 + 18, panels * 96 + legend_width(64), 3)
+
+
+def test_views_are_averaged(trained, capsys):
+    _, config, checkpoint, folder = trained
     tool('test', config, checkpoint, '--tta', '--work-dir', folder / 'tta')
-    (augmented,) = json.loads(next((folder / 'tta').glob('*/results.json')).read_text())['results'].values()
-    assert 0 <= augmented['mIoU'] <= 100
+    told = capsys.readouterr()
+    assert 'mIoU' in told.out + told.err
 
 
 def test_reports_are_written(trained):
@@ -91,8 +103,10 @@ def test_reports_are_written(trained):
     words = ['--suite', 'paper', '--limit', '1', '--diagnostics', '0', '--bootstrap', '50', '--out', folder / 'report']
     tool('robustness', config, checkpoint, *words)
     report = json.loads((folder / 'report' / 'report.json').read_text())
+    rows = {row['key']: row for row in report['rows']}
+    assert {row['audit']['max_delta_255']['ir'] for key, row in rows.items() if 'pgd5' in key} == {4, 8}
+    assert all(0 <= row['figures']['all']['mIoU']['value'] <= 100 for row in rows.values())
     assert (folder / 'report' / 'report.html').stat().st_size > 10_000
-    assert 'fused' not in json.dumps(report.get('quality', {}))
 
 
 def test_the_exported_file_says_what_the_model_says(trained):
