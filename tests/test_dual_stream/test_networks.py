@@ -90,7 +90,7 @@ def test_a_training_reaches_every_parameter_and_both_modalities(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-@pytest.mark.parametrize('size', [(48, 64), (53, 71), (33, 40)], ids=str)
+@pytest.mark.parametrize('size', [(53, 71), (33, 40)], ids=str)
 def test_pairs_of_any_size_are_trained_on_and_segmented_alone_or_together(name, size):
     config = small(name)
     config.data_preprocessor.size_divisor = 1
@@ -122,8 +122,8 @@ def test_each_modality_has_a_say(name):
 @pytest.mark.parametrize('name', NAMES)
 def test_attacks_find_a_higher_loss_of_what_is_predicted_within_their_budget(name):
     model = deterministic(build_model(small(name))).eval()
-    batch = pair_batch([(48, 64)] * 2)
-    attack = PGD(eps=8 / 255, steps=5)
+    batch = pair_batch([(32, 48)] * 2)
+    attack = PGD(eps=8 / 255, steps=3)
     result = attack(model, batch)
     before = attack.losses(model, result.clean, result, batch)
     assert (result.losses > before).all()
