@@ -1,8 +1,13 @@
 """Segmentors of two streams: what they count, what their losses are of, and what reaches what."""
 
+import re
+
 import pytest
 import torch
+from conftest import REPO
 from helpers import CLASSES, build_model, deterministic, pair_batch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from test_dual_stream.models import MODELS as NAMES
 from test_dual_stream.models import PREPROCESSOR, RESNET, TRANSFORMER, small
@@ -10,6 +15,7 @@ from torch import Tensor
 
 from paif_mm.attacks import PGD
 from paif_mm.dual_stream.stages import stages_of
+from paif_mm.evaluation.flops import count_flops
 from paif_mm.losses.logits import plain_heads
 
 PUBLISHED = NAMES[:3]
@@ -56,6 +62,21 @@ def test_networks_have_the_originals_parameters(name):
     assert parameters(model) == everything - unused
     assert parameters(model) - parameters(model.backbone) == head - unused
     assert parameters(released) == RELEASED[name]
+
+
+@pytest.mark.slow
+def test_the_page_says_what_the_shipped_networks_cost():
+    init_default_scope('mmseg')
+    page = (REPO / 'docs' / 'dual_stream.md').read_text()
+    rows = re.findall(r'^\| `(\S+_mfnet)` \| (\S+) \| (\S+) \|$', page, re.MULTILINE)
+    assert len(rows) == 7
+    for name, flops, millions in rows:
+        model = MODELS.build(Config.fromfile(REPO / 'configs' / 'dual_stream' / f'{name}.py').model)
+        model = revert_sync_batchnorm(model).to('meta').eval()
+        with torch.no_grad(), count_flops() as counter:
+            model(torch.empty(1, 4, 480, 640, device='meta'))
+        assert f'{counter.get_total_flops() / 1e9:.1f}' == flops
+        assert f'{parameters(model) / 1e6:.2f}' == millions
 
 
 def test_cmx_has_the_papers_parameters():

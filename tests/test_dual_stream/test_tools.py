@@ -109,6 +109,17 @@ def test_reports_are_written(trained):
     assert (folder / 'report' / 'report.html').stat().st_size > 10_000
 
 
+def test_costs_are_those_of_the_whole(trained, capsys):
+    _, config, checkpoint, _ = trained
+    tool('get_flops', config, '--shape', 64, 96, '--runs', 1, '--device', 'cpu')
+    rows = [line.split('|')[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith('|')]
+    state = torch.load(checkpoint, weights_only=False)['state_dict']
+    buffers = ('running_mean', 'running_var', 'num_batches_tracked')
+    expected = sum(value.numel() for key, value in state.items() if not key.endswith(buffers))
+    assert [row[0].strip() for row in rows] == ['part', 'model']
+    assert float(rows[1][1]) == pytest.approx(expected / 1e6, abs=1e-3)
+
+
 def test_the_exported_file_says_what_the_model_says(trained):
     from paif_mm.engine.launch import load_model, read_config
 
