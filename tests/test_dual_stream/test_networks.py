@@ -13,6 +13,8 @@ from test_dual_stream.models import MODELS as NAMES
 from test_dual_stream.models import PREPROCESSOR, RESNET, TRANSFORMER, small
 from torch import Tensor
 
+from paif_mm.apis.deployed import deployed
+from paif_mm.apis.exporting import ENDINGS, errors, export, sizes_around
 from paif_mm.attacks import PGD
 from paif_mm.dual_stream.stages import stages_of
 from paif_mm.evaluation.flops import count_flops
@@ -284,3 +286,22 @@ def test_colours_are_turned_for_imagenets_weights():
     model.eval().backbone(pairs)
     assert [image[0, :, 0, 0].tolist() for image in seen] == [[2, 1, 0], [3, 3, 3]]
     assert PREPROCESSOR['mean'][0] < PREPROCESSOR['mean'][2], 'of B,G,R'
+
+
+FILES = [(name, 'torchscript') for name in NAMES] + [(name, 'onnx') for name in NAMES[:3]] + [('CMX', 'torch_export')]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('name', 'form'), FILES)
+def test_files_are_the_network_at_any_size(name, form, tmp_path):
+    if form == 'onnx':
+        for package in ('onnx', 'onnxruntime', 'onnxscript'):
+            pytest.importorskip(package, reason='of requirements/export.txt')
+    module = deployed(build_model(small(name)).eval())
+    run = export(module, tmp_path / f'model{ENDINGS[form]}', form, (64, 96), {'classes': ['a']})
+    for size in sizes_around((64, 96)):
+        assert errors(module, run, size)['logits'] < 1e-4
+    with torch.no_grad():  # and not of any model
+        next(module.model.backbone.parameters()).mul_(2)
+        next(module.model.decode_head.parameters()).add_(0.3)
+    assert errors(module, run, (64, 96))['logits'] > 1e-3
