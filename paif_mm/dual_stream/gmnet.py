@@ -12,7 +12,7 @@ from .blocks import conv_bn, doubled, resized
 from .segmentor import CROSS_ENTROPY, DualStreamSegmentor
 
 REDUCTION = 16  # of the shallow levels' attention of channels
-SHALLOW, DEEP = 2, 3  # levels
+SHALLOW = 2  # levels
 
 
 @MODELS.register_module()
@@ -31,7 +31,7 @@ class GMNet(DualStreamSegmentor):
         kwargs: ``data_preprocessor``, ``train_cfg``, ``test_cfg`` and ``init_cfg`` of mmseg's ``EncoderDecoder``.
 
     Raises:
-        ValueError: there is no such variant or side output.
+        ValueError: there is no such variant or side output, or ``channels`` are not in sixteens.
     """
 
     shared = False
@@ -48,6 +48,8 @@ class GMNet(DualStreamSegmentor):
         side_losses: dict | None = None,
         **kwargs,
     ):
+        if channels < REDUCTION or channels % REDUCTION:
+            raise ValueError(f'channels of GMNet must be a multiple of {REDUCTION}, not {channels}')
         head = {'type': 'paif_mm.PixelHead', 'channels': channels, 'bias': False, 'align_corners': True}
         head['loss_decode'] = CROSS_ENTROPY
         super().__init__(variant, backbone, {**head, **(decode_head or {})}, side_losses, **kwargs)

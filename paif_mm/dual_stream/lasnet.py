@@ -33,7 +33,7 @@ class LASNet(DualStreamSegmentor):
         kwargs: ``data_preprocessor``, ``train_cfg``, ``test_cfg`` and ``init_cfg`` of mmseg's ``EncoderDecoder``.
 
     Raises:
-        ValueError: there is no such variant or side output.
+        ValueError: there is no such variant or side output, or ``channels`` are not five, the first in fours.
     """
 
     depths = {'published': 152, 'paif': 50}
@@ -53,6 +53,8 @@ class LASNet(DualStreamSegmentor):
         side_losses: dict | None = None,
         **kwargs,
     ):
+        if len(channels) != 5 or channels[0] % 4:
+            raise ValueError(f'channels of LASNet must be five, the first a multiple of 4, not {list(channels)}')
         losses = [CROSS_ENTROPY, {'type': 'LovaszLoss', 'reduction': 'none'}]
         head = {'type': 'paif_mm.PixelHead', 'channels': channels[0], 'kernel_size': 3, 'loss_decode': losses}
         super().__init__(variant, backbone, {**head, **(decode_head or {})}, side_losses, **kwargs)

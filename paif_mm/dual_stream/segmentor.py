@@ -25,6 +25,7 @@ class DualStreamSegmentor(EncoderDecoder):
     depths: dict[str, int]
     levels: dict[str, int]
     sides: dict[str, tuple[str, dict]]
+    neck: nn.Module  # made by subclasses, once they know the backbone's channels
 
     def __init__(
         self,
@@ -70,7 +71,6 @@ class DualStreamSegmentor(EncoderDecoder):
             test_cfg=ConfigDict(test_cfg or {'mode': 'whole'}),
             init_cfg=init_cfg,
         )
-        self.neck: nn.Module  # by subclasses, which know the backbone's channels now
 
     def _auxiliary_head_forward_train(self, inputs: tuple[Tensor, ...], data_samples: list) -> dict:
         return super()._auxiliary_head_forward_train(self.neck.sides(*inputs), data_samples)

@@ -206,6 +206,11 @@ def test_mistakes_are_told():
         build_model(small('GMNet', side_losses={'bondary': {}}))
     with pytest.raises(ValueError, match=r"side_losses of EGFNet \(paif\) has no 'semantic': it has one output"):
         build_model(small('EGFNet-paif', side_losses={'semantic': {}}))
+    with pytest.raises(ValueError, match='channels of GMNet must be a multiple of 16, not 24'):
+        build_model(small('GMNet', channels=24))
+    for channels in ([6, 8, 8, 8, 8], [8, 8, 8]):
+        with pytest.raises(ValueError, match='channels of LASNet must be five'):
+            build_model(small('LASNet', channels=channels))
     with pytest.raises(ValueError, match='must divide the channels of its stages'):
         MODELS.build({'type': 'paif_mm.CMX', 'stream': TRANSFORMER, 'num_heads': [1, 3, 2, 2]})
     with pytest.raises(TypeError, match='not of SwinTransformer'):
