@@ -40,6 +40,11 @@ def _model(model: dict) -> None:
         preprocessor = preprocessor.task
     if preprocessor.get('size') is not None:
         preprocessor.size = CROP
+    if model.type.startswith('paif_mm.'):  # of two streams: its parts follow from these
+        backbone.update(depth=18, base_channels=8, stem_channels=8, init_cfg=None)
+        model.channels = {'LASNet': [8] * 5, 'EGFNet': 8, 'GMNet': 16}[model.type.split('.')[-1]]
+        return
+    backbone = backbone.get('stream', backbone)
     backbone.init_cfg = None
     kind = backbone.type.split('.')[-1]
     if kind == 'MixVisionTransformer':
