@@ -40,7 +40,7 @@ def _child(parent: Registry, *locations: str) -> Registry:
 
 TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'data')
 DATASETS = _child(MMENGINE_DATASETS, 'data')
-MODELS = _child(MMENGINE_MODELS, 'fusion', 'perception', 'perception.released_head', 'losses')
+MODELS = _child(MMENGINE_MODELS, 'fusion', 'perception', 'perception.released_head', 'losses', 'dual_stream')
 HOOKS = _child(MMENGINE_HOOKS, 'losses', 'attacks', 'engine', 'search', 'meta_init', 'evaluation')
 LOOPS = _child(MMENGINE_LOOPS, 'search')
 OPTIM_WRAPPERS = _child(MMENGINE_OPTIM_WRAPPERS, 'engine')

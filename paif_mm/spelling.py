@@ -47,3 +47,13 @@ def known_arguments(function: Callable) -> tuple[list[str], bool]:
 
 def _likeness(name: str, other: str) -> float:
     return SequenceMatcher(None, *(text.lower().rpartition('.')[2] for text in (name, other))).ratio()
+
+
+def check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
+    """Refuse a setting that is none of a few.
+
+    Raises:
+        ValueError: the message is one line for the user.
+    """
+    if value not in allowed:
+        raise ValueError(f'{name} must be one of {", ".join(allowed)}, not {value!r}')

@@ -124,6 +124,9 @@ def _hint(model: nn.Module, state: Mapping[str, Tensor], misfit: Misfit) -> str:
             'it holds a fusion network alone: name it in init_cfg=dict(type="Pretrained", checkpoint=...) of the '
             "model's fusion network"
         )
+    if not misfit.fitting and type(model).__module__.startswith('paif_mm.fusion.zoo.'):
+        name = type(model).__name__
+        return f"if {name}'s authors made it, convert it: python tools/model_converters/fusion_zoo.py {name} SRC DST"
     if not misfit.fitting:
         return 'nothing fits: it is of another model'
     if fused and not has(state, fused):

@@ -20,6 +20,7 @@ CLASSES = 9
 def without_downloads(config) -> None:
     """Start a shipped config's backbone at random; skip the test where timm is to make it, and is not there."""
     backbone = config.model.get('backbone', {})
+    backbone = backbone.get('stream', backbone)
     if backbone.get('type', '').endswith('TIMMBackbone'):
         pytest.importorskip('timm', reason='no timm: pip install -r requirements/weights.txt')
     if backbone.get('init_cfg'):

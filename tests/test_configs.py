@@ -2,10 +2,12 @@
 
 import ast
 from collections import defaultdict
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import REPO
 from helpers import without_downloads
 from mmengine.config import Config
@@ -30,14 +32,16 @@ def test_models_and_hooks_build(path):
         config.model.data_preprocessor.fusion.genotype = 'paif'
     without_downloads(config)
     init_default_scope(config.default_scope)
-    model = MODELS.build(config.model)
+    with torch.device('meta') if config.model.type.startswith('paif_mm.') else nullcontext():  # of 60 to 150 million
+        model = MODELS.build(config.model)
     if config.default_scope == 'mmseg':
         assert model.decode_head.num_classes == 9
     else:
         assert model.bbox_head.num_classes == (6 if 'm3fd' in path.stem else 3)
     preprocessor, loader = config.model.data_preprocessor, config.train_dataloader.dataset.pipeline[0].type
-    if preprocessor.type == 'SegDataPreProcessor':  # a plain model of visible images
-        assert loader == 'LoadImageFromFile'
+    if preprocessor.type == 'SegDataPreProcessor':  # a plain model of visible images, or one that fuses features
+        assert loader == ('paif_mm.LoadPairFromFile' if len(preprocessor.mean) == 4 else 'LoadImageFromFile')
+        assert path.parent.name == 'dual_stream' or len(preprocessor.mean) == 3
         return
     assert loader == 'paif_mm.LoadPairFromFile'
     if 'stretch' not in preprocessor and preprocessor.fusion.type != 'AverageFusion':  # which learns nothing

@@ -1,8 +1,8 @@
 """Write a model as a file for other programs: ``python tools/export.py CONFIG CHECKPOINT [--format onnx]``.
 
-The file takes pairs (1, 4, height, width) of any size, B,G,R,IR in [0, 255], and gives the fused images, and what the
-model says: logits, or boxes with scores and labels behind non-maximum suppression. It is read back, and compared with
-PyTorch on three sizes.
+The file takes pairs (1, 4, height, width) of any size, B,G,R,IR in [0, 255], and gives the fused images, if there are
+any, and what the model says: logits, or boxes with scores and labels behind non-maximum suppression. It is read back,
+and compared with PyTorch on three sizes.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from paif_mm.robustness.evaluate import evenly
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(description='Write a fused model as ONNX, TorchScript or torch.export')
+    parser = Parser(description='Write a model of pairs as ONNX, TorchScript or torch.export')
     parser.add_model()
     parser.add_argument('--format', choices=list(ENDINGS), default='onnx', help='default: onnx')
     parser.add_argument('--part', choices=['model', 'fusion'], default='model', help='fusion: the fused images alone')

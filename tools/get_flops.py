@@ -1,6 +1,7 @@
-"""What a fused model costs: ``python tools/get_flops.py CONFIG [--shape 480 640]``.
+"""What a model of pairs costs: ``python tools/get_flops.py CONFIG [--shape 480 640]``.
 
-Prints parameters, floating-point operations and latency of the fusion network N, of the model behind it T, and of both.
+Prints parameters, floating-point operations and latency of the fusion network N, of the model behind it T, and of both;
+of a model that fuses features, of the whole.
 """
 
 import argparse
@@ -17,11 +18,11 @@ from paif_mm.arguments import Parser, positive
 from paif_mm.engine.launch import read_config
 from paif_mm.evaluation.flops import count_flops
 from paif_mm.mistakes import reports_mistakes
-from paif_mm.perception import PairFuser, require_fuser
+from paif_mm.perception import find_fuser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(description='Parameters, FLOPs and latency of a fused model')
+    parser = Parser(description='Parameters, FLOPs and latency of a model of pairs')
     parser.add_argument('config', help='config file')
     parser.add_argument('--shape', type=positive, nargs=2, default=[480, 640], metavar=('HEIGHT', 'WIDTH'))
     parser.add_argument(
@@ -48,10 +49,9 @@ def main() -> None:
     config = read_config(args.config, args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmseg'))
     model = revert_sync_batchnorm(MODELS.build(config.model)).to(args.device).eval()
-    fuser = require_fuser(model, 'get_flops')
     batch = pair_of(args.shape, config.get('default_scope', 'mmseg'))
     try:
-        found = costs(model, fuser, batch, args.runs)
+        found = costs(model, batch, args.runs)
     except RuntimeError as error:
         if isinstance(error, torch.cuda.OutOfMemoryError):
             raise
@@ -60,7 +60,8 @@ def main() -> None:
     print(cost_table(found))
     print(
         f'one pair of {args.shape[0]}x{args.shape[1]} on {args.device}; GFLOPs: convolutions and matrix products, two '
-        f'per multiply-add; latency: median of {args.runs} runs, preprocessing and post-processing counted to T'
+        f'per multiply-add; latency: median of {args.runs} runs, preprocessing and post-processing counted'
+        f'{" to T" if "T" in found else ""}'
     )
 
 
@@ -80,9 +81,10 @@ def pair_of(shape: list[int], scope: str) -> dict:
 
 
 @torch.no_grad()
-def costs(model: torch.nn.Module, fuser: PairFuser, batch: dict, runs: int) -> dict[str, dict[str, float]]:
-    """``params``, ``flops`` and ``seconds`` of ``N``, ``T`` and ``both``."""
-    device = next(model.parameters()).device
+def costs(model: torch.nn.Module, batch: dict, runs: int) -> dict[str, dict[str, float]]:
+    """``params``, ``flops`` and ``seconds`` of ``N``, ``T`` and ``both``, or of the ``model`` that has no N."""
+    device, fuser = next(model.parameters()).device, find_fuser(model)
+    watched = [] if fuser is None else [fuser.fusion]
 
     def now() -> float:
         if device.type == 'cuda':
@@ -95,8 +97,12 @@ def costs(model: torch.nn.Module, fuser: PairFuser, batch: dict, runs: int) -> d
     started, flops = [], {}
     with count_flops() as counter:
         handles = [
-            fuser.fusion.register_forward_pre_hook(lambda *_: started.append(counter.get_total_flops())),
-            fuser.fusion.register_forward_hook(lambda *_: flops.update(N=counter.get_total_flops() - started.pop())),
+            handle
+            for part in watched
+            for handle in (
+                part.register_forward_pre_hook(lambda *_: started.append(counter.get_total_flops())),
+                part.register_forward_hook(lambda *_: flops.update(N=counter.get_total_flops() - started.pop())),
+            )
         ]
         run()
     flops['both'] = counter.get_total_flops()
@@ -105,8 +111,12 @@ def costs(model: torch.nn.Module, fuser: PairFuser, batch: dict, runs: int) -> d
 
     spent, whole = [], []
     handles = [
-        fuser.fusion.register_forward_pre_hook(lambda *_: started.append(now())),
-        fuser.fusion.register_forward_hook(lambda *_: spent.append(now() - started.pop())),
+        handle
+        for part in watched
+        for handle in (
+            part.register_forward_pre_hook(lambda *_: started.append(now())),
+            part.register_forward_hook(lambda *_: spent.append(now() - started.pop())),
+        )
     ]
     for _ in range(runs):
         begin = now()
@@ -115,20 +125,16 @@ def costs(model: torch.nn.Module, fuser: PairFuser, batch: dict, runs: int) -> d
     for handle in handles:
         handle.remove()
 
-    found = {
-        'N': {
-            'params': sum(p.numel() for p in fuser.fusion.parameters()),
-            'flops': flops['N'],
-            'seconds': statistics.median(spent),
-        },
-        'both': {
-            'params': sum(p.numel() for p in model.parameters()),
-            'flops': flops['both'],
-            'seconds': statistics.median(whole),
-        },
-    }
-    found['T'] = {key: value - found['N'][key] for key, value in found['both'].items()}
-    return {part: found[part] for part in ('N', 'T', 'both')}
+    both = _costs_of(model, flops['both'], whole)
+    if fuser is None:
+        return {'model': both}
+    network = _costs_of(fuser.fusion, flops['N'], spent)
+    return {'N': network, 'T': {key: value - network[key] for key, value in both.items()}, 'both': both}
+
+
+def _costs_of(part: torch.nn.Module, flops: float, seconds: list[float]) -> dict[str, float]:
+    params = sum(p.numel() for p in part.parameters())
+    return {'params': params, 'flops': flops, 'seconds': statistics.median(seconds)}
 
 
 def cost_table(found: dict) -> str:

@@ -1,11 +1,12 @@
-"""Fused models as one function of tensors, which other programs can run: what ``tools/export.py`` writes."""
+"""Models of pairs as one function of tensors, which other programs can run: what ``tools/export.py`` writes."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import nms
 
-from paif_mm.perception import FusionBackbone, require_fuser
+from paif_mm.dual_stream import DualStreamSegmentor
+from paif_mm.perception import FusionBackbone, find_fuser, require_fuser
 from paif_mm.perception.fuser import luminances
 
 PARTS = {'fusion': ['fused'], 'segmentor': ['fused', 'logits'], 'detector': ['fused', 'boxes', 'scores', 'labels']}
@@ -15,7 +16,8 @@ def deployed(model: nn.Module, part: str = 'model') -> 'Deployed':
     """A model in evaluation mode as a :class:`Deployed`.
 
     Args:
-        model: a fused segmentor (``EncoderDecoder``), FCOS, or with ``part='fusion'`` any fused model.
+        model: a segmentor (``EncoderDecoder``) that is fused, or whose backbone takes pairs; a fused FCOS; or with
+            ``part='fusion'`` any fused model.
         part: ``'model'`` or ``'fusion'``, the fusion network alone.
 
     Raises:
@@ -24,14 +26,28 @@ def deployed(model: nn.Module, part: str = 'model') -> 'Deployed':
     if part == 'fusion':
         return Deployed(model).eval()
     kind = type(model).__name__
-    if kind == 'EncoderDecoder' and model.test_cfg.mode == 'whole':
-        return DeployedSegmentor(model).eval()
+    if (kind == 'EncoderDecoder' or isinstance(model, DualStreamSegmentor)) and model.test_cfg.mode == 'whole':
+        of_features = find_fuser(model) is None and _means(model.data_preprocessor) != 3
+        return (DeployedTwoStreams if of_features else DeployedSegmentor)(model).eval()
     if kind == 'FCOS':
         return DeployedDetector(model).eval()
     raise ValueError(
         f'{kind} can not be exported: EncoderDecoder (test_cfg.mode "whole") and FCOS can, and --part fusion exports '
         'the fusion network of any model'
     )
+
+
+def _means(preprocessor: nn.Module) -> int:
+    """For how many channels a preprocessor knows means; 0: it does not normalise."""
+    mean = getattr(preprocessor, 'mean', None)
+    return 0 if mean is None else mean.numel()
+
+
+def _normalised_as(module: nn.Module, source: nn.Module) -> None:
+    """Give a module the ``mean`` and ``std`` of a preprocessor, (1, C, 1, 1) each."""
+    for name, value in (('mean', 0.0), ('std', 1.0)):
+        own = getattr(source, name, torch.tensor(value)).detach().clone()
+        module.register_buffer(name, own.reshape(1, -1, 1, 1))
 
 
 class Deployed(nn.Module):
@@ -61,10 +77,7 @@ class DeployedModel(Deployed):
         self.model, self.backbone = model, self.fuser.backbone if inside else model.backbone
         self.to_rgb = inside or self.fuser._converts
         self.divisor = getattr(task, 'pad_size_divisor', 1)
-        source = self.fuser if inside else task
-        mean, std = (getattr(source, name, torch.tensor(value)) for name, value in (('mean', 0.0), ('std', 1.0)))
-        self.register_buffer('mean', mean.detach().clone().reshape(1, -1, 1, 1))
-        self.register_buffer('std', std.detach().clone().reshape(1, -1, 1, 1))
+        _normalised_as(self, self.fuser if inside else task)
 
     def features(self, fused: Tensor):
         """The backbone's (and neck's) of fused images, padded as the preprocessor pads them."""
@@ -86,6 +99,22 @@ class DeployedSegmentor(DeployedModel):
         logits = head(self.features(fused))
         size = pairs.shape[-2:]
         return fused, F.interpolate(logits, size=size, mode='bilinear', align_corners=head.align_corners)
+
+
+class DeployedTwoStreams(nn.Module):
+    """Pairs to logits (N, classes, H, W), by a segmentor whose backbone takes pairs: there is no fused image."""
+
+    outputs = ['logits']
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+        _normalised_as(self, model.data_preprocessor)
+
+    def forward(self, pairs: Tensor) -> tuple[Tensor]:
+        head = self.model.decode_head
+        logits = head(self.model.extract_feat((pairs - self.mean) / self.std))
+        return (F.interpolate(logits, size=pairs.shape[-2:], mode='bilinear', align_corners=head.align_corners),)
 
 
 class DeployedDetector(DeployedModel):

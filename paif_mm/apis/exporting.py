@@ -1,4 +1,4 @@
-"""Files of fused models for other programs: ONNX, TorchScript and torch.export, and how far they are from PyTorch."""
+"""Models of pairs as files for other programs: ONNX, TorchScript, torch.export, and how far they are from PyTorch."""
 
 import json
 import logging
@@ -148,7 +148,7 @@ def mean_iou(run: Run, samples: Iterable[dict], classes: int) -> float:
     """In percent, over the classes that occur, of a segmentor's file on samples of a test pipeline with labels."""
     areas = []
     for sample in samples:
-        logits = torch.from_numpy(run(sample['inputs'][None].float())[1])
+        logits = torch.from_numpy(run(sample['inputs'][None].float())[-1])
         truth = sample['data_samples'].gt_sem_seg.data[0]
         if logits.shape[-2:] != truth.shape:  # the pipeline resized the pair
             logits = F.interpolate(logits, truth.shape, mode='bilinear')

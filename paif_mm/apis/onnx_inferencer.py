@@ -51,6 +51,10 @@ class OnnxModel:
         facts = json.loads(self.session.get_modelmeta().custom_metadata_map.get('paif_mm', '{}'))
         if 'classes' not in facts:
             raise ValueError(f'{path} says no classes: is it a whole model of tools/export.py (--part model)?')
+        if 'fused' not in facts['outputs']:
+            raise ValueError(
+                f'{path} gives no fused image to draw on: its model fuses features; read its logits instead'
+            )
         self.dataset_meta, self.outputs = facts, facts['outputs']
         self.groups: list = []
 

@@ -232,10 +232,10 @@ class AdversarialAttackHook(Hook):
         self._open_audit(runner, 'test')
 
     def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        self._look_again(runner, batch_idx, 'val')
+        self._look_again(runner, batch_idx, 'val', data_batch)
 
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        self._look_again(runner, batch_idx, 'test')
+        self._look_again(runner, batch_idx, 'test', data_batch)
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         self._close_audit(runner, 'val')
@@ -259,6 +259,7 @@ class AdversarialAttackHook(Hook):
         counted = unrepeated(getattr(runner, f'{phase}_dataloader'), self._seen, len(result.images))
         self._seen += len(result.images)
         self.audit.update(result, self.attack, before, after, counted)
+        self._clean = data_batch['inputs']
         replace(runner.model, data_batch, result)
 
     def _open_audit(self, runner, phase: str) -> None:
@@ -267,8 +268,13 @@ class AdversarialAttackHook(Hook):
             self.audit, self._fingerprint, self._seen = Audit(), None, 0
             self.attack.prepare(getattr(getattr(runner, f'{phase}_dataloader'), 'dataset', None))
 
-    def _look_again(self, runner, batch_idx: int, phase: str) -> None:
-        """After the last batch: hooks that exchanged the weights for this evaluation are about to undo it."""
+    def _look_again(self, runner, batch_idx: int, phase: str, data_batch: dict | None) -> None:
+        """After the last batch: hooks that exchanged the weights for this evaluation are about to undo it.
+
+        Strips show what the batch was before, also of a model that would not have known what ``clean_inputs`` are.
+        """
+        if phase in self.phases and data_batch is not None:
+            data_batch.setdefault('clean_inputs', self._clean)
         if phase in self.phases and self.end_of_epoch(getattr(runner, f'{phase}_dataloader'), batch_idx):
             self.audit.untouched = fingerprint(unwrap(runner.model)) == self._fingerprint
 

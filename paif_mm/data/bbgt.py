@@ -6,8 +6,10 @@ from .listing import read_lines
 IGNORED = 10  # place of the flag among a line's values
 
 
-def bbgt_objects(path: str, width: int, height: int, clip: bool, backend_args: dict | None = None) -> list[Boxed]:
-    """The objects of an image of ``width`` x ``height`` pixels.
+def bbgt_objects(
+    path: str, width: int, height: int, clip: bool, border: int = 0, backend_args: dict | None = None
+) -> list[Boxed]:
+    """The objects of an image of ``width`` x ``height`` pixels, from within the ``border`` that is cut off.
 
     A line is ``name x y w h``, in pixels from 0, perhaps followed by ``occluded``, the visible part's ``x y w h``,
     ``ignore`` and ``angle``; the first line says ``% bbGt version=3`` (source: the format of Piotr Dollar's toolbox,
@@ -29,5 +31,6 @@ def bbgt_objects(path: str, width: int, height: int, clip: bool, backend_args: d
         ignored = more[IGNORED - 5] if len(more) > IGNORED - 5 else 0
         if ignored not in (0, 1):
             raise ValueError(f'{where} has the ignore flag {ignored:g}: write 0 or 1')
-        objects.append(Boxed(name, check_box([x, y, x + w, y + h], width, height, where, clip), bool(ignored)))
+        corners = [value - border for value in (x, y, x + w, y + h)]
+        objects.append(Boxed(name, check_box(corners, width, height, where, clip), bool(ignored)))
     return objects

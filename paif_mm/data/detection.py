@@ -73,7 +73,7 @@ class PairDetDataset(NamedClasses):
 
     def _load_each(self, raw: list[dict]) -> list[dict]:
         """Parse all samples; say which boxes were left out, and which classes have none."""
-        self._left_out, self._ignored = Counter(), Counter()
+        self._left_out, self._ignored, self._renamed = Counter(), Counter(), Counter()
         items = []
         for entry in raw:
             try:
@@ -86,6 +86,8 @@ class PairDetDataset(NamedClasses):
             inform(f'{self._source}: {number} of {total} boxes left out: {why}')
         for what, number in self._ignored.items():
             inform(f'{self._source}: {number} of {total} boxes ignored: {what}')
+        for what, number in self._renamed.items():
+            inform(f'{self._source}: {number} of {total} boxes renamed: {what}')
         classes = self._metainfo['classes']
         empty = [name for label, name in enumerate(classes) if label not in used]
         if empty and (used or self._left_out):
@@ -121,6 +123,9 @@ class PairVOCDataset(PairDetDataset, XMLDataset):
         others (dict | None): what becomes of boxes of other names: the class they are ignored as, neither object nor
             background, or None to leave them out; their number is in the log. Names that neither ``classes`` nor
             ``others`` has are refused.
+        aliases (dict | None): other spellings in the files -> class.
+        border (int): pixels to cut off at each side of both images, with boxes in pixels of the whole ones; sizes in
+            annotations are those of the whole images, too. Default: 0.
         clip_boxes (bool): clip boxes that reach beyond their image, and leave out those beside it, instead of refusing
             them.
         filter_cfg (dict | None): ``filter_empty_gt``, ``min_size``, ``bbox_min_size``, as mmdet's; not in test mode.
@@ -145,6 +150,8 @@ class PairVOCDataset(PairDetDataset, XMLDataset):
         names: dict | None = None,
         metainfo: dict | None = None,
         others: dict | None = None,
+        aliases: dict | None = None,
+        border: int = 0,
         clip_boxes: bool = False,
         filter_cfg: dict | None = None,
         test_mode: bool = False,
@@ -152,6 +159,9 @@ class PairVOCDataset(PairDetDataset, XMLDataset):
     ):
         check_list_file(ann_file)
         check_dict('others', others)
+        check_dict('aliases', aliases)
+        if not isinstance(border, int) or border < 0:
+            raise ValueError(f'border must be a number of pixels, not {border!r}')
         folders = choose_folders(data_prefix, self.FOLDERS, self.ROLES)
         annotated = [role for role in ('xml_path', 'txt_path') if role in folders]
         if len(annotated) > 1 or not (annotated or test_mode):
@@ -163,8 +173,8 @@ class PairVOCDataset(PairDetDataset, XMLDataset):
         self._check_filters(filter_cfg, test_mode)
         refuse(self, kwargs, UNUSED)
         self._annotated = annotated[0] if annotated else None
-        self._names, self._others = dict(names or {}), dict(others or {})
-        self.clip_boxes = clip_boxes
+        self._names, self._others, self._aliases = dict(names or {}), dict(others or {}), dict(aliases or {})
+        self.clip_boxes, self.border = clip_boxes, border
         super().__init__(
             ann_file=ann_file,
             data_prefix=folders,
@@ -197,6 +207,12 @@ class PairVOCDataset(PairDetDataset, XMLDataset):
                     f'others has {name!r}: {become!r}, which is no class to be ignored as: take None, or one of '
                     f'{listed(self.cat2label, become)}'
                 )
+        for name, become in self._aliases.items():
+            if become not in self.cat2label or name in self.cat2label or name in self._others:
+                raise ValueError(
+                    f'aliases has {name!r}: {become!r}: from a spelling that neither metainfo.classes nor others have, '
+                    f'to one of the classes {listed(self.cat2label, str(become))}'
+                )
         not_chosen = dict.fromkeys(name for name in self.METAINFO.get('classes', ()) if name not in self.cat2label)
         self._others = {**not_chosen, **self._others}
 
@@ -204,24 +220,31 @@ class PairVOCDataset(PairDetDataset, XMLDataset):
         width, height, objects = self._read(img_info)
         instances = []
         for thing in objects:
+            if thing.name in self._aliases:
+                self._renamed[f'{thing.name}, to {self._aliases[thing.name]}'] += 1
+                thing = thing._replace(name=self._aliases[thing.name])
             label = self._label(thing, img_info[self._annotated])
             if label is not None:
                 ignored = thing.ignored or thing.name not in self.cat2label or self._is_small(thing.box)
                 instances.append({'ignore_flag': int(ignored), 'bbox': thing.box, 'bbox_label': label})
-        path = img_info.get(self._annotated)
-        return {**img_info, 'ann_path': path, 'height': height, 'width': width, 'instances': instances}
+        size = {'height': height, 'width': width, **({'border': self.border} if self.border else {})}
+        return {**img_info, 'ann_path': img_info.get(self._annotated), **size, 'instances': instances}
 
     def _read(self, img_info: dict) -> tuple[int, int, list[Boxed]]:
         """Width and height of an image, and its objects."""
+        path, root = img_info.get(self._annotated), None
         if self._annotated == 'xml_path':
-            path = img_info['xml_path']
             root = read_voc(path, self.backend_args)
-            width, height = voc_size(root, path) or self._size(img_info['img_path'])
-            return width, height, voc_objects(root, path, width, height, self.clip_boxes)
-        width, height = self._size(img_info['img_path'])
+        size = (voc_size(root, path) if root is not None else None) or self._size(img_info['img_path'])
+        width, height = (side - 2 * self.border for side in size)
+        if min(width, height) < 1:
+            raise ValueError(f'border={self.border} leaves nothing of {img_info["img_path"]}, {size[0]}x{size[1]}')
         if self._annotated is None:
             return width, height, []
-        return width, height, bbgt_objects(img_info['txt_path'], width, height, self.clip_boxes, self.backend_args)
+        within = (width, height, self.clip_boxes, self.border)
+        if root is not None:
+            return width, height, voc_objects(root, path, *within)
+        return width, height, bbgt_objects(path, *within, self.backend_args)
 
     def _label(self, thing: Boxed, path: str) -> int | None:
         """The number of an object's class, or of that which it is ignored as; None, and counted, where left out."""

@@ -29,7 +29,8 @@ class LoadPairFromFile(BaseTransform):
     """Load a registered pair as one image of four channels, so that every geometric transform moves both alike.
 
     Required keys: ``img_path``; ``ir_path`` where the infrared image is a file of its own; or ``img``, a loaded pair
-    HxWx4. Optional: ``height`` and ``width``, what the annotations say (and ``ann_path``, where).
+    HxWx4. Optional: ``height`` and ``width``, what the annotations say (and ``ann_path``, where); ``border``, how many
+    pixels are cut off at each side before that.
     Added keys: ``img`` (HxWx4; B,G,R,IR in [0, 255]; uint8, or float32 with ``ir_range``) and its shapes.
 
     Without ``ir_path`` the file must be MFNet's kind of PNG, RGBA with the infrared image in the fourth channel.
@@ -62,6 +63,9 @@ class LoadPairFromFile(BaseTransform):
             image = self._load_two(results['img_path'], results['ir_path'])
         else:
             image = self._load_rgba(results['img_path'])
+        border = results.get('border', 0)
+        if border:
+            image = np.ascontiguousarray(image[border:-border, border:-border])
         _check_annotated_size(results, image)
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]

@@ -30,10 +30,11 @@ def voc_size(root: ET.Element, path: str) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
-def voc_objects(root: ET.Element, path: str, width: int, height: int, clip: bool) -> list[Boxed]:
+def voc_objects(root: ET.Element, path: str, width: int, height: int, clip: bool, border: int = 0) -> list[Boxed]:
     """The objects of an image of ``width`` x ``height`` pixels, those marked as difficult to be ignored.
 
-    VOC counts pixels from 1, we from 0. KAIST's files have the parts x, y, w and h instead, from 0.
+    VOC counts pixels from 1, we from 0, and from within the ``border`` that is cut off. KAIST's files have the parts x,
+    y, w and h instead, from 0; DroneVehicle's have the four corners of a turned box, which the box encloses.
 
     Raises:
         ValueError: a part is missing or no number; or the box is refused by :func:`check_box`.
@@ -42,10 +43,13 @@ def voc_objects(root: ET.Element, path: str, width: int, height: int, clip: bool
     for place, element in enumerate(root.findall('object'), 1):
         name = (element.findtext('name') or '').strip()
         where = f'{path}: object {place} ({name or "without a name"})'
-        box = element.find('bndbox')
-        if not name or box is None:
+        box, polygon = element.find('bndbox'), element.find('polygon')
+        if not name or (box is None and polygon is None):
             raise ValueError(f'{where} has no {"bndbox" if name else "name"}')
-        if box.find('w') is not None:
+        if box is None:
+            xs, ys = ([_number(polygon, f'{axis}{corner}', where) - 1 for corner in range(1, 5)] for axis in 'xy')
+            corners = [min(xs), min(ys), max(xs), max(ys)]
+        elif box.find('w') is not None:
             x, y, w, h = (_number(box, part, where) for part in ('x', 'y', 'w', 'h'))
             corners = [x, y, x + w, y + h]
         else:
@@ -53,6 +57,7 @@ def voc_objects(root: ET.Element, path: str, width: int, height: int, clip: bool
         difficult = (element.findtext('difficult') or '0').strip()
         if difficult not in ('0', '1'):
             raise ValueError(f'{where}: difficult is {difficult!r}: write 0 or 1')
+        corners = [value - border for value in corners]
         objects.append(Boxed(name, check_box(corners, width, height, where, clip), difficult == '1'))
     return objects
 

@@ -216,20 +216,36 @@ def conv_of_concatenation(layer: nn.Conv2d, inputs: list[Tensor]) -> Tensor:
     Saves writing the concatenation and, in backward, splitting its gradient. The list is emptied, so that an input that
     nobody else holds is freed as soon as it has been read.
     """
-    weights = list(layer.weight.split([x.shape[1] for x in inputs], dim=1))
-    out = F.conv2d(inputs.pop(), weights.pop(), layer.bias, layer.stride, layer.padding, layer.dilation)
-    while inputs:
-        out.add_(F.conv2d(inputs.pop(), weights.pop(), None, layer.stride, layer.padding, layer.dilation))
-    return out
+    return _sum_of_convs(inputs, layer.weight, layer.bias, layer.padding, layer.dilation)
 
 
-def normalised(norm: nn.BatchNorm2d | nn.SyncBatchNorm, x: Tensor, weight: Tensor, padding=0, dilation=1) -> Tensor:
-    """A batch norm's output for the convolution of x; in eval mode they are one convolution."""
+def normalised(
+    norm: nn.BatchNorm2d | nn.SyncBatchNorm,
+    x: Tensor | list[Tensor],
+    weight: Tensor,
+    padding=0,
+    dilation=1,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """A batch norm's output for the convolution of x; in eval mode they are one convolution.
+
+    For a list, x is their concatenation, as of :func:`conv_of_concatenation`.
+    """
+    inputs = x if isinstance(x, list) else [x]
     if norm.training:
-        return norm(F.conv2d(x, weight, padding=padding, dilation=dilation))
+        return norm(_sum_of_convs(inputs, weight, bias, padding, dilation))
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    bias = norm.bias - norm.running_mean * scale
-    return F.conv2d(x, weight * scale[:, None, None, None], bias, padding=padding, dilation=dilation)
+    mean = norm.running_mean if bias is None else norm.running_mean - bias
+    shift = norm.bias - mean * scale
+    return _sum_of_convs(inputs, weight * scale[:, None, None, None], shift, padding, dilation)
+
+
+def _sum_of_convs(inputs: list[Tensor], weight: Tensor, bias: Tensor | None, padding, dilation) -> Tensor:
+    weights = list(weight.split([x.shape[1] for x in inputs], dim=1)) if len(inputs) > 1 else [weight]
+    out = F.conv2d(inputs.pop(), weights.pop(), bias, padding=padding, dilation=dilation)
+    while inputs:
+        out.add_(F.conv2d(inputs.pop(), weights.pop(), padding=padding, dilation=dilation))
+    return out
 
 
 def skip(x: Tensor, y: Tensor, scale: float = 1) -> Tensor:

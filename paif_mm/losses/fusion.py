@@ -1,14 +1,17 @@
 """The fusion loss L_F (Eq. 6)."""
 
 import torch
+import torch.nn.functional as F
 from pytorch_msssim import ssim
 from torch import Tensor, nn
 
 from paif_mm.registry import MODELS
+from paif_mm.spelling import check_choice
 
 from .saliency import saliency_weights
 
 SSIM_WEIGHTS = {'target': 1.1, 'paper': 1.0}  # default of each form
+REDUCTIONS = ('mean', 'none')
 WINDOW, DEVIATION = 11, 1.5  # of SSIM's Gaussian, pixels (Wang et al. 2004)
 
 
@@ -36,16 +39,11 @@ def fusion_loss(
         ValueError: an unknown form or reduction, shapes that differ or are not (N, 1, H, W), or images smaller than
             SSIM's window of 11 x 11 pixels.
     """
-    _check_choice('form', form, SSIM_WEIGHTS)
-    _check_choice('reduction', reduction, ('mean', 'none'))
-    shape = tuple(fused.shape)
-    if not fused.shape == ir.shape == vis.shape or fused.dim() != 4 or fused.size(1) != 1:
-        raise ValueError(
-            f'the fusion loss compares luminances of one shape (N, 1, H, W), not fused {shape}, '
-            f'ir {tuple(ir.shape)} and vis {tuple(vis.shape)}'
-        )
-    if min(shape[-2:]) < WINDOW:
-        raise ValueError(f'the fusion loss needs images of at least {WINDOW} x {WINDOW}, not {shape}')
+    check_choice('form', form, SSIM_WEIGHTS)
+    check_choice('reduction', reduction, REDUCTIONS)
+    check_luminances(fused, ir, vis)
+    if min(fused.shape[-2:]) < WINDOW:
+        raise ValueError(f'the fusion loss needs images of at least {WINDOW} x {WINDOW}, not {tuple(fused.shape)}')
     if ssim_weight is None:
         ssim_weight = SSIM_WEIGHTS[form]
 
@@ -91,7 +89,7 @@ class FusionLoss(nn.Module):
 
     def __init__(self, form: str = 'target', intensity_weight: float = 1.0, ssim_weight: float | None = None):
         super().__init__()
-        _check_choice('form', form, SSIM_WEIGHTS)
+        check_choice('form', form, SSIM_WEIGHTS)
         self.form = form
         self.intensity_weight = intensity_weight
         self.ssim_weight = SSIM_WEIGHTS[form] if ssim_weight is None else ssim_weight
@@ -110,6 +108,37 @@ def image_similarity(a: Tensor, b: Tensor) -> Tensor:
         return ssim(*_exact(a.float(), b.float()), data_range=1, size_average=False, win=win).float()
 
 
+def similarity_map(a: Tensor, b: Tensor) -> Tensor:
+    """SSIM of luminances around each pixel whose window lies inside: (N, 1, H, W) -> (N, 1, H - 10, W - 10)."""
+    if min(a.shape[-2:]) < WINDOW:
+        raise ValueError(f'SSIM needs images of at least {WINDOW} x {WINDOW}, not {tuple(a.shape)}')
+    a, b = _exact(a, b)
+    win = _window(a.device).to(a.dtype)
+
+    def mean(x: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(x, win), win.mT)
+
+    mean_a, mean_b = mean(a), mean(b)
+    covariance = mean(a * b) - mean_a * mean_b
+    variances = mean(a * a) - mean_a.square() + mean(b * b) - mean_b.square()
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
+    return (luminance * (2 * covariance + c2) / (variances + c2)).float()
+
+
+def check_luminances(fused: Tensor, ir: Tensor, vis: Tensor) -> None:
+    """Refuse what a fusion loss does not compare.
+
+    Raises:
+        ValueError: the shapes differ or are not (N, 1, H, W).
+    """
+    if not fused.shape == ir.shape == vis.shape or fused.dim() != 4 or fused.size(1) != 1:
+        raise ValueError(
+            f'the fusion loss compares luminances of one shape (N, 1, H, W), not fused {tuple(fused.shape)}, '
+            f'ir {tuple(ir.shape)} and vis {tuple(vis.shape)}'
+        )
+
+
 def _exact(*images: Tensor) -> list[Tensor]:
     """What SSIM, which subtracts nearly equal squares, may be given.
 
@@ -124,8 +153,3 @@ def _window(device: torch.device) -> Tensor:
     """SSIM's Gaussian, (1, 1, 1, 11), made where it is used: on its way to a GPU, each iteration would wait for it."""
     offsets = torch.arange(WINDOW, dtype=torch.float, device=device) - WINDOW // 2
     return (-offsets.square() / (2 * DEVIATION**2)).softmax(0).view(1, 1, 1, WINDOW)
-
-
-def _check_choice(name: str, value: str, choices) -> None:
-    if value not in choices:
-        raise ValueError(f'{name} must be one of {", ".join(choices)}, not {value!r}')

@@ -1,6 +1,7 @@
 """Adds the fusion loss to the losses of any model, without changing the model's class."""
 
 from dataclasses import replace
+from functools import partial
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -21,7 +22,8 @@ class FusionLossHook(Hook):
     learns to remove perturbations. It appears in the log as ``loss_fusion``, weighted.
 
     Args:
-        loss (dict): the fusion loss. Default: ``dict(type='FusionLoss')``.
+        loss (dict): the fusion loss, PAIF's or that of another network (see :mod:`~.published`). Default:
+            ``dict(type='FusionLoss')``.
         weight (float): weight of the fusion loss. Default: 0.1 (the authors' release; the paper averages both).
         task_weight (float): factor on every loss of the model itself. Default: 4 (as above).
     """
@@ -69,6 +71,8 @@ class FusionLossHook(Hook):
 
 def batch_fusion_loss(loss, fuser: PairFuser):
     """Mean of the fusion loss over all images of a batch, whatever their sizes, with the batch's image weights."""
+    if getattr(loss, 'needs_network', False):
+        loss = partial(loss, network=fuser.fusion)
     groups, weights = fuser.groups, fuser.image_weights
     if weights is not None:
         groups = [part for group in groups if (part := _that_counts(group, weights)).index] or groups

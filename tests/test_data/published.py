@@ -11,10 +11,15 @@ from paif_mm.data.synthetic import make_synthetic
 SIZE = (64, 96)
 SPLITS = {'train': 'train', 'val': 'test'}  # the synthetic scenes' splits, and what most data sets call them
 IGNORED = ('people', 'person?', 'cyclist', 'person?a')  # KAIST's other names
+BORDER = 100  # of DroneVehicle's images, white
+VEHICLES = {'person': 'car', 'bicycle': 'feright car', 'car': 'truvk'}  # DroneVehicle's names, as they are spelled
 
 
 def make_published(data: Path) -> None:
-    """Fill ``data`` with 8 + 4 scenes as fmb, pst900, llvip, flir_aligned and kaist."""
+    """Fill ``data`` with 8 + 4 scenes as fmb, pst900, llvip, flir_aligned, kaist and dronevehicle.
+
+    Four are also there without labels, as roadscene and tno.
+    """
     scenes = data / 'synthetic'
     make_synthetic(scenes, train=8, val=4, size=SIZE, progress=False)
     lists = {name: [] for name in ('align_train', 'align_validation', 'train-all-02', 'test-all-20')}
@@ -39,6 +44,10 @@ def make_published(data: Path) -> None:
             frames = {'train': 'train-all-02', 'val': 'test-all-20'}[split]
             folder = {'train': 'set00/V000', 'val': 'set06/V001'}[split]
             lists[frames].append(_kaist(data / 'kaist', folder, f'I{number:05d}', pair, here))
+            for vehicles in {'train': ['train'], 'val': ['val', 'test']}[split]:
+                _dronevehicle(data / 'dronevehicle', vehicles, f'{number:05d}', pair, here)
+            if split == 'val':
+                _unlabelled(data, number, pair)
     for name, lines in lists.items():
         path = data / 'flir_aligned' if name.startswith('align') else data / 'kaist' / 'imageSets'
         write(path / f'{name}.txt', '\n'.join(lines) + '\n')
@@ -115,6 +124,38 @@ def _kaist(root: Path, folder: str, frame: str, pair: np.ndarray, boxes: list) -
     for modality in ('visible', 'lwir'):
         write(root / 'annotations_paired' / folder / modality / f'{frame}.txt', f'% bbGt version=3\n{text}')
     return f'{folder}/{frame}'
+
+
+def _dronevehicle(root: Path, split: str, name: str, pair: np.ndarray, boxes: list) -> None:
+    """Every other box turned: its four corners, of which each touches another side of the box."""
+    height, width = (side + 2 * BORDER for side in SIZE)
+    whole = np.full((height, width, 4), 255, np.uint8)
+    whole[BORDER:-BORDER, BORDER:-BORDER] = pair
+    write(root / split / f'{split}img' / f'{name}.jpg', whole[..., :3])
+    write(root / split / f'{split}imgr' / f'{name}.jpg', np.dstack([whole[..., 3]] * 3))
+    objects = ''
+    for place, (kind, x, y, w, h) in enumerate([*boxes, (None, 1, 1, 20, 12)]):
+        x, y = x + BORDER + 1, y + BORDER + 1
+        corners = [(x, y + h // 2), (x + w // 2, y), (x + w, y + h // 2), (x + w // 2, y + h)]
+        turned = ''.join(f'<x{i}>{cx}</x{i}><y{i}>{cy}</y{i}>' for i, (cx, cy) in enumerate(corners, 1))
+        straight = f'<xmin>{x}</xmin><ymin>{y}</ymin><xmax>{x + w}</xmax><ymax>{y + h}</ymax>'
+        shape = f'<polygon>{turned}</polygon>' if place % 2 else f'<bndbox>{straight}</bndbox>'
+        objects += f'<object><name>{VEHICLES.get(kind, "*")}</name><difficult>0</difficult>{shape}</object>'
+    size = f'<size><width>{width}</width><height>{height}</height><depth>3</depth></size>'
+    for labels in (f'{split}label', f'{split}labelr'):
+        write(root / split / labels / f'{name}.xml', f'<annotation>{size}{objects}</annotation>')
+
+
+def _unlabelled(data: Path, number: int, pair: np.ndarray) -> None:
+    """Of another size each; TNO's visible images are grey, and RoadScene's are there in another resolution, too."""
+    pair = np.ascontiguousarray(pair[: SIZE[0] - 2 * number, : SIZE[1] - 3 * number])
+    road, tno = data / 'roadscene', data / 'tno'
+    name = f'FLIR_{number:05d}.jpg'
+    write(road / 'crop_LR_visible' / name, pair[..., :3])
+    write(road / 'crop_HR_visible' / name, np.repeat(np.repeat(pair[..., :3], 2, 0), 2, 1))
+    write(road / 'cropinfrared' / name, pair[..., 3])
+    write(tno / 'vi' / f'{number:02d}.png', pair[..., 1])
+    write(tno / 'ir' / f'{number:02d}.png', pair[..., 3])
 
 
 def voc(boxes: list) -> str:

@@ -185,7 +185,8 @@ ONE = OBJECT.format('Car', 3, 4, 10, 10)
         (f'<?xml version="1.0" encoding="nonsense"?>{XML.format(ONE)}', 'save it as XML in UTF-8'),
         (XML.format(ONE.replace('<name>Car</name>', '')), r'object 1 \(without a name\) has no name'),
         (XML.format(ONE.replace('Car', '')), r'object 1 \(without a name\) has no name'),
-        (XML.format(ONE.replace('bndbox', 'polygon')), r'object 1 \(Car\) has no bndbox'),
+        (XML.format(ONE.replace('bndbox', 'ellipse')), r'object 1 \(Car\) has no bndbox'),
+        (XML.format(ONE.replace('bndbox', 'polygon')), r'object 1 \(Car\) has no x1'),
         (XML.format(ONE.replace('<ymin>4</ymin>', '')), 'has no ymin'),
         (XML.format(ONE.replace('<ymin>4', '<ymin>four')), "has ymin='four', no number"),
         (

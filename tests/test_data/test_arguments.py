@@ -94,6 +94,7 @@ def used(root, kind: type) -> dict:
     }
     if kind in VOC:
         boxes = {**boxes, 'others': ({'Dog': 'Cat'}, ValueError), 'names': (named, ValueError)}
+        boxes |= {'aliases': ({'Dog': 'Cat'}, ValueError), 'border': (100, ValueError)}
         return {**common, **boxes}
     return {
         **common,

@@ -24,7 +24,7 @@ COMMANDS = [
 ]
 PUBLISHED = {
     name: CONFIGS[4 if kind == 'seg' else 5].replace({'seg': 'fmb', 'det': 'llvip'}[kind], name)
-    for name, kind in {'pst900': 'seg', 'flir': 'det', 'kaist': 'det'}.items()
+    for name, kind in {'pst900': 'seg', 'flir': 'det', 'kaist': 'det', 'dronevehicle': 'det'}.items()
 }
 EPS = 4 / 255
 
@@ -72,7 +72,8 @@ def test_the_page_shows_what_is_tested_here():
     assert len(CONFIGS) == len(re.findall('```python', PAGE)) == 7
     assert [command[1] for command in COMMANDS] == ['tools/browse_dataset.py', 'tools/train.py', 'tools/test.py']
     assert all(name in text for name, text in PUBLISHED.items())
-    for name in ('mfnet', 'msrs', 'fmb', 'pst900', 'm3fd', 'llvip', 'flir', 'kaist'):
+    unlabelled = ('roadscene', 'tno')
+    for name in ('mfnet', 'msrs', 'fmb', 'pst900', 'm3fd', 'llvip', 'flir', 'kaist', 'dronevehicle', *unlabelled):
         assert f'`{name}.py`' in PAGE
         assert (REPO / f'configs/_base_/datasets/{name}.py').is_file()
 

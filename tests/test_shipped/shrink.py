@@ -2,6 +2,8 @@
 
 from mmengine.config import Config
 
+from paif_mm.fusion import NETWORKS
+
 SCALE, CROP = (96, 64), (48, 64)  # (width, height) and (height, width), as the transforms write them
 WIDTH = 64  # of heads and necks: two channels for each of 32 groups, so that maps of one pixel can be normalised
 STAGES = {
@@ -33,11 +35,16 @@ def shrink(config: Config) -> Config:
 def _model(model: dict) -> None:
     preprocessor, backbone = model.data_preprocessor, model.backbone
     if 'fusion' in preprocessor:
-        if preprocessor.fusion.type != 'AverageFusion':
+        if preprocessor.fusion.type not in ('AverageFusion', *NETWORKS):  # which have one width
             preprocessor.fusion.channels = 4
         preprocessor = preprocessor.task
     if preprocessor.get('size') is not None:
         preprocessor.size = CROP
+    if model.type.startswith('paif_mm.'):  # of two streams: its parts follow from these
+        backbone.update(depth=18, base_channels=8, stem_channels=8, init_cfg=None)
+        model.channels = {'LASNet': [8] * 5, 'EGFNet': 8, 'GMNet': 16}[model.type.split('.')[-1]]
+        return
+    backbone = backbone.get('stream', backbone)
     backbone.init_cfg = None
     kind = backbone.type.split('.')[-1]
     if kind == 'MixVisionTransformer':

@@ -17,10 +17,12 @@ from mmengine.registry import DATASETS
 from test_fusion.fusion_nets import network
 from test_fusion.released_segformer import SegFormer
 from test_fusion.test_paif_release import released_checkpoint
+from test_fusion.test_zoo_converter import released
 from test_tools import commands, test_detection
 from test_tools.test_robustness import call, load_tool, plain_config
 
 from paif_mm.data.synthetic import make_synthetic
+from paif_mm.fusion import SAGE
 
 KINDS = ('segmentor', 'detector')
 TOOLS = sorted(path.relative_to(REPO / 'tools') for path in (REPO / 'tools').rglob('*.py'))
@@ -100,6 +102,7 @@ OTHERS = {
     'print': 'print_config {config} --out {out}/whole.py --cfg-options train_cfg.max_iters=7',
     'compare configs': 'compare_configs {old} {new} --renamed {renamed}',
     'release': 'model_converters/paif_release {released} {out}/ours.pth',
+    'published network': 'model_converters/fusion_zoo SAGE {released} {out}/ours.pth',
 }
 #: In tests of their own: an element of an array, and tools that know one kind, or need flags that exclude each other.
 ELSEWHERE = {
@@ -363,6 +366,12 @@ def test_a_release_is_converted(monkeypatch, tmp_path):
     torch.save(released_checkpoint(segformer, network(dtype=torch.float32)), tmp_path / 'released.pth')
     out = type_other('release', monkeypatch, tmp_path / 'out', released=tmp_path / 'released.pth')
     assert torch.load(out / 'ours.pth')['state_dict']
+
+
+def test_a_published_network_is_converted(monkeypatch, tmp_path):
+    torch.save(released('SAGE', SAGE()), tmp_path / 'checkpoints.pt')
+    out = type_other('published network', monkeypatch, tmp_path / 'out', released=tmp_path / 'checkpoints.pt')
+    assert SAGE().load_state_dict(torch.load(out / 'ours.pth')['state_dict'])
 
 
 # ------------------------------------------------------------------------------------------- what does not go together

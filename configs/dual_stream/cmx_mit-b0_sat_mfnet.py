@@ -1,0 +1,4 @@
+# Standard adversarial training: half of each batch attacked by PGD-5 at 8/255.
+_base_ = ['./cmx_mit-b0_general_mfnet.py', '../_base_/recipes/sat.py']
+
+custom_hooks = [_base_.adversarial_training]
