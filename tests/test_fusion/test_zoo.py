@@ -251,17 +251,17 @@ def test_it_fuses_for_a_model_and_is_attacked_through(form):
 
 
 @pytest.mark.slow
-def test_compiled_network_equals_plain_one(form):
-    plain, compiled = (network(*form, dtype=torch.float32, compile=c) for c in (False, True))
-    for train in (False, True):
-        results = []
-        for net in (plain.train(train), compiled.train(train)):
-            images = [image.requires_grad_() for image in pair(2, 1, 17, 20, dtype=torch.float32)]
-            fused = net(*images)
-            gradients = torch.autograd.grad(fused.square().sum(), [*images, *net.parameters()])
-            results.append([fused.detach(), torch.cat([gradient.flatten() for gradient in gradients])])
-        for a, b in zip(*results, strict=True):  # all at once: those of biases before a batch norm are 0 but for noise
-            assert (a - b).norm() <= 1e-3 * b.norm()
+@pytest.mark.parametrize('name', NETWORKS)
+def test_compiled_network_equals_plain_one(name):
+    plain, compiled = (network(name, dtype=torch.float32, compile=c) for c in (False, True))
+    results = []
+    for net in (plain.train(), compiled.train()):
+        images = [image.requires_grad_() for image in pair(2, 1, 17, 20, dtype=torch.float32)]
+        fused = net(*images)
+        gradients = torch.autograd.grad(fused.square().sum(), [*images, *net.parameters()])
+        results.append([fused.detach(), torch.cat([gradient.flatten() for gradient in gradients])])
+    for a, b in zip(*results, strict=True):  # all at once: those of biases before a batch norm are 0 but for noise
+        assert (a - b).norm() <= 1e-3 * b.norm()
     for shape in [(1, 1, 17, 20), (1, 1, 26, 31)]:
         with torch.no_grad():
             a, b = (net.eval()(*pair(*shape, dtype=torch.float32)) for net in (plain, compiled))
