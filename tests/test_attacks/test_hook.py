@@ -24,11 +24,12 @@ def runner_of(model, iteration=0):
     return SimpleNamespace(model=model, iter=iteration, logger=logging.getLogger('test'), test_dataloader=[None])
 
 
-def evaluate(model, batch, **attack):
+def evaluate(model, batch, after_attack=lambda: None, **attack):
     hook = AdversarialAttackHook({'type': 'PGD', **attack}, phases=('test',))
     runner = runner_of(model)
     hook.before_test_epoch(runner)
     hook.before_test_iter(runner, 0, batch)
+    after_attack()
     hook.after_test_iter(runner, 0, batch)
     hook.after_test_epoch(runner)
     return hook
@@ -354,11 +355,13 @@ def test_models_without_fusion_are_attacked_alike():
     config = tiny_segformer()
     config.data_preprocessor = config.data_preprocessor.task
     model = build_model(config)
-    batch = pair_batch(channels=3)
-    hook = evaluate(model, batch, eps=EPS)
+    batch, seen = pair_batch(channels=3), []
+    original = list(batch['inputs'])
+    hook = evaluate(model, batch, after_attack=lambda: seen.append(set(batch)), eps=EPS)
     assert hook.audit.max_delta == {'all': pytest.approx(8, abs=1e-4)}
     assert hook.audit.loss_after > hook.audit.loss_before
-    assert 'clean_inputs' not in batch
+    assert seen == [{'inputs', 'data_samples'}], 'what the model is given'
+    assert all(torch.equal(c, o) for c, o in zip(batch['clean_inputs'], original, strict=True)), 'for strips'
     with pytest.raises(ValueError, match='3 channels'):
         PGD(eps={'ir': EPS, 'vis': EPS})(model, pair_batch(channels=3))
 

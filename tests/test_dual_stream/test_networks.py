@@ -310,3 +310,18 @@ def test_files_are_the_network_at_any_size(name, form, tmp_path):
         next(module.model.backbone.parameters()).mul_(2)
         next(module.model.decode_head.parameters()).add_(0.3)
     assert errors(module, run, (64, 96))['logits'] > 1e-3
+
+
+def test_both_streams_of_cmx_start_with_the_pretrained_weights(tmp_path):
+    source = build_model(small('CMX')).backbone.visible
+    torch.save({'state_dict': source.state_dict()}, tmp_path / 'mit.pth')
+    config = small('CMX')
+    config.backbone.stream = {
+        **TRANSFORMER,
+        'init_cfg': {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'mit.pth')},
+    }
+    backbone = build_model(config, seed=1).backbone
+    for stream in (backbone.visible, backbone.infrared):
+        assert all(torch.equal(value, source.state_dict()[key]) for key, value in stream.state_dict().items())
+    last = backbone.rectify[-1].channel[0].weight
+    assert not torch.equal(last, build_model(small('CMX')).backbone.rectify[-1].channel[0].weight), 'others are drawn'
