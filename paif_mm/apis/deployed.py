@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from paif_mm.dual_stream import DualStreamSegmentor
-from paif_mm.perception import FusionBackbone, find_fuser, require_fuser
+from paif_mm.perception import FusionBackbone, find_fuser, normalised_channels, require_fuser
 from paif_mm.perception.fuser import luminances
 
 PARTS = {'fusion': ['fused'], 'segmentor': ['fused', 'logits'], 'detector': ['fused', 'boxes', 'scores', 'labels']}
@@ -27,7 +27,7 @@ def deployed(model: nn.Module, part: str = 'model') -> 'Deployed':
         return Deployed(model).eval()
     kind = type(model).__name__
     if (kind == 'EncoderDecoder' or isinstance(model, DualStreamSegmentor)) and model.test_cfg.mode == 'whole':
-        of_features = find_fuser(model) is None and _means(model.data_preprocessor) != 3
+        of_features = find_fuser(model) is None and normalised_channels(model) != 3
         return (DeployedTwoStreams if of_features else DeployedSegmentor)(model).eval()
     if kind == 'FCOS':
         return DeployedDetector(model).eval()
@@ -35,12 +35,6 @@ def deployed(model: nn.Module, part: str = 'model') -> 'Deployed':
         f'{kind} can not be exported: EncoderDecoder (test_cfg.mode "whole") and FCOS can, and --part fusion exports '
         'the fusion network of any model'
     )
-
-
-def _means(preprocessor: nn.Module) -> int:
-    """For how many channels a preprocessor knows means; 0: it does not normalise."""
-    mean = getattr(preprocessor, 'mean', None)
-    return 0 if mean is None else mean.numel()
 
 
 def _normalised_as(module: nn.Module, source: nn.Module) -> None:

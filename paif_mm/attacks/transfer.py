@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope, init_default_scope
 from torch import nn
 
 from paif_mm.data.colour import VISIBLE
-from paif_mm.perception import find_fuser
+from paif_mm.perception import find_fuser, normalised_channels
 from paif_mm.registry import ATTACKS, build
 
 from .attack import MODALITIES, Attack, AttackResult
@@ -94,8 +94,7 @@ class TransferAttack(Attack):
 def takes_plain_images(config: str, checkpoint: str) -> bool:
     """Whether a source model takes images of one sensor: it neither fuses nor normalises pairs."""
     source = load_source(config, checkpoint)
-    mean = getattr(source.data_preprocessor, 'mean', None)
-    return find_fuser(source) is None and (mean is None or mean.numel() != 4)
+    return find_fuser(source) is None and normalised_channels(source) != 4
 
 
 def load_source(config: str, checkpoint: str) -> nn.Module:
@@ -103,7 +102,7 @@ def load_source(config: str, checkpoint: str) -> nn.Module:
     return _loaded_source(config, checkpoint, *(Path(path).stat().st_mtime_ns for path in (config, checkpoint)))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)  # a suite asks several in turns
 def _loaded_source(config: str, checkpoint: str, *made: int) -> nn.Module:
     from paif_mm.engine.launch import load_model
 

@@ -54,8 +54,8 @@ class PublishedLoss(nn.Module):
         return losses.mean() if reduction == 'mean' else losses
 
     def seen(self, network: nn.Module | None, fused: Tensor, ir: Tensor, vis: Tensor) -> tuple[Tensor, ...]:
-        """What :meth:`per_image` takes of the network."""
-        raise NotImplementedError
+        """What :meth:`per_image` takes of the network, for a loss that needs it."""
+        return ()
 
     @abstractmethod
     def per_image(self, fused: Tensor, ir: Tensor, vis: Tensor, *seen: Tensor) -> Tensor:

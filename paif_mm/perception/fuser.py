@@ -173,6 +173,12 @@ def find_fuser(model: nn.Module) -> PairFuser | None:
     return next((module for module in model.modules() if isinstance(module, PairFuser)), None)
 
 
+def normalised_channels(model: nn.Module) -> int:
+    """For how many channels the preprocessor of a model that fuses no images knows means; 0: it does not normalise."""
+    mean = getattr(model.data_preprocessor, 'mean', None)
+    return 0 if mean is None else mean.numel()
+
+
 def require_fuser(model: nn.Module, who: str) -> PairFuser:
     """As :func:`find_fuser`, and it watches the model from now on.
 

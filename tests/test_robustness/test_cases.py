@@ -268,6 +268,9 @@ def test_a_source_is_loaded_once_and_the_default_library_stays(tmp_path):
     assert load_source(*files) is load_source(*files)
     assert DefaultScope.get_current_instance().scope_name == 'mmdet'
     first = load_source(*files)
+    (tmp_path / 'other').mkdir()
+    other, _ = saved(tmp_path / 'other', tiny_segformer(), seed=3)
+    assert load_source(*other) is not first and load_source(*files) is first, 'attacks of two sources take turns'
     saved(tmp_path, tiny_segformer(), seed=2)
     os.utime(files[1], ns=(0, 0))
     assert load_source(*files) is not first, 'another file of that name'
